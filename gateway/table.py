@@ -1,0 +1,259 @@
+"""The frozen runtime configuration: what the written YAML compiles to.
+
+Everything that serves a request reads these types and nothing else, so a reload is one reference swap and a request
+keeps the table it started with. Money is integer nano-USD, durations are seconds, sizes are bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+Engine = Literal["vllm", "trtllm", "sglang", "tgi", "openai"]
+Objective = Literal["cost", "latency", "quality"]
+CacheWhen = Literal["never", "deterministic", "always"]
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """Token prices in nano-USD per million tokens (0.50 USD per million is 500_000_000)."""
+
+    input: int
+    cached_input: int
+    output: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """A kind of accelerator and what an hour of it costs, in nano-USD."""
+
+    name: str
+    hourly: int
+    memory_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How `tollgate up` starts a worker that this machine runs."""
+
+    port: int
+    args: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """One engine process that answers one `model@version`.
+
+    `serves_as` is the name the engine itself knows the base model by; None means "ask the engine's /v1/models".
+    """
+
+    name: str
+    url: str
+    engine: Engine
+    model: str
+    version: str
+    gpu: Gpu | None
+    gpus: int
+    max_loras: int
+    price: Price | None
+    api_key: str | None
+    launch: Launch | None
+    serves_as: str | None
+
+    @property
+    def hourly(self) -> int:
+        """What this worker costs per hour, in nano-USD; 0 for hosted endpoints."""
+        return self.gpu.hourly * self.gpus if self.gpu else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    name: str
+    artifact: str | None
+    quantization: str
+    quality: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """A LoRA adapter; `tenants` None means every tenant may use it."""
+
+    name: str
+    path: str
+    tenants: frozenset[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    name: str
+    context: int
+    task: Literal["generate", "embed"]
+    versions: Mapping[str, Version]
+    traffic: tuple[tuple[str, int], ...]  # (version, weight), weights sum to 100; empty: every version serves
+    adapters: Mapping[str, Adapter]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One place a route may send a request to; version None means any version of the model."""
+
+    model: str
+    version: str | None
+    adapter: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """When a route applies; None means "any"."""
+
+    models: frozenset[str] | None = None
+    tenants: frozenset[str] | None = None
+    tiers: frozenset[str] | None = None
+    max_prompt_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectTo:
+    ttft_p95: float | None = None
+    min_quality: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    attempts: int = 2  # other workers tried after the first
+    budget: float = 0.10  # share of traffic that may be retries
+
+
+@dataclass(frozen=True, slots=True)
+class Timeout:
+    """Seconds: to connect, to the first token, between tokens, and in all."""
+
+    connect: float = 2.0
+    first_token: float = 60.0
+    idle: float = 30.0
+    total: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class CachePolicy:
+    when: CacheWhen = "deterministic"
+    ttl: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Hedge:
+    after: str = "p95"
+    at_most: float = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    name: str
+    match: Match
+    candidates: tuple[Candidate, ...]
+    minimize: Objective
+    subject_to: SubjectTo
+    fallback: tuple[Candidate, ...]
+    retry: Retry
+    hedge: Hedge | None
+    timeout: Timeout
+    cache: CachePolicy
+    mode: Literal["enforce", "shadow", "observe"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    rpm: int | None = None
+    tpm: int | None = None
+    concurrency: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    nanousd: int
+    per: Literal["day", "month", "total"]
+    on_exceed: Literal["reject", "warn"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """`models` None means everything that carries no tenant list of its own."""
+
+    name: str
+    models: frozenset[str] | None
+    limits: Limits
+    budget: Budget | None
+    weight: float
+    tier: str
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """An API key known only by the SHA-256 digest of its text (32 bytes)."""
+
+    id: str
+    digest: bytes
+    tenant: Tenant
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    host: str = "127.0.0.1"
+    port: int = 4000
+    processes: int = 1
+    max_body_bytes: int = 20 * 1024 * 1024
+    drain_seconds: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    default_ttl: float = 600.0
+    max_entry_bytes: int = 256 * 1024
+    max_memory_bytes: int = 128 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    format: Literal["json", "text"] = "json"
+    prompts: Literal["none", "hash", "redacted", "full"] = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """How the gateway watches its workers, in seconds; `wait` bounds one probe."""
+
+    every: float = 2.0
+    wait: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """gateway.yaml: how the process runs. `server`, `state` and `ledger` take effect at start, the rest at once."""
+
+    server: Server = Server()
+    state: str = "memory://"
+    ledger: str = "sqlite:///var/ledger.db"
+    cache: Cache = Cache()
+    log: Log = Log()
+    probe: Probe = Probe()
+    otlp_endpoint: str | None = None
+    admin_key_digests: frozenset[bytes] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One revision of the whole configuration. `revision` is a short hash of what was written."""
+
+    revision: str
+    directory: Path
+    settings: Settings
+    gpus: Mapping[str, Gpu]
+    workers: Mapping[str, Worker]
+    models: Mapping[str, Model]
+    aliases: Mapping[str, str]  # alias -> "model", "model@version" or "model:adapter"
+    routes: tuple[Route, ...]  # in order, first match wins
+    tenants: Mapping[str, Tenant]
+    keys: Mapping[bytes, Key]  # by digest
