@@ -14,6 +14,7 @@ GatewayError
 │   └── Overloaded             503 overloaded
 ├── UpstreamError              a worker failed
 │   ├── WorkerUnreachable      502 before any answer
+│   ├── WorkerFailed           502 its answer is an error of its own
 │   ├── WorkerBroke            502 in the middle of an answer
 │   └── WorkerTimeout          504
 ├── WorkerRefused              the worker's own 4xx, its message passed on
@@ -30,7 +31,7 @@ Blame = Literal["caller", "capacity", "upstream", "ourselves"]
 
 
 class GatewayError(Exception):
-    """An error in OpenAI's shape. `retry_after` is in seconds; `retryable` tells an SDK whether trying again can help."""
+    """An error in OpenAI's shape. `retry_after` is in seconds, `retryable` whether trying again can help."""
 
     blame: Blame = "ourselves"
     status: int = 500
@@ -128,6 +129,11 @@ class UpstreamError(GatewayError):
 class WorkerUnreachable(UpstreamError):
     status = 502
     code = "worker_unreachable"
+
+
+class WorkerFailed(UpstreamError):
+    status = 502
+    code = "worker_failed"
 
 
 class WorkerBroke(UpstreamError):

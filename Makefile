@@ -1,0 +1,86 @@
+# Every target makes what it needs inside the checkout; `make help` lists them.
+SHELL := /bin/sh
+PYTHON ?= python3
+VENVS := .venvs
+GATEWAY := $(VENVS)/gateway
+ENGINE := $(VENVS)/engine
+QUANTIZE := $(VENVS)/quantize
+BIN := $(GATEWAY)/bin
+PIP := -m pip --disable-pip-version-check --quiet install
+CONFIG ?= router_config
+
+.PHONY: help demo up test test-quick check format bench clean python gateway-env engine-env quantize-env models node-env
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+
+demo: gateway-env engine-env quantize-env models ## everything, from nothing: workers, gateway and a tour of it
+	@$(BIN)/python -m workers.demo.tour --config $(CONFIG)
+
+up: gateway-env engine-env quantize-env models ## the demo's workers and gateway, without the tour
+	@$(BIN)/tollgate up --config $(CONFIG)
+
+test: gateway-env engine-env quantize-env models node-env ## the whole suite, real Redis and real vLLM included
+	@deploy/need redis-server openssl
+	$(BIN)/python -m pytest
+
+test-quick: gateway-env ## only what needs no engine
+	@deploy/need redis-server openssl
+	$(BIN)/python -m pytest -m "not engine and not node"
+
+check: gateway-env ## format, lint, types, import rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+format: gateway-env ## writes the format that check asks for
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: gateway-env ## the gateway beside its peers: a table and a plot in loadtests/results
+	$(BIN)/python -m loadtests.bench
+
+clean: ## removes environments, caches and everything in var
+	rm -rf $(VENVS) var build *.egg-info .pytest_cache .ruff_cache .hypothesis loadtests/results tests/contract/node/node_modules
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo "Tollgate needs Python 3.11 or newer as \`python3\` (or: make PYTHON=/path/to/python3.11 ...)"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "Python's venv module is missing: apt-get install python3-venv"; exit 1; }
+
+gateway-env: $(GATEWAY)/.ready
+engine-env: $(ENGINE)/.ready
+quantize-env: $(QUANTIZE)/.ready
+
+$(GATEWAY)/.ready: deploy/locks/gateway.txt pyproject.toml | python
+	@echo "Installing the gateway environment (about a minute)"
+	@$(PYTHON) -m venv --clear $(GATEWAY)
+	@$(BIN)/python $(PIP) --no-deps -r deploy/locks/gateway.txt
+	@$(BIN)/python $(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(ENGINE)/.ready: deploy/locks/engine.txt workers/vllm_plugin/pyproject.toml | python
+	@echo "Installing the engine environment, vLLM for CPUs (a few minutes, most of it download)"
+	@$(PYTHON) -m venv --clear $(ENGINE)
+	@$(ENGINE)/bin/python $(PIP) --no-deps -r deploy/locks/engine.txt
+	@$(ENGINE)/bin/python $(PIP) --no-deps --no-build-isolation ./workers/vllm_plugin
+	@touch $@
+
+$(QUANTIZE)/.ready: deploy/locks/quantize.txt | python
+	@echo "Installing the quantization environment (a few minutes, most of it download)"
+	@$(PYTHON) -m venv --clear $(QUANTIZE)
+	@$(QUANTIZE)/bin/python $(PIP) --no-deps -r deploy/locks/quantize.txt
+	@touch $@
+
+models: gateway-env quantize-env
+	@$(BIN)/python -m workers.demo.prepare
+
+node-env: tests/contract/node/node_modules/.ready
+
+tests/contract/node/node_modules/.ready: tests/contract/node/package-lock.json
+	@deploy/need npm
+	@cd tests/contract/node && npm ci --silent --no-audit --no-fund
+	@touch $@

@@ -1,0 +1,251 @@
+"""The composition root: the only file that names every concrete class.
+
+client ── ClientConnection ──┬── Service ── Pool ── worker         the data plane
+          (uvicorn's parser) └── FastAPI                           the control plane
+                                    Fleet, Watcher, Ledger, Limiter and Metrics stand behind both
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import os
+import signal
+import ssl
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import uvicorn
+import uvloop
+
+from gateway.api import create_control_plane
+from gateway.cache import open_store
+from gateway.cache.flight import Flights
+from gateway.config import ConfigError, Watcher, load
+from gateway.downstream.connection import ClientConnection
+from gateway.engines import DIALECTS
+from gateway.fleet.backend import Backend
+from gateway.fleet.probes import Probes
+from gateway.fleet.registry import Fleet
+from gateway.ledger.pricing import Meter
+from gateway.ledger.store import LedgerError
+from gateway.ledger.writer import Ledger, open_ledger
+from gateway.logs import JsonHandler, LogWriter
+from gateway.processes import listen, run_many
+from gateway.protocol.endpoints import ENDPOINTS
+from gateway.routing.router import Router
+from gateway.serve import Revision, Service
+from gateway.settle import Settlement
+from gateway.table import Table, Tenant, Worker
+from gateway.telemetry import Metrics, Reading
+from gateway.tenancy.limits import seed_budgets
+from gateway.tenancy.memory import MemoryLimiter
+from gateway.upstream.pool import Pool
+
+logger = logging.getLogger("tollgate")
+
+KEEP_ALIVE_SECONDS = 75  # above what clients keep idle connections for, so that they close them and not we
+LAG_SECONDS = 0.25
+CHILD = "TOLLGATE_CHILD"  # set for the processes of a gateway that runs several
+
+
+class Gateway:
+    """One gateway process, put together; `serve` runs it until a signal ends it."""
+
+    def __init__(self, directory: Path, table: Table, log: LogWriter) -> None:
+        self.log = log
+        self.metrics = Metrics()
+        self.ledger: Ledger = open_ledger(table.settings.ledger)
+        self.limiter = MemoryLimiter(_budget_overrun)
+        self.fleet = Fleet(_backend)
+        self.probes = Probes(self.fleet, table.settings.probe)
+        self.watcher = Watcher(directory, self.apply, table)
+        self.service = Service(
+            revision=Revision(table, Router(table)),
+            fleet=self.fleet,
+            limiter=self.limiter,
+            store=open_store(table.settings.state, table.settings.cache),
+            flights=Flights(),
+            metrics=self.metrics,
+            settlement=Settlement(self.ledger, self.metrics, log),
+        )
+        self.control_plane = create_control_plane(self)
+        self.metrics.watch(self._readings)
+        seed_budgets(self.limiter, table.tenants.values(), self.ledger.spent, time.time())
+
+    @property
+    def table(self) -> Table:
+        """The configuration in effect."""
+        return self.service.revision.table
+
+    def apply(self, table: Table) -> None:
+        """Puts a new configuration into effect; requests under way keep the one they started with."""
+        seed_budgets(self.limiter, table.tenants.values(), self.ledger.spent, time.time())
+        self.limiter.retain(table.tenants)
+        self.fleet.apply(table)
+        self.service.revision = Revision(table, Router(table))
+
+    async def serve(self, host: str, port: int) -> int:
+        """Listens and serves until SIGTERM or SIGINT, then drains. 0 after a clean end, 1 when it could not start."""
+        settings = self.table.settings.server
+        child = CHILD in os.environ
+        try:
+            listener = listen(host, port, shared=child)
+        except OSError as error:
+            logger.error(
+                "cannot listen on %s:%d (%s): end what uses that port, or choose another with --port",
+                host,
+                port,
+                error.strerror,
+            )
+            return 1
+        self.fleet.apply(self.table)
+        server = uvicorn.Server(
+            uvicorn.Config(
+                self.control_plane,
+                http=functools.partial(  # type: ignore[arg-type]  # uvicorn only calls it
+                    ClientConnection,
+                    handler=self.service.handle,
+                    paths=frozenset(ENDPOINTS),
+                    max_body_bytes=settings.max_body_bytes,
+                ),
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                backlog=4096,
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
+                timeout_graceful_shutdown=int(settings.drain_seconds),
+            )
+        )
+        background = [
+            asyncio.create_task(self.watcher.run(), name="watch the configuration"),
+            asyncio.create_task(self.probes.run(), name="probe the workers"),
+            asyncio.create_task(self._measure_lag(), name="measure the event loop"),
+        ]
+        address = listener.getsockname()
+        logger.info(
+            "listening", extra={"fields": {"host": address[0], "port": address[1], "config": self.table.revision}}
+        )
+        try:
+            await server.serve(sockets=[listener])
+        finally:
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
+            if server.server_state.tasks:  # those that outlasted the drain have been cancelled: let them settle
+                await asyncio.wait(set(server.server_state.tasks), timeout=2.0)
+            await self.service.store.close()
+            await self.fleet.close()
+            if not await asyncio.to_thread(self.ledger.close, 10.0):
+                logger.error("the ledger could not be written in full; what is missing stands in the log")
+            logger.info("stopped")
+        return 0
+
+    async def _measure_lag(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            before = loop.time()
+            await asyncio.sleep(LAG_SECONDS)
+            self.metrics.loop_lag.set(max(0.0, loop.time() - before - LAG_SECONDS))
+
+    def _readings(self) -> Iterator[Reading]:
+        for backend in self.fleet.backends():
+            labels = {"worker": backend.worker.name, "model": f"{backend.worker.model}@{backend.worker.version}"}
+            yield Reading("tollgate_worker_up", "1 when the worker takes requests.", float(backend.up), labels)
+            yield Reading("tollgate_worker_inflight", "Requests under way on it.", backend.inflight, labels)
+            yield Reading(
+                "tollgate_worker_pending_tokens",
+                "Prompt tokens sent to it that have not reached their first token.",
+                backend.pending_tokens,
+                labels,
+            )
+            yield Reading("tollgate_worker_connections", "Connections open to it.", backend.pool.connections, labels)
+            yield Reading(
+                "tollgate_worker_busy_seconds_total",
+                "Time it had at least one request.",
+                backend.meter.busy / 1e9,
+                labels,
+            )
+        stats = self.ledger.stats
+        yield Reading("tollgate_ledger_queued", "Rows waiting to be written.", stats.queued, {})
+        yield Reading("tollgate_ledger_written_total", "Rows written.", stats.written, {})
+        yield Reading(
+            "tollgate_ledger_dropped_total", "Rows that found the queue full; they are in the log.", stats.dropped, {}
+        )
+        yield Reading("tollgate_ledger_lag_seconds", "Age of the oldest row not yet written.", stats.lag_seconds, {})
+        state = self.watcher.state
+        yield Reading("tollgate_config_reloads_total", "Configuration changes put into effect.", state.reloads, {})
+        yield Reading("tollgate_config_failures_total", "Configuration changes refused.", state.failures, {})
+        yield Reading(
+            "tollgate_config_valid", "1 when what lies on disk is in effect.", float(not state.last_error), {}
+        )
+        yield Reading("tollgate_log_dropped_total", "Log lines dropped because nobody read them.", self.log.dropped, {})
+
+
+def run(config_dir: Path, port: int | None) -> int:
+    """`tollgate serve`: 0 after a clean end, 1 when the configuration or the start was refused."""
+    try:
+        table = load(config_dir)
+    except ConfigError as error:
+        print(error, file=sys.stderr)  # noqa: T201  # before there is a log
+        return 1
+    server = table.settings.server
+    port = server.port if port is None else port
+    if server.processes > 1 and CHILD not in os.environ:
+        return _run_children(config_dir, table, port)
+    log = LogWriter()
+    _log_to(log)
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, lambda *_: None)  # uvicorn raises what it caught once more when it has drained
+    try:
+        gateway = Gateway(config_dir, table, log)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(gateway.serve(server.host, port))
+    except LedgerError as error:
+        logger.error("%s", error)
+        return 1
+    finally:
+        log.close()
+
+
+def _run_children(config_dir: Path, table: Table, port: int) -> int:
+    server = table.settings.server
+    try:
+        placeholder = listen(server.host, port, shared=True)  # finds a port in use before any child does
+    except OSError as error:
+        print(f"cannot listen on {server.host}:{port}: {error.strerror}", file=sys.stderr)  # noqa: T201
+        return 1
+    with placeholder, tempfile.TemporaryDirectory(prefix="tollgate-metrics-") as metrics:
+        os.environ[CHILD] = "1"
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
+        port = placeholder.getsockname()[1]
+        command = ["-m", "gateway.cli", "serve", "--config", str(config_dir), "--port", str(port)]
+        return run_many(command, server.processes, server.drain_seconds, lambda: None)
+
+
+def _backend(worker: Worker) -> Backend:
+    tls = ssl.create_default_context() if worker.url.startswith("https:") else None
+    return Backend(
+        worker=worker,
+        pool=Pool(worker.url, api_key=worker.api_key, tls=tls),
+        dialect=DIALECTS[worker.engine],
+        meter=Meter(),
+    )
+
+
+def _budget_overrun(tenant: Tenant, spent: int) -> None:
+    logger.warning("budget used up", extra={"fields": {"tenant": tenant.name, "spent_usd": spent / 1e9}})
+
+
+def _log_to(log: LogWriter) -> None:
+    root = logging.getLogger()
+    root.handlers[:] = [JsonHandler(log)]
+    root.setLevel(logging.INFO)
+    for noisy in ("uvicorn", "uvicorn.error", "httpx2", "httpcore2"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)

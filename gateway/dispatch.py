@@ -1,0 +1,109 @@
+"""One attempt of one request on one worker: the account it holds open, and the single row it leaves in the ledger.
+
+Opening takes a place in the worker's in-flight account and starts its share of the worker's time; closing gives both
+back and records what it cost. The first outcome wins and closing is synchronous, so a cancelled task settles too.
+"""
+
+from __future__ import annotations
+
+import time
+
+from gateway.fleet.backend import Backend
+from gateway.ledger.pricing import gpu_cost, token_cost
+from gateway.ledger.record import CostBasis, Outcome
+from gateway.protocol.usage import Usage
+from gateway.routing.types import Step
+
+SMOOTHING = 0.2  # weight of the newest answer in a worker's measured rates
+
+
+class Dispatch:
+    """Times are `time.monotonic()` seconds, `gpu_ns` nanoseconds of the worker's time, costs nano-USD."""
+
+    __slots__ = (
+        "_entered",
+        "_prompt_tokens",
+        "_waiting_tokens",
+        "backend",
+        "cost_basis",
+        "cost_nanousd",
+        "first_token_at",
+        "gpu_ns",
+        "number",
+        "opened_at",
+        "outcome",
+        "step",
+    )
+
+    def __init__(self, backend: Backend, step: Step, number: int, prompt_tokens: int) -> None:
+        self.backend = backend
+        self.step = step
+        self.number = number  # 1 for the first attempt of a request
+        self.opened_at = time.monotonic()
+        self.first_token_at: float | None = None
+        self.outcome: Outcome | None = None
+        self.gpu_ns = 0
+        self.cost_nanousd = 0
+        self.cost_basis: CostBasis = "none"
+        self._prompt_tokens = prompt_tokens
+        self._waiting_tokens = prompt_tokens
+        backend.inflight += 1
+        backend.pending_tokens += prompt_tokens
+        self._entered = backend.meter.enter(self.opened_at)
+
+    def first_token(self) -> None:
+        """The prompt is through prefill: it no longer stands before those that come after it."""
+        if self.first_token_at is not None:
+            return
+        self.first_token_at = now = time.monotonic()
+        backend = self.backend
+        backend.pending_tokens -= self._waiting_tokens
+        self._waiting_tokens = 0
+        queued = max(1, backend.pending_tokens + self._prompt_tokens)
+        backend.seconds_per_prompt_token = _smooth(backend.seconds_per_prompt_token, (now - self.opened_at) / queued)
+
+    def close(self, outcome: Outcome, usage: Usage) -> bool:
+        """Ends the attempt; False when it had ended already."""
+        if self.outcome is not None:
+            return False
+        self.outcome = outcome
+        now = time.monotonic()
+        backend = self.backend
+        backend.inflight -= 1
+        backend.pending_tokens -= self._waiting_tokens
+        self._waiting_tokens = 0
+        self.gpu_ns = backend.meter.leave(self._entered, now)
+        worker = backend.worker
+        if outcome == "failed":  # it did no work; what it held of the worker's time stays with the worker
+            self.gpu_ns = 0
+        elif worker.price is not None:
+            self.cost_basis = "token_price"
+            self.cost_nanousd = token_cost(worker.price, *usage)
+        elif worker.hourly:
+            self.cost_basis = "gpu_time"
+            self.cost_nanousd = gpu_cost(self.gpu_ns, worker.hourly)
+        if outcome == "ok" and usage.output_tokens > 1:
+            since = self.first_token_at or self.opened_at
+            backend.seconds_per_output_token = _smooth(
+                backend.seconds_per_output_token, (now - since) / usage.output_tokens
+            )
+        return True
+
+    def estimated_usage(self, events: int) -> Usage:
+        """The partial usage of an attempt whose engine never reported any.
+
+        A stream shows one event per token after the first, which opens the answer. Whole answers show nothing: what
+        the worker's measured rates say it will have done in the time.
+        """
+        if events:
+            return Usage(self._prompt_tokens, 0, events - 1)
+        backend = self.backend
+        per_prompt, per_output = backend.seconds_per_prompt_token, backend.seconds_per_output_token
+        if per_output is None:
+            return Usage(self._prompt_tokens, 0, 0)
+        decoding = time.monotonic() - self.opened_at - self._prompt_tokens * (per_prompt or 0.0)
+        return Usage(self._prompt_tokens, 0, max(0, int(decoding / per_output)))
+
+
+def _smooth(old: float | None, new: float) -> float:
+    return new if old is None else old + SMOOTHING * (new - old)

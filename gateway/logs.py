@@ -1,0 +1,129 @@
+"""The log: one JSON object per line on standard output, written by a thread so that a slow reader stops no request."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, Literal, cast
+
+import orjson
+
+MAX_WAITING_LINES = 100_000
+Prompts = Literal["none", "hash", "redacted", "full"]
+
+_SECRETS = re.compile(
+    r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"  # e-mail addresses
+    r"|\b(?:sk|pk|ghp|xox[a-z])[-_][\w-]{8,}"  # keys
+    r"|\+?\d(?:[ ./()-]?\d){6,}"  # telephone, card and account numbers
+)
+_PROMPT_FIELDS = ("messages", "prompt", "input", "system", "instructions", "query", "documents")
+
+
+class LogWriter:
+    """Takes lines without waiting and writes them in order; when the reader stalls, the oldest wait and the newest
+    beyond `MAX_WAITING_LINES` are counted in `dropped` and announced once there is room."""
+
+    def __init__(self, descriptor: int | None = None) -> None:
+        self._descriptor = sys.stdout.fileno() if descriptor is None else descriptor
+        self._lines: deque[bytes] = deque()
+        self._wake = threading.Event()
+        self._stop = False
+        self.dropped = 0
+        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+        self._thread.start()
+
+    def write(self, fields: Mapping[str, Any]) -> None:
+        """Queues one line."""
+        if len(self._lines) >= MAX_WAITING_LINES:
+            self.dropped += 1
+            return
+        self._lines.append(orjson.dumps(fields, default=str, option=orjson.OPT_APPEND_NEWLINE))
+        if not self._wake.is_set():
+            self._wake.set()
+
+    def close(self, seconds: float = 5.0) -> None:
+        """Writes what is waiting, for at most `seconds`."""
+        self._stop = True
+        self._wake.set()
+        self._thread.join(seconds)
+
+    def _run(self) -> None:
+        told = 0
+        while True:
+            self._wake.wait()
+            self._wake.clear()
+            while self._lines:
+                batch = b"".join(self._lines.popleft() for _ in range(min(len(self._lines), 512)))
+                if not self._put(batch):
+                    return
+            if self.dropped > told:
+                told = self.dropped
+                self._put(orjson.dumps({"level": "error", "event": "log_lines_dropped", "total": told}) + b"\n")
+            if self._stop:
+                return
+            time.sleep(0.02)  # gathers lines: one write for many, and no thread switch per request
+
+    def _put(self, data: bytes) -> bool:
+        try:
+            while data:
+                data = data[os.write(self._descriptor, data) :]
+        except OSError:  # the reader has gone; the log ends, serving does not
+            return False
+        return True
+
+
+class JsonHandler(logging.Handler):
+    """Sends the standard library's log records the same way, so that there is one log."""
+
+    def __init__(self, writer: LogWriter) -> None:
+        super().__init__()
+        self._writer = writer
+
+    def emit(self, record: logging.LogRecord) -> None:
+        fields: dict[str, Any] = {
+            "time": record.created,
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": record.getMessage(),
+        }
+        fields.update(getattr(record, "fields", None) or {})
+        if record.exc_info:
+            fields["traceback"] = logging.Formatter().formatException(record.exc_info)
+        self._writer.write(fields)
+
+
+def masked(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """A request's parameters fit for a log: numbers and switches as they are, texts and lists only by size."""
+    result: dict[str, Any] = {}
+    for name, value in fields.items():
+        if value is None or isinstance(value, bool | int | float):
+            result[name[:64]] = value
+        elif isinstance(value, str):
+            result[name[:64]] = f"<{len(value)} chars>"
+        elif isinstance(value, list):
+            result[name[:64]] = f"<{len(cast('list[Any]', value))} items>"
+        else:
+            result[name[:64]] = f"<{len(cast('dict[str, Any]', value))} keys>"
+        if len(result) == 40:
+            break
+    return result
+
+
+def prompt_for_log(fields: Mapping[str, Any], how: Prompts) -> Any:
+    """What the log may show of a prompt, None for nothing: a digest, the text with secrets cut, or all of it."""
+    if how == "none":
+        return None
+    prompt = {name: fields[name] for name in _PROMPT_FIELDS if name in fields}
+    if how == "full":
+        return prompt
+    text = orjson.dumps(prompt, option=orjson.OPT_SORT_KEYS)
+    if how == "hash":
+        return "blake2b:" + hashlib.blake2b(text, digest_size=16).hexdigest()
+    return _SECRETS.sub("[redacted]", text.decode())

@@ -1,0 +1,48 @@
+"""Why a worker may not take a request. The first reason found is the one reported."""
+
+from __future__ import annotations
+
+from gateway.routing import scorers
+from gateway.routing.types import Ask, Drop, WorkerView
+from gateway.table import Model, SubjectTo
+
+
+def cannot(view: WorkerView, ask: Ask, model: Model, adapter: str | None) -> Drop | None:
+    """What makes it impossible there; holds for candidates and fallbacks alike."""
+    if not view.up:
+        return "down"
+    if view.draining:
+        return "draining"
+    if ask.task not in ("any", model.task):
+        return "task"
+    if adapter is not None and adapter not in view.adapters:
+        return "adapter_missing"
+    # The estimate errs by a factor; only a prompt that cannot fit by any count is refused here, the engine knows the
+    # rest and says it better.
+    if ask.prompt_tokens > 4 * model.context:
+        return "context_length"
+    return None
+
+
+def unwanted(view: WorkerView, ask: Ask, model: Model, terms: SubjectTo) -> Drop | None:
+    """What the route or the request itself rules out."""
+    version = model.versions[view.worker.version]
+    if terms.min_quality is not None and scorers.quality(version) < terms.min_quality:
+        return "quality"
+    if terms.ttft_p95 is not None and scorers.ttft_seconds(view, ask) > terms.ttft_p95:
+        return "ttft"
+    wishes = ask.preferences
+    if wishes.only is not None and wishes.only.isdisjoint(
+        (view.worker.name, model.name, f"{model.name}@{version.name}")
+    ):
+        return "not_in_only"
+    if wishes.quantizations is not None and version.quantization not in wishes.quantizations:
+        return "quantization"
+    if wishes.max_ttft_seconds is not None and scorers.ttft_seconds(view, ask) > wishes.max_ttft_seconds:
+        return "ttft"
+    if (
+        wishes.max_price_usd_per_m is not None
+        and scorers.usd_per_million_tokens(view, ask) > wishes.max_price_usd_per_m
+    ):
+        return "price"
+    return None

@@ -1,0 +1,152 @@
+"""Makes the plan of one request: every worker that may take it, best first, and why each other one may not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from gateway.errors import BadRequest, Forbidden, GatewayError, Overloaded
+from gateway.routing import filters, scorers
+from gateway.routing.names import Names, Resolution
+from gateway.routing.types import Ask, Drop, Dropped, Plan, Step, WorkerView
+from gateway.table import Candidate, Model, Objective, Table
+
+Views = Callable[[str, str | None], Sequence[WorkerView]]
+Permits = Callable[[Candidate], bool]
+
+
+class _Ranked(NamedTuple):
+    """A step with its place: candidates before fallbacks, the drawn version before its siblings, then the score."""
+
+    last_resort: bool
+    sibling: bool
+    score: float
+    tie: float
+    position: int
+    step: Step
+
+
+class Router:
+    """Decides over one table. `views(model, version)` gives the workers that serve it, any version for None;
+    `permits(candidate)` says whether the tenant may be answered from there."""
+
+    def __init__(self, table: Table) -> None:
+        self.names = Names(table)
+        self._models = table.models
+
+    def plan(self, ask: Ask, resolution: Resolution, views: Views, permits: Permits, draw: float) -> Plan:
+        """Orders the workers for `ask`. `draw` is uniform in [0, 1) and picks the version by the traffic split.
+
+        Raises `Forbidden` when the tenant may use none of the candidates, `Overloaded` when workers exist but none is
+        up, `BadRequest` when the request's own terms exclude all.
+        """
+        route = resolution.route
+        objective = ask.preferences.optimize or route.minimize
+        ranked: list[_Ranked] = []
+        dropped: list[Dropped] = []
+        for last_resort, candidates in ((False, route.candidates), (True, route.fallback)):
+            for candidate in candidates:
+                if not permits(candidate):
+                    dropped.append(Dropped("", spell(candidate), "not_allowed"))
+                    continue
+                model = self._models[candidate.model]
+                drawn, allowed = _split(model, candidate.version, draw)
+                for view in views(candidate.model, candidate.version):
+                    version = view.worker.version
+                    if allowed is not None and version not in allowed:
+                        continue
+                    reason = filters.cannot(view, ask, model, candidate.adapter)
+                    if reason is None and not last_resort:
+                        reason = filters.unwanted(view, ask, model, route.subject_to)
+                    target = Candidate(candidate.model, version, candidate.adapter)
+                    if reason is not None:
+                        dropped.append(Dropped(view.worker.name, spell(target), reason))
+                        continue
+                    step = _predict(view, ask, target)
+                    score, tie = _rank(objective, step, model)
+                    sibling = drawn is not None and version != drawn
+                    ranked.append(_Ranked(last_resort, sibling, score, tie, len(ranked), step))
+        if not ranked:
+            raise _nowhere(ask, dropped)
+        if len(ranked) > 1:
+            ranked.sort(key=_place)
+        return Plan(route, f"{resolution.reason}, least {objective}", _distinct(ranked), tuple(dropped))
+
+
+def spell(target: Candidate) -> str:
+    """`model@version:adapter`."""
+    version = f"@{target.version}" if target.version else ""
+    adapter = f":{target.adapter}" if target.adapter else ""
+    return f"{target.model}{version}{adapter}"
+
+
+def _split(model: Model, version: str | None, draw: float) -> tuple[str | None, frozenset[str] | None]:
+    """The version the traffic split draws, and those it allows at all; (None, None) where the split does not apply."""
+    if version is not None or not model.traffic:
+        return None, None
+    point = draw * sum(weight for _, weight in model.traffic)
+    drawn = model.traffic[0][0]
+    for name, weight in model.traffic:
+        drawn = name
+        if point < weight:
+            break
+        point -= weight
+    return drawn, frozenset(name for name, weight in model.traffic if weight > 0)
+
+
+def _predict(view: WorkerView, ask: Ask, target: Candidate) -> Step:
+    first = scorers.ttft_seconds(view, ask)
+    return Step(
+        view=view,
+        target=target,
+        engine_model=view.adapters[target.adapter] if target.adapter else view.base_name,
+        seconds=first + scorers.decode_seconds(view, ask),
+        ttft_seconds=first,
+        nanousd=scorers.nanousd(view, ask),
+    )
+
+
+def _rank(objective: Objective, step: Step, model: Model) -> tuple[float, float]:
+    if objective == "latency":
+        return step.seconds, step.nanousd
+    if objective == "cost":
+        return step.nanousd, step.seconds
+    return -scorers.quality(model.versions[step.target.version or ""]), step.seconds
+
+
+def _place(ranked: _Ranked) -> tuple[bool, bool, float, float, int]:
+    return ranked[:5]
+
+
+def _distinct(ranked: list[_Ranked]) -> tuple[Step, ...]:
+    """Each worker once, at its best place: a second attempt goes to another worker."""
+    if len(ranked) == 1:
+        return (ranked[0].step,)
+    steps: dict[str, Step] = {}
+    for item in ranked:
+        steps.setdefault(item.step.view.worker.name, item.step)
+    return tuple(steps.values())
+
+
+def _nowhere(ask: Ask, dropped: list[Dropped]) -> GatewayError:
+    reasons: set[Drop] = {item.reason for item in dropped}
+    if not dropped:
+        return Overloaded(f"No worker serves `{ask.model}` at the moment.", retry_after=5.0)
+    if reasons == {"not_allowed"}:
+        return Forbidden(
+            f"Tenant `{ask.tenant.name}` does not have access to the model `{ask.model}`. "
+            "`GET /v1/models` lists what it may use; the operator of this gateway can grant more.",
+            param="model",
+        )
+    if reasons == {"task"}:
+        return BadRequest(f"The model `{ask.model}` does not support this endpoint.", param="model")
+    if reasons & {"down", "draining", "adapter_missing"}:
+        return Overloaded(f"No worker of `{ask.model}` is ready: try again shortly.", retry_after=5.0)
+    if "context_length" in reasons:
+        return BadRequest(
+            f"The prompt of about {ask.prompt_tokens} tokens is longer than the context of `{ask.model}`.",
+            param="messages",
+            code="context_length_exceeded",
+        )
+    listed = ", ".join(f"{item.target} ({item.reason})" for item in dropped[:8])
+    return BadRequest(f"No candidate meets the request's `routing` terms or the route's: {listed}.", param="routing")

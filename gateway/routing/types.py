@@ -1,0 +1,98 @@
+"""The router's vocabulary: what is asked, what is known of each worker, and the plan that comes out.
+
+No clock, no IO and no randomness live here or anywhere in this package: callers pass them in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from gateway.table import Candidate, Objective, Route, Tenant, Worker
+
+Task = Literal["generate", "embed", "any"]
+
+Drop = Literal[
+    "not_allowed",  # the tenant may not use it
+    "down",  # health probes fail or it has not answered yet
+    "draining",  # an operator asked it to finish
+    "adapter_missing",  # the worker does not hold the adapter
+    "context_length",  # the prompt does not fit
+    "quality",  # below the route's min_quality
+    "ttft",  # predicted first token later than the route's or the request's bound
+    "price",  # above the request's max_price_usd_per_m
+    "quantization",  # not among the request's quantizations
+    "not_in_only",  # not among the request's `only`
+    "task",  # a pooling worker asked to generate, or the reverse
+]
+
+
+@dataclass(slots=True, kw_only=True)
+class WorkerView:
+    """What the router knows of one worker now: its configuration, the gateway's own account, and the engine's word.
+
+    The gateway's own account (`inflight`, `pending_tokens`) is exact and current; what probes bring is seconds old.
+    Rates are None until this worker's own answers have calibrated them.
+    """
+
+    worker: Worker
+    up: bool = False
+    why_down: str = "not probed yet"
+    draining: bool = False
+    base_name: str = ""  # the name the engine serves the base model under
+    adapters: Mapping[str, str] = field(default_factory=dict[str, str])  # adapter -> the engine's name for it
+    inflight: int = 0  # requests dispatched and not finished
+    pending_tokens: int = 0  # prompt tokens dispatched and not yet at their first token
+    seconds_per_prompt_token: float | None = None
+    seconds_per_output_token: float | None = None
+
+
+class Preferences(NamedTuple):
+    """The `routing` object of a request body."""
+
+    optimize: Objective | None = None
+    only: frozenset[str] | None = None
+    quantizations: frozenset[str] | None = None
+    max_price_usd_per_m: float | None = None
+    max_ttft_seconds: float | None = None
+
+
+NO_PREFERENCES = Preferences()
+
+
+class Ask(NamedTuple):
+    """One request as the router sees it. Token counts are estimates made before the engine has seen the prompt."""
+
+    model: str  # as the client named it
+    tenant: Tenant
+    task: Task
+    prompt_tokens: int
+    output_tokens: int
+    preferences: Preferences = NO_PREFERENCES
+
+
+class Step(NamedTuple):
+    """One worker to try, and what the router expected of it."""
+
+    view: WorkerView
+    target: Candidate  # version always set
+    engine_model: str  # what to put in the body's `model`
+    seconds: float  # predicted time to the last token
+    ttft_seconds: float  # predicted time to the first token
+    nanousd: float  # predicted cost
+
+
+class Dropped(NamedTuple):
+    worker: str
+    target: str
+    reason: Drop
+
+
+class Plan(NamedTuple):
+    """Workers in the order to try them, the route that chose them, and why each other one was left out."""
+
+    route: Route
+    reason: str
+    steps: tuple[Step, ...]
+    dropped: tuple[Dropped, ...]

@@ -1,0 +1,474 @@
+"""The story of one request: admit, plan, attempt, stream or answer, settle.
+
+`Service.handle` is the whole of it for a client's exchange. A story's steps raise `GatewayError` to refuse; a client
+that leaves cancels the task wherever it is; either way the settlement runs once, synchronously.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import orjson
+
+from gateway.cache.entry import Entry, Store
+from gateway.cache.flight import Flights
+from gateway.cache.key import cache_key, is_deterministic
+from gateway.dispatch import Dispatch
+from gateway.downstream.exchange import Exchange, new_request_id
+from gateway.engines.dialect import Dialect
+from gateway.errors import (
+    GatewayError,
+    InternalError,
+    Overloaded,
+    QuotaExhausted,
+    RateLimited,
+    UpstreamError,
+)
+from gateway.fleet.backend import Backend
+from gateway.fleet.registry import Fleet
+from gateway.protocol.endpoints import ENDPOINTS
+from gateway.protocol.request import Request, multipart_with_model, read_request, worker_fields
+from gateway.protocol.stream import FrameError, StreamRelay, error_event, renames
+from gateway.protocol.usage import NO_USAGE, Usage, find_usage
+from gateway.routing.preferences import read_preferences
+from gateway.routing.retry import RetryBudget
+from gateway.routing.router import Router, spell
+from gateway.routing.types import Ask, Step
+from gateway.settle import Settlement
+from gateway.table import Candidate, Table
+from gateway.telemetry import Metrics
+from gateway.tenancy.access import may_use
+from gateway.tenancy.keys import authenticate
+from gateway.tenancy.limits import Limiter
+from gateway.trace import Admitted, Trace
+from gateway.upstream.response import Response
+
+logger = logging.getLogger("tollgate.serve")
+
+MAX_ANSWER_BYTES = 256 * 1024 * 1024
+MAX_ERROR_BYTES = 1024 * 1024
+FIRST_GUESS_OUTPUT_TOKENS = 256.0
+JSON = b"application/json"
+EVENT_STREAM = b"text/event-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One configuration and the router compiled from it; a request keeps the one it started with."""
+
+    table: Table
+    router: Router
+
+
+class Service:
+    """Everything a request needs, wired by the composition root."""
+
+    def __init__(
+        self,
+        *,
+        revision: Revision,
+        fleet: Fleet,
+        limiter: Limiter,
+        store: Store,
+        flights: Flights,
+        metrics: Metrics,
+        settlement: Settlement,
+    ) -> None:
+        self.revision = revision
+        self.fleet = fleet
+        self.limiter = limiter
+        self.store = store
+        self.flights = flights
+        self.metrics = metrics
+        self.settlement = settlement
+        self.retries = RetryBudget()
+        self.output_tokens: dict[str, float] = {}  # model -> smoothed length of its answers
+
+    async def handle(self, exchange: Exchange) -> None:
+        """Answers one exchange; never raises."""
+        story = Story(self, exchange)
+        try:
+            await story.run()
+        except GatewayError as error:
+            story.refuse(error)
+        except asyncio.CancelledError:
+            story.leave()
+        except Exception:  # the last line of defence: a fault of ours is a 500 with an id, and a traceback in the log
+            story.abandon()
+            logger.exception("request failed", extra={"fields": {"request_id": story.trace.id}})
+            story.refuse(InternalError(f"The gateway failed on this request ({story.trace.id})."))
+        finally:
+            self.settlement.settle(story.trace)
+
+    def learn(self, model: str, output_tokens: int) -> None:
+        """Remembers how long a model's answers are, for requests that set no limit themselves."""
+        old = self.output_tokens.get(model, FIRST_GUESS_OUTPUT_TOKENS)
+        self.output_tokens[model] = old + 0.05 * (output_tokens - old)
+
+
+class Story:
+    """One request from its arrival to the end of its answer."""
+
+    __slots__ = ("_exchange", "_response", "_revision", "_service", "trace")
+
+    def __init__(self, service: Service, exchange: Exchange) -> None:
+        self._service = service
+        self._exchange = exchange
+        self._revision = service.revision
+        self._response: Response | None = None
+        self.trace = Trace(new_request_id(), exchange, service.revision.table, time.time())
+
+    async def run(self) -> None:
+        admitted = self._admit()
+        request, policy = admitted.request, admitted.plan.route.cache
+        if request.fields is not None and (
+            policy.when == "always"
+            or (policy.when == "deterministic" and (request.endpoint.deterministic or is_deterministic(request.fields)))
+        ):
+            await self._answer_through_cache(admitted, request.fields)
+        else:
+            await self._answer_from_workers(admitted)
+
+    def _admit(self) -> Admitted:
+        exchange, service, trace = self._exchange, self._service, self.trace
+        table, router = self._revision.table, self._revision.router
+        trace.key = key = authenticate(exchange.headers, table.keys)
+        endpoint = ENDPOINTS[exchange.path]
+        trace.request = request = read_request(endpoint, exchange.header(b"content-type"), exchange.body)
+        ask = Ask(
+            model=request.model,
+            tenant=key.tenant,
+            task=endpoint.task,
+            prompt_tokens=request.estimated_prompt_tokens,
+            output_tokens=self._expected_output(request),
+            preferences=read_preferences(request.routing),
+        )
+
+        def permits(candidate: Candidate) -> bool:
+            model = table.models[candidate.model]
+            adapter = model.adapters[candidate.adapter] if candidate.adapter else None
+            return may_use(key.tenant, model, adapter, request.model)
+
+        plan = router.plan(ask, router.names.resolve(ask), service.fleet.views, permits, random.random())
+        lease = service.limiter.admit(
+            key.tenant, key.id, ask.prompt_tokens + ask.output_tokens, int(plan.steps[0].nanousd), trace.started_at
+        )
+        service.retries.deposit(plan.route.retry.budget)
+        trace.admitted = admitted = Admitted(request, key, ask, plan, lease)
+        return admitted
+
+    # From the cache
+
+    async def _answer_through_cache(self, admitted: Admitted, fields: Mapping[str, Any]) -> None:
+        """A kept answer, or that of an identical request under way, or a new one that is kept for the next."""
+        service, trace = self._service, self.trace
+        target = admitted.plan.steps[0].target
+        key = cache_key(
+            admitted.key.tenant.name,
+            f"{target.model}@{target.version}",
+            target.adapter or "",
+            admitted.request.endpoint.name,
+            fields,
+        )
+        entry = await service.store.get(key)
+        if entry is not None:
+            self._replay(admitted, entry)
+            return
+        flight = service.flights.join(key)
+        try:
+            shared = await flight.wait()
+            if shared is not None:
+                self._replay(admitted, shared)
+                return
+            trace.cache = "miss"
+            kept = await self._answer_from_workers(admitted)
+            if kept is not None and len(kept.body) <= self._revision.table.settings.cache.max_entry_bytes:
+                service.store.put(key, kept, admitted.plan.route.cache.ttl)
+                flight.land(kept)
+            else:
+                flight.land(None)
+        finally:
+            flight.leave()
+
+    def _replay(self, admitted: Admitted, entry: Entry) -> None:
+        exchange, trace, request = self._exchange, self.trace, admitted.request
+        trace.cache = "hit"
+        trace.usage = Usage(entry.prompt_tokens, entry.cached_tokens, entry.output_tokens)
+        trace.first_at = trace.answered_at = time.monotonic()
+        headers = self._headers(entry)
+        if entry.content_type.startswith(EVENT_STREAM):
+            relay = self._relay(request, entry.engine_model, _no_frame_error)
+            body = relay.feed(entry.body) + relay.finish()
+            exchange.start(200, entry.content_type, headers)
+            exchange.write(body)
+            exchange.finish()
+        else:
+            headers.append(_cost_header(0))
+            exchange.respond(200, entry.content_type, headers, _renamed(entry.body, entry.engine_model, request.model))
+
+    # From the workers
+
+    async def _answer_from_workers(self, admitted: Admitted) -> Entry | None:
+        """Tries the plan's workers in order until one answers; only before a byte has reached the client may the next
+        one be tried. Gives the answer back in a form that can be kept, None when it should not be."""
+        steps = admitted.plan.steps[: admitted.plan.route.retry.attempts + 1]
+        for number, step in enumerate(steps, start=1):
+            try:
+                return await self._attempt(admitted, step, number)
+            except (UpstreamError, Overloaded) as error:
+                self.abandon()
+                if self._exchange.started or number == len(steps) or not self._service.retries.take():
+                    raise
+                self._give_up_attempt(error)
+        raise AssertionError("a plan has at least one step")
+
+    async def _attempt(self, admitted: Admitted, step: Step, number: int) -> Entry | None:
+        trace, request = self.trace, admitted.request
+        backend = cast("Backend", step.view)
+        body = self._worker_body(admitted, step, backend.dialect)
+        trace.dispatch = dispatch = Dispatch(backend, step, number, admitted.ask.prompt_tokens)
+        try:
+            self._response = response = await backend.pool.request(
+                request.endpoint.path,
+                request.content_type,
+                body,
+                b"x-request-id: %b\r\n" % trace.id.encode(),
+                admitted.plan.route.timeout,
+            )
+        except UpstreamError as error:
+            self._service.fleet.report_failure(backend, error.message)
+            raise
+        if response.status >= 400:
+            raise backend.dialect.error(response.status, await response.read(MAX_ERROR_BYTES))
+        content_type = response.header(b"content-type") or JSON
+        if content_type.startswith(EVENT_STREAM):
+            relay = self._relay(request, step.engine_model, backend.dialect.frame_error)
+            first, raw = await _open_stream(relay, response)
+            trace.waited += response.read_at - dispatch.opened_at
+            dispatch.first_token()
+            return await self._stream(dispatch, relay, response, content_type, first, raw)
+        answer = await response.read(MAX_ANSWER_BYTES)
+        trace.waited += response.read_at - dispatch.opened_at
+        return self._whole(request, dispatch, response.status, content_type, answer)
+
+    def _whole(
+        self, request: Request, dispatch: Dispatch, status: int, content_type: bytes, answer: bytes
+    ) -> Entry | None:
+        trace, step = self.trace, dispatch.step
+        trace.usage = usage = find_usage(answer) or NO_USAGE
+        dispatch.close("ok", usage)
+        if usage.output_tokens:
+            self._service.learn(step.target.model, usage.output_tokens)
+        headers = self._headers()
+        headers.append(_cost_header(dispatch.cost_nanousd))
+        trace.answered_at = time.monotonic()
+        self._exchange.respond(status, content_type, headers, _renamed(answer, step.engine_model, request.model))
+        return Entry(answer, content_type, spell(step.target), step.engine_model, *usage) if status == 200 else None
+
+    async def _stream(
+        self,
+        dispatch: Dispatch,
+        relay: StreamRelay,
+        response: Response,
+        content_type: bytes,
+        first: bytes,
+        raw: list[bytes],
+    ) -> Entry | None:
+        """Passes the stream on: from the worker's socket to the client's in one call, without a task switch."""
+        exchange, trace, step = self._exchange, self.trace, dispatch.step
+        most_kept = self._revision.table.settings.cache.max_entry_bytes
+        kept = raw if trace.cache == "miss" else None
+        kept_bytes = 0
+        observe_gap = self._service.metrics.inter_token.labels(step.target.model, step.target.version).observe
+        exchange.start(response.status, content_type, self._headers())
+        exchange.write(first)
+        trace.first_at = trace.answered_at = last = time.monotonic()
+
+        def pass_on(data: bytes) -> None:
+            nonlocal last, kept, kept_bytes
+            now = time.monotonic()
+            observe_gap(now - last)
+            last = now
+            exchange.write(relay.feed(data))
+            if exchange.is_behind:
+                response.pause()
+            if relay.state == "broken":
+                response.abort()
+            if kept is not None:
+                kept.append(data)
+                kept_bytes += len(data)
+                if kept_bytes > most_kept:
+                    kept = None
+
+        exchange.on_drain = response.resume
+        if exchange.is_behind:
+            response.pause()
+        try:
+            await response.pipe(pass_on)
+        except UpstreamError as error:
+            exchange.write(relay.broke(error))
+        finally:
+            trace.usage, trace.events = relay.usage, relay.events
+        exchange.write(relay.finish())
+        exchange.finish()
+        usage = relay.usage or dispatch.estimated_usage(relay.events)
+        if relay.error is not None:
+            trace.error = relay.error
+            dispatch.close("broken", usage)
+            return None
+        dispatch.close("ok", usage)
+        if relay.usage is None:
+            return None
+        self._service.learn(step.target.model, usage.output_tokens)
+        return (
+            None if kept is None else Entry(b"".join(kept), content_type, spell(step.target), step.engine_model, *usage)
+        )
+
+    # When it does not work out
+
+    def abandon(self) -> None:
+        """Drops the worker's answer, if one is under way, so that its engine stops."""
+        if self._response is not None:
+            self._response.abort()
+            self._response = None
+
+    def refuse(self, error: GatewayError) -> None:
+        """Answers with an error, or ends a stream that has begun with an error event."""
+        exchange, trace = self._exchange, self.trace
+        trace.error = error
+        if exchange.started:
+            if not exchange.response_complete:
+                exchange.write(error_event(ENDPOINTS[exchange.path], error))
+                exchange.finish()
+            return
+        headers = self._headers()
+        if error.retry_after is not None:
+            headers.append(b"retry-after: %d" % max(1, round(error.retry_after + 0.499)))
+            headers.append(b"retry-after-ms: %d" % max(1, round(error.retry_after * 1000)))
+        if not error.retryable:
+            headers.append(b"x-should-retry: false")
+        body = error.body()
+        if exchange.path == "/v1/messages":  # its SDK reads the type beside the error
+            body = b'{"type":"error",' + body[1:]
+        if isinstance(error, RateLimited | QuotaExhausted) and trace.key is not None:
+            self._service.metrics.refusals.labels(trace.key.tenant.name, error.code or "").inc()
+        exchange.respond(error.status, JSON, headers, body)
+
+    def leave(self) -> None:
+        """The client has gone, or the gateway is being stopped with the answer under way."""
+        exchange, metrics = self._exchange, self._service.metrics
+        self.abandon()
+        if exchange.disconnected:
+            metrics.aborts.labels("waiting" if self.trace.first_at is None else "streaming").inc()
+            metrics.abort_seconds.observe(time.monotonic() - exchange.left_at)
+        else:
+            self.refuse(Overloaded("The gateway is shutting down.", retry_after=1.0))
+
+    def _give_up_attempt(self, error: GatewayError) -> None:
+        """Keeps what the attempt was, and clears the way for the next."""
+        trace = self.trace
+        dispatch, trace.dispatch = trace.dispatch, None
+        assert dispatch is not None
+        trace.waited += time.monotonic() - dispatch.opened_at
+        self._service.settlement.failed_attempt(trace, dispatch, error.status)
+
+    # Small parts
+
+    def _expected_output(self, request: Request) -> int:
+        if request.endpoint.task != "generate":
+            return 0
+        most = request.max_output_tokens
+        if most is None:
+            named = self._revision.router.names.find(request.model)
+            model = request.model if named is None else named.model
+            most = self._service.output_tokens.get(model, FIRST_GUESS_OUTPUT_TOKENS)
+        return int(most * request.choices)
+
+    def _worker_body(self, admitted: Admitted, step: Step, dialect: Dialect) -> bytes:
+        request = admitted.request
+        if request.fields is None:
+            return multipart_with_model(request, step.engine_model)
+        fields = worker_fields(request)
+        dialect.select(fields, step.engine_model, step.target.adapter)
+        if request.endpoint.name in dialect.salted_endpoints:
+            # One tenant's prompts must not be guessable from the speed of another's: the engine's prefix cache is kept
+            # apart per tenant, whatever salt the client sends itself.
+            own = fields.get("cache_salt")
+            fields["cache_salt"] = _salt(admitted.key.tenant.name, own if isinstance(own, str) else "")
+        return orjson.dumps(fields)
+
+    def _relay(self, request: Request, engine_model: str, frame_error: FrameError) -> StreamRelay:
+        return StreamRelay(
+            request.endpoint,
+            engine_model=engine_model,
+            asked_model=request.model,
+            keep_usage=request.wants_usage,
+            frame_error=frame_error,
+        )
+
+    def _headers(self, cached: Entry | None = None) -> list[bytes]:
+        """The lines every answer has, an error's too; `cached` is the entry it is replayed from."""
+        trace = self.trace
+        headers = [b"x-request-id: " + trace.id.encode()]
+        dispatch = trace.dispatch
+        if cached is not None:
+            headers += (b"x-tollgate-model: " + cached.served.encode(), b"x-tollgate-worker: cache")
+        elif dispatch is not None:
+            headers.append(b"x-tollgate-model: " + spell(dispatch.step.target).encode())
+            headers.append(b"x-tollgate-worker: " + dispatch.backend.worker.name.encode())
+        admitted = trace.admitted
+        if admitted is not None:
+            headers.append(b"x-tollgate-route: " + admitted.plan.route.name.encode())
+            limits = admitted.lease.headers
+        else:
+            limits = [] if trace.key is None else self._service.limiter.headers(trace.key.tenant, trace.started_at)
+        headers.append(b"x-tollgate-attempts: %d" % trace.attempts)
+        headers.append(b"x-tollgate-cache: " + trace.cache.encode())
+        headers.extend(b"%b: %b" % pair for pair in limits)
+        return headers
+
+
+async def _open_stream(relay: StreamRelay, response: Response) -> tuple[bytes, list[bytes]]:
+    """Reads until the first event is whole, so that an error in it can still be answered by another worker.
+
+    Gives what to pass on and the bytes as they came. Raises the error that the first event is, or that ends it.
+    """
+    raw: list[bytes] = []
+    first = b""
+    while relay.state == "opening":
+        data = await response.take()
+        if not data:
+            relay.finish()
+            break
+        raw.append(data)
+        first += relay.feed(data)
+    if relay.error is not None:
+        raise relay.error
+    return first, raw
+
+
+def _renamed(body: bytes, engine_model: str, asked: str) -> bytes:
+    """A whole answer with its `model` as the client named it."""
+    for old, new in renames(engine_model, asked):
+        if old in body:
+            return body.replace(old, new, 1)
+    return body
+
+
+def _salt(tenant: str, own: str) -> str:
+    return hashlib.blake2b(f"{tenant}\0{own}".encode(), digest_size=16).hexdigest()
+
+
+def _cost_header(nanousd: int) -> bytes:
+    return b"x-tollgate-cost-usd: %d.%09d" % divmod(nanousd, 1_000_000_000)
+
+
+def _no_frame_error(_: Mapping[str, Any]) -> GatewayError | None:
+    return None

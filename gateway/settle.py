@@ -1,0 +1,203 @@
+"""The end of every request: what it used is charged, recorded, counted and logged, once and without waiting."""
+
+from __future__ import annotations
+
+import time
+
+from gateway.dispatch import Dispatch
+from gateway.ledger.record import Attempt
+from gateway.ledger.writer import Ledger
+from gateway.logs import LogWriter, masked, prompt_for_log
+from gateway.protocol.endpoints import ENDPOINTS
+from gateway.protocol.usage import NO_USAGE, Usage
+from gateway.routing.router import spell
+from gateway.telemetry import Labels, Metrics
+from gateway.trace import Admitted, Trace
+
+CLIENT_LEFT = 499  # nginx's status for a client that closed before its answer began
+
+
+class Settlement:
+    """Synchronous throughout, so that a cancelled task settles like any other."""
+
+    def __init__(self, ledger: Ledger, metrics: Metrics, log: LogWriter) -> None:
+        self._ledger = ledger
+        self._metrics = metrics
+        self._log = log
+
+    def settle(self, trace: Trace) -> None:
+        """Closes the attempt under way, gives the lease back, and writes ledger, metrics and log."""
+        dispatch, usage = trace.dispatch, trace.usage
+        estimated = dispatch is not None and usage is None
+        if dispatch is not None:
+            if usage is None:
+                usage = dispatch.estimated_usage(trace.events)
+            dispatch.close("aborted" if trace.exchange.disconnected else "failed", usage)
+            if dispatch.outcome == "failed":
+                usage, estimated = NO_USAGE, False
+        usage = usage or NO_USAGE
+        cost = 0
+        if trace.admitted is not None:
+            rows = self._rows(trace, trace.admitted, usage, estimated)
+            for row in rows:
+                self._ledger.record(row)
+            cost = sum(row.cost_nanousd for row in rows)
+            tokens = 0 if trace.cache == "hit" else usage.prompt_tokens + usage.output_tokens
+            trace.admitted.lease.settle(tokens, cost, trace.started_at)
+        self._report(trace, usage, estimated, cost)
+
+    def failed_attempt(self, trace: Trace, dispatch: Dispatch, status: int) -> None:
+        """Closes an attempt that another one follows, and keeps its row."""
+        assert trace.admitted is not None
+        dispatch.close("failed", NO_USAGE)
+        self._metrics.attempts.labels(dispatch.backend.worker.name, "failed").inc()
+        trace.failed.append(_row(trace, trace.admitted, dispatch, status, NO_USAGE, False))
+
+    def _rows(self, trace: Trace, admitted: Admitted, usage: Usage, estimated: bool) -> list[Attempt]:
+        rows = trace.failed
+        dispatch = trace.dispatch
+        if dispatch is not None:
+            self._metrics.attempts.labels(dispatch.backend.worker.name, dispatch.outcome).inc()
+            rows = [*rows, _row(trace, admitted, dispatch, trace.exchange.status, usage, estimated)]
+        elif trace.cache == "hit":
+            rows = [*rows, _cache_row(trace, admitted, usage)]
+        return rows
+
+    def _report(self, trace: Trace, usage: Usage, estimated: bool, cost: int) -> None:
+        exchange, dispatch, request, error = trace.exchange, trace.dispatch, trace.request, trace.error
+        plan = None if trace.admitted is None else trace.admitted.plan
+        duration = time.monotonic() - exchange.arrived
+        overhead = None
+        if trace.answered_at is not None and dispatch is not None:
+            overhead = max(0.0, trace.answered_at - exchange.arrived - trace.waited)
+        ttft = None if trace.first_at is None else trace.first_at - exchange.arrived
+        target = None if plan is None else (plan.steps[0] if dispatch is None else dispatch.step).target
+        tenant = "" if trace.key is None else trace.key.tenant.name
+        route = "" if plan is None else plan.route.name
+        status = exchange.status or CLIENT_LEFT
+        endpoint = ENDPOINTS[exchange.path].name
+        model, version = ("", "") if target is None else (target.model, target.version or "")
+        used = NO_USAGE if trace.cache == "hit" else usage
+        self._metrics.cache_results[trace.cache]()
+        self._metrics.finished(
+            Labels(tenant, model, version, route, endpoint, status),
+            duration=duration,
+            overhead=overhead,
+            ttft=ttft,
+            prompt=used.prompt_tokens,
+            cached=used.cached_tokens,
+            output=used.output_tokens,
+            cost_usd=cost / 1e9,
+        )
+        line: dict[str, object] = {
+            "time": trace.started_at,
+            "level": "info" if error is None or error.blame == "caller" else "warning",
+            "event": "request",
+            "request_id": trace.id,
+            "tenant": tenant,
+            "key": "" if trace.key is None else trace.key.id,
+            "endpoint": endpoint,
+            "model_asked": "" if request is None else request.model,
+            "model": "" if target is None else spell(target),
+            "route": route,
+            "reason": "" if plan is None else plan.reason,
+            "worker": "" if dispatch is None else dispatch.backend.worker.name,
+            "attempts": trace.attempts,
+            "cache": trace.cache,
+            "stream": request is not None and request.stream,
+            "status": status,
+            "outcome": _outcome(trace),
+            "prompt_tokens": usage.prompt_tokens,
+            "cached_tokens": usage.cached_tokens,
+            "output_tokens": usage.output_tokens,
+            "estimated": estimated,
+            "ttft_ms": _milliseconds(ttft),
+            "duration_ms": _milliseconds(duration),
+            "overhead_ms": _milliseconds(overhead),
+            "cost_usd": cost / 1e9,
+            "config": trace.table.revision,
+        }
+        if error is not None:
+            line["error"] = error.fields()
+        if request is not None and request.fields is not None:
+            line["parameters"] = masked(request.fields)
+            prompt = prompt_for_log(request.fields, trace.table.settings.log.prompts)
+            if prompt is not None:
+                line["prompt"] = prompt
+        self._log.write(line)
+
+
+def _outcome(trace: Trace) -> str:
+    if trace.exchange.disconnected:
+        return "aborted"
+    if trace.error is not None and trace.dispatch is None:
+        return "rejected" if trace.error.blame in ("caller", "capacity") else "failed"
+    if trace.dispatch is not None and trace.dispatch.outcome is not None:
+        return trace.dispatch.outcome
+    return "cached"
+
+
+def _row(trace: Trace, admitted: Admitted, dispatch: Dispatch, status: int, usage: Usage, estimated: bool) -> Attempt:
+    assert dispatch.outcome is not None
+    target = dispatch.step.target
+    first = dispatch.first_token_at
+    return Attempt(
+        attempt_id=f"{trace.id}.{dispatch.number}",
+        request_id=trace.id,
+        started_at=trace.started_at,
+        tenant=admitted.key.tenant.name,
+        key_id=admitted.key.id,
+        endpoint=admitted.request.endpoint.name,
+        model_asked=admitted.request.model,
+        model=target.model,
+        version=target.version or "",
+        adapter=target.adapter or "",
+        route=admitted.plan.route.name,
+        worker=dispatch.backend.worker.name,
+        outcome=dispatch.outcome,
+        status=status,
+        prompt_tokens=usage.prompt_tokens,
+        cached_tokens=usage.cached_tokens,
+        output_tokens=usage.output_tokens,
+        estimated=estimated,
+        ttft_seconds=None if first is None else first - dispatch.opened_at,
+        duration_seconds=time.monotonic() - dispatch.opened_at,
+        gpu_seconds=dispatch.gpu_ns / 1e9,
+        cost_nanousd=dispatch.cost_nanousd,
+        cost_basis=dispatch.cost_basis,
+        user=admitted.request.user,
+    )
+
+
+def _cache_row(trace: Trace, admitted: Admitted, usage: Usage) -> Attempt:
+    target = admitted.plan.steps[0].target
+    return Attempt(
+        attempt_id=f"{trace.id}.0",
+        request_id=trace.id,
+        started_at=trace.started_at,
+        tenant=admitted.key.tenant.name,
+        key_id=admitted.key.id,
+        endpoint=admitted.request.endpoint.name,
+        model_asked=admitted.request.model,
+        model=target.model,
+        version=target.version or "",
+        adapter=target.adapter or "",
+        route=admitted.plan.route.name,
+        worker="",
+        outcome="cached",
+        status=trace.exchange.status,
+        prompt_tokens=usage.prompt_tokens,
+        cached_tokens=usage.cached_tokens,
+        output_tokens=usage.output_tokens,
+        estimated=False,
+        ttft_seconds=None,
+        duration_seconds=time.monotonic() - trace.exchange.arrived,
+        gpu_seconds=0.0,
+        cost_nanousd=0,
+        cost_basis="none",
+        user=admitted.request.user,
+    )
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 3)

@@ -1,0 +1,161 @@
+"""The connections of one worker: opened when needed, kept while fresh, bounded in number."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import deque
+from urllib.parse import urlsplit
+
+from gateway.errors import Overloaded, WorkerUnreachable
+from gateway.table import Timeout
+from gateway.upstream.connection import Connection, ConnectionLost
+from gateway.upstream.response import Response
+
+MAX_CONNECTIONS = 16_384
+# Servers built on uvicorn close an idle connection after 5 s unless told otherwise; a request sent at that moment is
+# lost. Connections idle for longer than this are closed from our side instead.
+IDLE_SECONDS = 4.0
+
+
+class Pool:
+    """Requests to one worker. Newest connection first, so the rest age and close when the load falls.
+
+    `url` is the worker's base URL; a base that ends in `/v1` (hosted endpoints) takes the place of that prefix.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        api_key: str | None = None,
+        tls: ssl.SSLContext | None = None,
+        max_connections: int = MAX_CONNECTIONS,
+        idle_seconds: float = IDLE_SECONDS,
+    ) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"not an http(s) URL: {url!r}")
+        self._host = parts.hostname
+        self._port = parts.port or (443 if parts.scheme == "https" else 80)
+        self._tls = (tls or ssl.create_default_context()) if parts.scheme == "https" else None
+        self._prefix = parts.path.rstrip("/")
+        authorization = f"authorization: Bearer {api_key}\r\n" if api_key else ""
+        self._fixed_headers = f"host: {parts.netloc.rpartition('@')[2]}\r\n{authorization}".encode("latin-1")
+        self._heads: dict[str, bytes] = {}
+        self._idle: deque[Connection] = deque()
+        self._open: set[Connection] = set()
+        self._connecting = 0
+        self._max_connections = max_connections
+        self._idle_seconds = idle_seconds
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    @property
+    def connections(self) -> int:
+        return len(self._open) + self._connecting
+
+    async def request(
+        self, path: str, content_type: bytes, body: bytes, headers: bytes, deadlines: Timeout
+    ) -> Response:
+        """POSTs `body` and returns the answer when its headers are in.
+
+        `headers` are further header lines, each ended by CRLF. Raises `WorkerUnreachable` when no connection can be
+        had, `Overloaded` at the connection limit, `WorkerBroke` and `WorkerTimeout` from the exchange.
+        """
+        head = self._heads.get(path) or self._head(path)
+        message = b"%b%bcontent-type: %b\r\ncontent-length: %d\r\n\r\n%b" % (
+            head,
+            headers,
+            content_type,
+            len(body),
+            body,
+        )
+        connection = self._take_idle()
+        if connection is not None:
+            try:
+                return await self._exchange(connection, message, deadlines)
+            except ConnectionLost:
+                pass  # it had gone stale; a fresh connection decides
+        connection = await self._connect(deadlines.connect)
+        try:
+            return await self._exchange(connection, message, deadlines)
+        except ConnectionLost:
+            raise WorkerUnreachable("The worker closed the connection without an answer.") from None
+
+    async def close(self) -> None:
+        """Closes idle connections now and busy ones when their exchange ends."""
+        self._closed = True
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+        while self._idle:
+            self._idle.pop().close()
+
+    async def _exchange(self, connection: Connection, message: bytes, deadlines: Timeout) -> Response:
+        try:
+            return await connection.send(message, deadlines)
+        except asyncio.CancelledError:
+            connection.abort()
+            raise
+
+    def _head(self, path: str) -> bytes:
+        target = self._prefix + path.removeprefix("/v1") if self._prefix.endswith("/v1") else self._prefix + path
+        head = b"POST %b HTTP/1.1\r\n%b" % (target.encode("ascii"), self._fixed_headers)
+        self._heads[path] = head
+        return head
+
+    def _take_idle(self) -> Connection | None:
+        fresh = asyncio.get_running_loop().time() - self._idle_seconds
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.is_open:
+                if connection.idle_since >= fresh:
+                    return connection
+                connection.close()
+        return None
+
+    async def _connect(self, seconds: float) -> Connection:
+        if self.connections >= self._max_connections:
+            raise Overloaded("Every connection to the chosen worker is in use.", retry_after=1.0)
+        loop = asyncio.get_running_loop()
+        self._connecting += 1
+        try:
+            async with asyncio.timeout(seconds):
+                _, connection = await loop.create_connection(
+                    lambda: Connection(loop, self._release, self._forget),
+                    self._host,
+                    self._port,
+                    ssl=self._tls,
+                    server_hostname=self._host if self._tls else None,
+                )
+        except TimeoutError:
+            raise WorkerUnreachable("The worker could not be reached in time.") from None
+        except OSError as error:  # refused, unroutable, name not found, certificate refused (ssl.SSLError)
+            raise WorkerUnreachable(f"The worker could not be reached ({type(error).__name__}).") from error
+        finally:
+            self._connecting -= 1
+        self._open.add(connection)
+        return connection
+
+    def _release(self, connection: Connection) -> None:
+        if self._closed:
+            connection.close()
+            return
+        connection.idle_since = connection.loop.time()
+        self._idle.append(connection)
+        if self._sweeper is None:
+            self._sweeper = connection.loop.call_later(self._idle_seconds, self._sweep)
+
+    def _forget(self, connection: Connection) -> None:
+        self._open.discard(connection)
+
+    def _sweep(self) -> None:
+        """Closes connections that have been idle too long: the oldest are at the left."""
+        self._sweeper = None
+        loop = asyncio.get_running_loop()
+        stale = loop.time() - self._idle_seconds
+        while self._idle and (self._idle[0].idle_since < stale or not self._idle[0].is_open):
+            self._idle.popleft().close()
+        if self._idle:
+            self._sweeper = loop.call_at(self._idle[0].idle_since + self._idle_seconds + 0.01, self._sweep)
