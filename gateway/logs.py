@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import orjson
 
@@ -99,19 +99,18 @@ class JsonHandler(logging.Handler):
         self._writer.write(fields)
 
 
+_PLAIN = frozenset({bool, int, float, type(None)})
+_SIZED = {str: "<%d chars>", list: "<%d items>", dict: "<%d keys>"}
+MAX_PARAMETERS = 40
+
+
 def masked(fields: Mapping[str, Any]) -> dict[str, Any]:
     """A request's parameters fit for a log: numbers and switches as they are, texts and lists only by size."""
     result: dict[str, Any] = {}
     for name, value in fields.items():
-        if value is None or isinstance(value, bool | int | float):
-            result[name[:64]] = value
-        elif isinstance(value, str):
-            result[name[:64]] = f"<{len(value)} chars>"
-        elif isinstance(value, list):
-            result[name[:64]] = f"<{len(cast('list[Any]', value))} items>"
-        else:
-            result[name[:64]] = f"<{len(cast('dict[str, Any]', value))} keys>"
-        if len(result) == 40:
+        kind = type(value)
+        result[name if len(name) <= 64 else name[:64]] = value if kind in _PLAIN else _SIZED[kind] % len(value)
+        if len(result) == MAX_PARAMETERS:
             break
     return result
 

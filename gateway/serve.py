@@ -7,6 +7,7 @@ that leaves cancels the task wherever it is; either way the settlement runs once
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import logging
 import random
@@ -36,6 +37,7 @@ from gateway.fleet.registry import Fleet
 from gateway.protocol.endpoints import ENDPOINTS
 from gateway.protocol.request import Request, multipart_with_model, read_request, worker_fields
 from gateway.protocol.stream import FrameError, StreamRelay, error_event, renames
+from gateway.protocol.traceparent import read_traceparent
 from gateway.protocol.usage import NO_USAGE, Usage, find_usage
 from gateway.routing.preferences import read_preferences
 from gateway.routing.retry import RetryBudget
@@ -239,7 +241,7 @@ class Story:
                 request.endpoint.path,
                 request.content_type,
                 body,
-                b"x-request-id: %b\r\n" % trace.id.encode(),
+                self._forwarded(),
                 admitted.plan.route.timeout,
             )
         except UpstreamError as error:
@@ -286,7 +288,7 @@ class Story:
         most_kept = self._revision.table.settings.cache.max_entry_bytes
         kept = raw if trace.cache == "miss" else None
         kept_bytes = 0
-        observe_gap = self._service.metrics.inter_token.labels(step.target.model, step.target.version).observe
+        observe_gap = self._service.metrics.gaps(step.target.model, step.target.version or "").observe
         exchange.start(response.status, content_type, self._headers())
         exchange.write(first)
         trace.first_at = trace.answered_at = last = time.monotonic()
@@ -404,6 +406,12 @@ class Story:
             fields["cache_salt"] = _salt(admitted.key.tenant.name, own if isinstance(own, str) else "")
         return orjson.dumps(fields)
 
+    def _forwarded(self) -> bytes:
+        """The header lines a worker gets besides the ones its connection needs: enough to find the request again."""
+        lines = b"x-request-id: %b\r\n" % self.trace.id.encode()
+        header = self._exchange.header(b"traceparent")
+        return lines + b"traceparent: %b\r\n" % header if header and read_traceparent(header) else lines
+
     def _relay(self, request: Request, engine_model: str, frame_error: FrameError) -> StreamRelay:
         return StreamRelay(
             request.endpoint,
@@ -431,7 +439,7 @@ class Story:
             limits = [] if trace.key is None else self._service.limiter.headers(trace.key.tenant, trace.started_at)
         headers.append(b"x-tollgate-attempts: %d" % trace.attempts)
         headers.append(b"x-tollgate-cache: " + trace.cache.encode())
-        headers.extend(b"%b: %b" % pair for pair in limits)
+        headers += [b"%b: %b" % pair for pair in limits]
         return headers
 
 
@@ -462,6 +470,7 @@ def _renamed(body: bytes, engine_model: str, asked: str) -> bytes:
     return body
 
 
+@functools.lru_cache(maxsize=4096)
 def _salt(tenant: str, own: str) -> str:
     return hashlib.blake2b(f"{tenant}\0{own}".encode(), digest_size=16).hexdigest()
 

@@ -11,6 +11,7 @@ from gateway.logs import LogWriter, masked, prompt_for_log
 from gateway.protocol.endpoints import ENDPOINTS
 from gateway.protocol.usage import NO_USAGE, Usage
 from gateway.routing.router import spell
+from gateway.spans import Spans
 from gateway.telemetry import Labels, Metrics
 from gateway.trace import Admitted, Trace
 
@@ -20,10 +21,11 @@ CLIENT_LEFT = 499  # nginx's status for a client that closed before its answer b
 class Settlement:
     """Synchronous throughout, so that a cancelled task settles like any other."""
 
-    def __init__(self, ledger: Ledger, metrics: Metrics, log: LogWriter) -> None:
+    def __init__(self, ledger: Ledger, metrics: Metrics, log: LogWriter, spans: Spans | None) -> None:
         self._ledger = ledger
         self._metrics = metrics
         self._log = log
+        self._spans = spans
 
     def settle(self, trace: Trace) -> None:
         """Closes the attempt under way, gives the lease back, and writes ledger, metrics and log."""
@@ -50,14 +52,14 @@ class Settlement:
         """Closes an attempt that another one follows, and keeps its row."""
         assert trace.admitted is not None
         dispatch.close("failed", NO_USAGE)
-        self._metrics.attempts.labels(dispatch.backend.worker.name, "failed").inc()
+        self._metrics.attempted(dispatch.backend.worker.name, "failed")
         trace.failed.append(_row(trace, trace.admitted, dispatch, status, NO_USAGE, False))
 
     def _rows(self, trace: Trace, admitted: Admitted, usage: Usage, estimated: bool) -> list[Attempt]:
         rows = trace.failed
         dispatch = trace.dispatch
         if dispatch is not None:
-            self._metrics.attempts.labels(dispatch.backend.worker.name, dispatch.outcome).inc()
+            self._metrics.attempted(dispatch.backend.worker.name, dispatch.outcome or "")
             rows = [*rows, _row(trace, admitted, dispatch, trace.exchange.status, usage, estimated)]
         elif trace.cache == "hit":
             rows = [*rows, _cache_row(trace, admitted, usage)]
@@ -78,17 +80,19 @@ class Settlement:
         endpoint = ENDPOINTS[exchange.path].name
         model, version = ("", "") if target is None else (target.model, target.version or "")
         used = NO_USAGE if trace.cache == "hit" else usage
-        self._metrics.cache_results[trace.cache]()
         self._metrics.finished(
             Labels(tenant, model, version, route, endpoint, status),
+            cache=trace.cache,
             duration=duration,
             overhead=overhead,
             ttft=ttft,
             prompt=used.prompt_tokens,
             cached=used.cached_tokens,
             output=used.output_tokens,
-            cost_usd=cost / 1e9,
+            cost_nanousd=cost,
         )
+        if self._spans is not None:
+            self._spans.request(trace, duration=duration, status=status, tokens=used, cost=cost)
         line: dict[str, object] = {
             "time": trace.started_at,
             "level": "info" if error is None or error.blame == "caller" else "warning",
@@ -141,31 +145,31 @@ def _row(trace: Trace, admitted: Admitted, dispatch: Dispatch, status: int, usag
     assert dispatch.outcome is not None
     target = dispatch.step.target
     first = dispatch.first_token_at
-    return Attempt(
-        attempt_id=f"{trace.id}.{dispatch.number}",
-        request_id=trace.id,
-        started_at=trace.started_at,
-        tenant=admitted.key.tenant.name,
-        key_id=admitted.key.id,
-        endpoint=admitted.request.endpoint.name,
-        model_asked=admitted.request.model,
-        model=target.model,
-        version=target.version or "",
-        adapter=target.adapter or "",
-        route=admitted.plan.route.name,
-        worker=dispatch.backend.worker.name,
-        outcome=dispatch.outcome,
-        status=status,
-        prompt_tokens=usage.prompt_tokens,
-        cached_tokens=usage.cached_tokens,
-        output_tokens=usage.output_tokens,
-        estimated=estimated,
-        ttft_seconds=None if first is None else first - dispatch.opened_at,
-        duration_seconds=time.monotonic() - dispatch.opened_at,
-        gpu_seconds=dispatch.gpu_ns / 1e9,
-        cost_nanousd=dispatch.cost_nanousd,
-        cost_basis=dispatch.cost_basis,
-        user=admitted.request.user,
+    return Attempt(  # by position: naming 24 fields costs more than making the tuple
+        f"{trace.id}.{dispatch.number}",
+        trace.id,
+        trace.started_at,
+        admitted.key.tenant.name,
+        admitted.key.id,
+        admitted.request.endpoint.name,
+        admitted.request.model,
+        target.model,
+        target.version or "",
+        target.adapter or "",
+        admitted.plan.route.name,
+        dispatch.backend.worker.name,
+        dispatch.outcome,
+        status,
+        usage.prompt_tokens,
+        usage.cached_tokens,
+        usage.output_tokens,
+        estimated,
+        None if first is None else first - dispatch.opened_at,
+        time.monotonic() - dispatch.opened_at,
+        dispatch.gpu_ns / 1e9,
+        dispatch.cost_nanousd,
+        dispatch.cost_basis,
+        admitted.request.user,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Engine = Literal["vllm", "trtllm", "sglang", "tgi", "openai"]
 Objective = Literal["cost", "latency", "quality"]
@@ -96,8 +96,7 @@ class Model:
     adapters: Mapping[str, Adapter]
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """One place a route may send a request to; version None means any version of the model."""
 
     model: str

@@ -14,7 +14,7 @@ from gateway.downstream.exchange import Exchange, Handler, arrival_time, new_req
 from gateway.errors import BadRequest, BodyTooLarge
 
 REQUEST_SECONDS = 60.0  # to send one request's head and body in full
-MAX_HEADER_BYTES = 64 * 1024
+MAX_HEAD_BYTES = 64 * 1024
 
 
 class ClientConnection(HttpToolsProtocol):
@@ -41,30 +41,37 @@ class ClientConnection(HttpToolsProtocol):
         self._coming: Exchange | None = None  # the data-plane request whose body is still coming
         self._running: Exchange | None = None  # the one whose turn it is to be answered
         self._message_open = False
-        self._header_bytes = 0
+        self._in_head = False
+        self._head_bytes = 0  # an upper bound: bytes read since the head began, the read it began in included
         self._arrived = 0.0
+        self._read_bytes = 0
         self._slow: asyncio.TimerHandle | None = None
 
     def data_received(self, data: bytes) -> None:
         self._arrived = arrival_time(self.loop)
+        self._read_bytes = len(data)
+        if self._in_head:
+            self._head_bytes += len(data)
         super().data_received(data)
+        if self._in_head and self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+            self.send_400_response("the head is too large")
         if self._message_open and self._slow is None and not self.transport.is_closing():
             self._slow = self.loop.call_later(REQUEST_SECONDS, self._too_slow)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._message_open = True
-        self._header_bytes = 0
-
-    def on_url(self, url: bytes) -> None:
-        self._count_header(len(url))
-        super().on_url(url)
+        self._message_open = self._in_head = True
+        self._head_bytes = self._read_bytes
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._count_header(len(name) + len(value))
-        super().on_header(name, value)
+        if self._in_head:  # what comes after it is a trailer: nothing here reads one
+            self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
+        self._in_head = False
+        if self._head_bytes > MAX_HEAD_BYTES and sum(len(n) + len(v) for n, v in self.headers) > MAX_HEAD_BYTES:
+            raise ValueError(f"a head above {MAX_HEAD_BYTES} bytes")
+        self.expect_100_continue = (b"expect", b"100-continue") in self.headers
         target = httptools.parse_url(self.url)
         path = target.path.decode("ascii")
         if path not in self._paths or self.parser.get_method() != b"POST":
@@ -197,8 +204,3 @@ class ClientConnection(HttpToolsProtocol):
     def _too_large(self) -> BodyTooLarge:
         limit = self._max_body_bytes // (1024 * 1024)
         return BodyTooLarge(f"The body is larger than {limit} MB, the most this server takes.")
-
-    def _count_header(self, size: int) -> None:
-        self._header_bytes += size
-        if self._header_bytes > MAX_HEADER_BYTES:
-            raise ValueError(f"headers above {MAX_HEADER_BYTES} bytes")

@@ -160,7 +160,7 @@ class Exchange:
         self._transport.abort()
 
     def _head(self, status: int, lines: list[bytes]) -> bytes:
-        lines.extend(b"%b: %b" % pair for pair in self._default_headers)
+        lines += [b"%b: %b" % pair for pair in self._default_headers]
         if not self.keep_alive:
             lines.append(b"connection: close")
         return (_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status) + b"\r\n".join(lines) + b"\r\n\r\n"
@@ -203,8 +203,11 @@ Handler = Callable[[Exchange], Coroutine[Any, Any, None]]
 
 
 def new_request_id() -> str:
-    """An id of 96 random bits. Always the gateway's own: ledger rows hang on it, and a client could repeat one."""
-    return f"req_{random.getrandbits(96):024x}"
+    """A new id: 48 bits of milliseconds, then 64 random ones, so that ids sort by time and ledger rows are appended.
+
+    Always the gateway's own: bills hang on it, and a client could send the same one twice.
+    """
+    return f"req_{time.time_ns() // 1_000_000:012x}{random.getrandbits(64):016x}"
 
 
 def arrival_time(loop: asyncio.AbstractEventLoop) -> float:

@@ -2,13 +2,13 @@
 
 The states of one stream:
 
-| from    | on                                                   | to      |
-|---------|------------------------------------------------------|---------|
-| opening | the first event is an error                          | broken  |
-| opening | the first event is anything else                     | flowing |
-| flowing | the endpoint's terminal event                        | ended   |
-| flowing | an error event, an oversized event, bytes that stop  | broken  |
-| ended, broken | anything                                       | itself  |
+| from             | on                                                   | to      |
+|------------------|------------------------------------------------------|---------|
+| opening          | a comment                                            | opening |
+| opening          | an event that is none of the below                   | flowing |
+| opening, flowing | the endpoint's terminal event                        | ended   |
+| opening, flowing | an error event, an oversized event, bytes that stop  | broken  |
+| ended, broken    | anything                                             | itself  |
 
 A broken stream ends with one error event and never with the terminal event, so that no client takes a part for the
 whole.
@@ -17,7 +17,7 @@ whole.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import orjson
 
@@ -27,6 +27,8 @@ from gateway.protocol.endpoints import Endpoint
 from gateway.protocol.usage import Usage, read_usage
 
 State = Literal["opening", "flowing", "ended", "broken"]
+
+_OVER: tuple[State, State] = ("ended", "broken")
 
 MAX_EVENT_BYTES = 4 * 1024 * 1024  # a single event above this is a fault of the worker, not an answer
 
@@ -41,11 +43,10 @@ class StreamRelay:
     """
 
     __slots__ = (
+        "_cuts_usage",
         "_frame_error",
-        "_keep_usage",
         "_renames",
         "_tail",
-        "_terminal",
         "_triggers",
         "endpoint",
         "error",
@@ -65,18 +66,20 @@ class StreamRelay:
     ) -> None:
         self.endpoint = endpoint
         self.state: State = "opening"
-        self.events = 0  # complete events seen, the closest thing to a token count when no usage comes
+        self.events = 0  # passed on, comments left out: the closest thing to a token count when no usage comes
         self.usage: Usage | None = None
         self.error: GatewayError | None = None
+        self._cuts_usage = endpoint.usage_on_request and not keep_usage
         self._frame_error = frame_error
-        self._keep_usage = keep_usage
         self._renames = renames(engine_model, asked_model)
         self._tail = b""
-        self._triggers = (b'"usage":', b'"error":', *endpoint.terminal)
-        self._terminal = endpoint.terminal
+        # Raw quotes delimit keys and values and never stand inside a text, where they are escaped.
+        self._triggers = (b'"usage"', b'"error"', *endpoint.terminal)
 
     def feed(self, data: bytes) -> bytes:
         """The bytes to pass on for `data`; empty while an event is incomplete or after the stream has ended."""
+        if self.state in _OVER:
+            return b""
         if self._tail:
             data = self._tail + data
             self._tail = b""
@@ -85,76 +88,77 @@ class StreamRelay:
             self._tail = data[end:]
             data = data[:end]
             if len(self._tail) > MAX_EVENT_BYTES:
-                return data + self.broke(WorkerBroke(f"The worker sent an event above {MAX_EVENT_BYTES} bytes."))
-        if not data:
-            return b""
-        # One pass per trigger in C over a few hundred bytes; JSON is parsed only in the few events that have one.
-        for trigger in self._triggers:
-            if trigger in data:
-                data = self._inspect(data)
-                break
-        else:
-            if self.state == "opening":
-                self.state = "flowing"
-            elif self.state != "flowing":
-                return b""
-            self.events += data.count(b"\n\n") or 1
-        for old, new in self._renames:
-            if old in data:
-                data = data.replace(old, new)
-        return data
+                return self._pass(data) + self.broke(_oversized())
+        return self._pass(data) if data else b""
 
     def finish(self) -> bytes:
         """What to send when the worker's body has ended: nothing after a clean end, otherwise the error event."""
-        if self.state in ("ended", "broken"):
-            return b""
-        return self.broke(WorkerBroke("The worker's stream stopped before its end."))
+        passed = self.feed(b"\n") if self._tail.endswith(b"\r") else b""  # that CR was no half of a CRLF after all
+        return passed + self.broke(WorkerBroke("The worker's stream stopped before its end."))
 
     def broke(self, error: GatewayError) -> bytes:
         """The error event that ends this stream; empty when it has already ended."""
-        if self.state in ("ended", "broken"):
+        if self.state in _OVER:
             return b""
         self.state = "broken"
         self.error = error
         return error_event(self.endpoint, error)
 
+    def _pass(self, data: bytes) -> bytes:
+        # One search per trigger in C over a few hundred bytes; JSON is parsed only in the few events that have one.
+        for trigger in self._triggers:
+            if trigger in data:
+                data = self._inspect(data)
+                break
+        else:
+            if len(data) > MAX_EVENT_BYTES:
+                data = self._inspect(data)
+            else:
+                lines = sse.count(data)
+                self.events += lines
+                if lines and self.state == "opening":
+                    self.state = "flowing"
+        for old, new in self._renames:
+            if old in data:
+                data = data.replace(old, new)
+        return data
+
     def _inspect(self, data: bytes) -> bytes:
         passed: list[bytes] = []
         for event in sse.split(data):
-            if self.state in ("ended", "broken"):
-                break
             passed.append(self._inspect_event(event))
+            if self.state in _OVER:
+                break
         return b"".join(passed)
 
     def _inspect_event(self, event: sse.Event) -> bytes:
-        if event.data == b"[DONE]":
+        if len(event.raw) > MAX_EVENT_BYTES:
+            return self.broke(_oversized())
+        lines = sse.count(event.raw)
+        if not lines:  # a comment (keep-alive)
+            return event.raw
+        if event.data.startswith(b"[DONE]"):
             self.state = "ended"
             return event.raw
         frame = _json_object(event.data)
-        if frame is None:  # a comment (keep-alive) or something only the client understands
-            return event.raw
-        error = self._frame_error(frame)
+        error = None if frame is None else self._frame_error(frame)
         if error is not None:
             return self.broke(error)
         self.state = "flowing"
-        self.events += 1
+        self.events += lines
+        if frame is None:  # something only the client understands
+            return event.raw
         if event.type in self.endpoint.terminal_types or frame.get("type") in self.endpoint.terminal_types:
             self.state = "ended"
         usage = read_usage(frame)
         if usage is not None:
             self.usage = usage if self.usage is None else self.usage.merge(usage)
-            if self.endpoint.usage_on_request and not self._keep_usage:
-                return self._without_usage(event, frame)
-        elif self.endpoint.usage_on_request and not self._keep_usage and "usage" in frame:
-            return self._without_usage(event, frame)
-        return event.raw
-
-    def _without_usage(self, event: sse.Event, frame: dict[str, Any]) -> bytes:
-        """The client did not ask for usage, the gateway did: the usage event goes, a usage field in another is cut."""
-        if not frame.get("choices"):
-            self.events -= 1
+        if not self._cuts_usage or "usage" not in frame:
+            return event.raw
+        # The client did not ask for usage, the gateway did: the usage event goes, a usage field in another is cut.
+        if frame.pop("usage") is not None and not frame.get("choices"):
+            self.events -= lines
             return b""
-        del frame["usage"]
         return b"data: %b\n\n" % orjson.dumps(frame)
 
 
@@ -177,9 +181,13 @@ def error_event(endpoint: Endpoint, error: GatewayError) -> bytes:
     return b"data: %b\n\n" % error.body()
 
 
+def _oversized() -> WorkerBroke:
+    return WorkerBroke(f"The worker sent an event above {MAX_EVENT_BYTES} bytes.")
+
+
 def _json_object(data: bytes) -> dict[str, Any] | None:
     try:
         frame = orjson.loads(data)
     except orjson.JSONDecodeError:
         return None
-    return frame if isinstance(frame, dict) else None
+    return cast("dict[str, Any]", frame) if isinstance(frame, dict) else None

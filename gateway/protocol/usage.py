@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import orjson
+
+PARSED_WHOLE_BYTES = 8192
+MAX_COUNT = 10**12  # no answer has more tokens; what is above would not fit the ledger either
 
 
 class Usage(NamedTuple):
@@ -28,64 +31,62 @@ def read_usage(document: Mapping[str, Any]) -> Usage | None:
 
     Chat, completions, embeddings: `usage.prompt_tokens`, `completion_tokens`, `prompt_tokens_details.cached_tokens`.
     Responses: `[response.]usage.input_tokens`, `output_tokens`, `input_tokens_details.cached_tokens`.
-    Messages: `[message.]usage.input_tokens`, `output_tokens`, `cache_read_input_tokens` (not part of input_tokens).
+    Messages: `[message.]usage.input_tokens`, `output_tokens`, and beside input_tokens, not part of them,
+    `cache_read_input_tokens` and `cache_creation_input_tokens`.
     """
     usage = document.get("usage")
     if usage is None:
         for wrapper in ("response", "message"):
             inner = document.get(wrapper)
-            if isinstance(inner, dict) and isinstance(inner.get("usage"), dict):
-                usage = inner["usage"]
+            if isinstance(inner, dict):
+                usage = cast("dict[str, Any]", inner).get("usage", usage)
     if not isinstance(usage, dict):
         return None
-    if "prompt_tokens" in usage:
-        details = usage.get("prompt_tokens_details")
-        cached = _count(details.get("cached_tokens")) if isinstance(details, dict) else 0
-        prompt = _count(usage.get("prompt_tokens"))
-        return Usage(prompt, min(cached, prompt), _count(usage.get("completion_tokens")))
+    usage = cast("dict[str, Any]", usage)
+    if "prompt_tokens" in usage or "completion_tokens" in usage:
+        prompt = _count(usage, "prompt_tokens")
+        return Usage(prompt, _cached(usage, "prompt_tokens_details", prompt), _count(usage, "completion_tokens"))
     if "input_tokens" in usage or "output_tokens" in usage:
-        prompt = _count(usage.get("input_tokens"))
-        details = usage.get("input_tokens_details")
-        if isinstance(details, dict):
-            cached = min(_count(details.get("cached_tokens")), prompt)
-        else:
-            cached = _count(usage.get("cache_read_input_tokens"))
-            prompt += cached
-        return Usage(prompt, cached, _count(usage.get("output_tokens")))
+        own, read = _count(usage, "input_tokens"), _count(usage, "cache_read_input_tokens")
+        prompt = own + read + _count(usage, "cache_creation_input_tokens")
+        return Usage(prompt, read + _cached(usage, "input_tokens_details", own), _count(usage, "output_tokens"))
     if "total_tokens" in usage:
-        return Usage(_count(usage.get("total_tokens")), 0, 0)
+        return Usage(_count(usage, "total_tokens"), 0, 0)
     return None
 
 
 def find_usage(body: bytes) -> Usage | None:
-    """The usage of a whole JSON answer, without parsing a large one: the `usage` object is cut out and parsed alone.
+    """The usage of a whole JSON answer, without parsing all of a large one.
 
-    A large answer is a long generation or a batch of embeddings, milliseconds to parse. The raw bytes `"usage":` are
-    a key and never text, whose quotes would be escaped.
+    A large answer is a long generation or a batch of embeddings, milliseconds to parse, with its usage near the end.
+    From a key at the top level on, and only from there, the rest of the object is an object of its own once it has an
+    opening brace; that also tells the raw bytes `"usage"` as such a key from any other place they may stand in.
     """
-    if len(body) > 8192:
-        start = body.rfind(b'"usage":')
+    if len(body) > PARSED_WHOLE_BYTES:
+        start = body.rfind(b'"usage"')
         if start < 0:
             return None
-        opening = body.find(b"{", start, start + 16)
-        depth, end = 0, opening
-        while opening >= 0 and end < min(len(body), opening + 4096):
-            if body[end] == 0x7B:
-                depth += 1
-            elif body[end] == 0x7D:
-                depth -= 1
-                if depth == 0:
-                    body = b'{"usage":' + body[opening : end + 1] + b"}"
-                    break
-            end += 1
-        else:
-            return None
+        rest = _json_object(b"{" + body[start:])
+        if rest is not None and rest.get("usage") is not None:
+            return read_usage(rest)
+    document = _json_object(body)
+    return None if document is None else read_usage(document)
+
+
+def _json_object(data: bytes) -> dict[str, Any] | None:
     try:
-        document = orjson.loads(body)
+        document = orjson.loads(data)
     except orjson.JSONDecodeError:
         return None
-    return read_usage(document) if isinstance(document, dict) else None
+    return cast("dict[str, Any]", document) if isinstance(document, dict) else None
 
 
-def _count(value: Any) -> int:
-    return value if isinstance(value, int) and value > 0 else 0
+def _cached(usage: Mapping[str, Any], details: str, most: int) -> int:
+    inner = usage.get(details)
+    return min(_count(cast("dict[str, Any]", inner), "cached_tokens"), most) if isinstance(inner, dict) else 0
+
+
+def _count(fields: Mapping[str, Any], name: str) -> int:
+    """A count as the engine gave it; 0 for what no engine can have counted."""
+    value = fields.get(name)
+    return value if isinstance(value, int) and value is not True and 0 < value <= MAX_COUNT else 0

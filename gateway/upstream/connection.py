@@ -12,7 +12,7 @@ from gateway.errors import GatewayError, WorkerBroke, WorkerTimeout
 from gateway.table import Timeout
 from gateway.upstream.response import Response
 
-MAX_HEADER_BYTES = 64 * 1024
+MAX_HEAD_BYTES = 64 * 1024
 
 
 class ConnectionLost(Exception):
@@ -23,11 +23,12 @@ class Connection(asyncio.Protocol):
     """Carries one exchange at a time. `release` is called when it may carry another, `forget` when it never will."""
 
     __slots__ = (
+        "_answered",
         "_awaiting",
         "_deadline",
         "_eof_ends_body",
         "_forget",
-        "_header_bytes",
+        "_head_bytes",
         "_idle_timeout",
         "_interim",
         "_parser",
@@ -56,10 +57,11 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._response: Response | None = None
         self._awaiting: asyncio.Future[Response] | None = None  # the head of the answer
+        self._answered = False  # a byte of the answer has come
         self._paused = False
         self._interim = False
         self._eof_ends_body = False
-        self._header_bytes = 0
+        self._head_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
         self._deadline = 0.0
         self._total_deadline = 0.0
@@ -80,7 +82,8 @@ class Connection(asyncio.Protocol):
         assert self._awaiting is None
         self._awaiting = self.loop.create_future()
         self._response = Response(self)
-        self._header_bytes = 0
+        self._head_bytes = 0
+        self._answered = False
         self._phase = "the first byte"
         now = self.loop.time()
         self._total_deadline = now + deadlines.total
@@ -126,6 +129,7 @@ class Connection(asyncio.Protocol):
             self.abort()
             return
         response = self._response
+        self._answered = True
         self._deadline = min(self.loop.time() + self._idle_timeout, self._total_deadline)
         try:
             self._parser.feed_data(data)
@@ -145,7 +149,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         response, awaiting = self._response, self._awaiting
         if response is not None:
-            if awaiting is not None and response.status == 0 and self._header_bytes == 0:
+            if awaiting is not None and not self._answered:
                 if not awaiting.done():
                     awaiting.set_exception(ConnectionLost())
                 self._awaiting = None
@@ -164,11 +168,10 @@ class Connection(asyncio.Protocol):
         self._interim = False
         self._eof_ends_body = False
 
-    def on_status(self, status: bytes) -> None:
-        self._count_header(len(status))
-
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._count_header(len(name) + len(value))
+        self._head_bytes += len(name) + len(value)
+        if self._head_bytes > MAX_HEAD_BYTES:
+            raise ValueError(f"a head above {MAX_HEAD_BYTES} bytes")
         if self._response is not None:
             self._response.headers.append((name.lower(), value))
 
@@ -210,11 +213,6 @@ class Connection(asyncio.Protocol):
             self._release(self)
         else:
             self.close()
-
-    def _count_header(self, size: int) -> None:
-        self._header_bytes += size
-        if self._header_bytes > MAX_HEADER_BYTES:
-            raise ValueError(f"headers above {MAX_HEADER_BYTES} bytes")
 
     def _on_timer(self) -> None:
         now = self.loop.time()
