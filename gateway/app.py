@@ -160,7 +160,7 @@ class Gateway:
             self.metrics.pour()
 
     def _readings(self) -> Iterator[Reading]:
-        for backend in self.fleet.backends.values():
+        for backend in self.fleet.backends():
             labels = {"worker": backend.worker.name, "model": f"{backend.worker.model}@{backend.worker.version}"}
             yield Reading("tollgate_worker_up", "1 when the worker takes requests.", float(backend.up), labels)
             yield Reading("tollgate_worker_inflight", "Requests under way on it.", backend.inflight, labels)
