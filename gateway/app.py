@@ -11,6 +11,7 @@ import asyncio
 import functools
 import gc
 import logging
+import math
 import os
 import signal
 import ssl
@@ -19,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 import uvloop
@@ -35,7 +37,7 @@ from gateway.ledger.pricing import Meter
 from gateway.ledger.store import LedgerError
 from gateway.ledger.writer import Ledger, open_ledger
 from gateway.logs import JsonHandler, LogWriter
-from gateway.processes import listen, run_many
+from gateway.processes import end_with_parent, listen, run_many
 from gateway.protocol.endpoints import ENDPOINTS
 from gateway.routing.router import Router
 from gateway.serve import Revision, Service
@@ -49,9 +51,29 @@ from gateway.upstream.pool import Pool
 
 logger = logging.getLogger("tollgate")
 
+BACKLOG = 4096
 KEEP_ALIVE_SECONDS = 75  # above what clients keep idle connections for, so that they close them and not we
 LAG_SECONDS = 0.25
-CHILD = "TOLLGATE_CHILD"  # set for the processes of a gateway that runs several
+CHILD = "TOLLGATE_CHILD"  # set, to the parent's pid, for the processes of a gateway that runs several
+
+
+class Stop:
+    """The signal handler from the first moment on: uvicorn's own takes over only while it serves, and what uvicorn
+    caught it raises once more when it has drained."""
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._server: uvicorn.Server | None = None
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        self._asked = True
+        if self._server is not None:
+            self._server.should_exit = True
+
+    def applies_to(self, server: uvicorn.Server) -> None:
+        """What was or will be asked for ends this server."""
+        self._server = server
+        server.should_exit = self._asked
 
 
 class Gateway:
@@ -86,12 +108,15 @@ class Gateway:
 
     def apply(self, table: Table) -> None:
         """Puts a new configuration into effect; requests under way keep the one they started with."""
-        seed_budgets(self.limiter, table.tenants.values(), self.ledger.spent, time.time())
+        try:
+            seed_budgets(self.limiter, table.tenants.values(), self.ledger.spent, time.time())
+        except LedgerError as error:  # a tenant whose budget is new starts at nothing spent rather than not at all
+            logger.error("budgets could not be read from the ledger: %s", error)
         self.limiter.retain(table.tenants)
         self.fleet.apply(table)
         self.service.revision = Revision(table, Router(table))
 
-    async def serve(self, host: str, port: int) -> int:
+    async def serve(self, host: str, port: int, stop: Stop) -> int:
         """Listens and serves until SIGTERM or SIGINT, then drains. 0 after a clean end, 1 when it could not start."""
         settings = self.table.settings.server
         child = CHILD in os.environ
@@ -121,11 +146,13 @@ class Gateway:
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                backlog=4096,
+                backlog=BACKLOG,
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
-                timeout_graceful_shutdown=int(settings.drain_seconds),
+                timeout_graceful_shutdown=math.ceil(settings.drain_seconds),
             )
         )
+        stop.applies_to(server)
+        listener.listen(BACKLOG)  # who reads "listening" may connect; uvicorn accepts in a moment
         background = [
             asyncio.create_task(self.watcher.run(), name="watch the configuration"),
             asyncio.create_task(self._measure_lag(), name="measure the event loop"),
@@ -206,8 +233,11 @@ def run(config_dir: Path, port: int | None) -> int:
         return _run_children(config_dir, table, port)
     log = LogWriter()
     _log_to(log)
+    stop = Stop()
     for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, lambda *_: None)  # uvicorn raises what it caught once more when it has drained
+        signal.signal(signum, stop)
+    if CHILD in os.environ:
+        end_with_parent(int(os.environ[CHILD]))
     try:
         gateway = Gateway(config_dir, table, log)
         # What exists now lives as long as the process; requests leave hardly a cycle behind. At the default threshold
@@ -216,7 +246,7 @@ def run(config_dir: Path, port: int | None) -> int:
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(gateway.serve(server.host, port))
+            return runner.run(gateway.serve(server.host, port, stop))
     except (LedgerError, SpansUnavailable) as error:
         logger.error("%s", error)
         return 1
@@ -232,11 +262,11 @@ def _run_children(config_dir: Path, table: Table, port: int) -> int:
         sys.stderr.write(f"cannot listen on {server.host}:{port}: {error.strerror}\n")
         return 1
     with placeholder, tempfile.TemporaryDirectory(prefix="tollgate-metrics-") as metrics:
-        os.environ[CHILD] = "1"
+        os.environ[CHILD] = str(os.getpid())
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
         port = placeholder.getsockname()[1]
         command = ["-m", "gateway.cli", "serve", "--config", str(config_dir), "--port", str(port)]
-        return run_many(command, server.processes, server.drain_seconds, lambda: None)
+        return run_many(command, server.processes, server.drain_seconds)
 
 
 def _backend(worker: Worker) -> Backend:

@@ -5,22 +5,27 @@ Each child listens for itself with SO_REUSEPORT, so the kernel spreads the conne
 
 from __future__ import annotations
 
+import ctypes
 import logging
+import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 
 logger = logging.getLogger("tollgate.processes")
 
+LOOK_SECONDS = 0.1  # between two looks at the children
 RESTART_SECONDS = 1.0  # between two starts of the same child, so that one that cannot start does not spin
+REFUSED = 1  # a child's exit status when it will not start
+REFUSED_WITHIN_SECONDS = 10.0  # of the parent's own start: later, a child that will not start must not end the others
 FORCE_AFTER_SECONDS = 5.0  # past the children's own drain time
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def listen(host: str, port: int, *, shared: bool) -> socket.socket:
-    """A listening TCP socket. `shared` lets other processes of this user listen on the same port."""
+    """A bound TCP socket, ready to listen. `shared` lets other processes of this user bind the same port."""
     family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
         0
     ]
@@ -39,8 +44,11 @@ def listen(host: str, port: int, *, shared: bool) -> socket.socket:
     return listener
 
 
-def run_many(command: list[str], count: int, drain_seconds: float, ready: Callable[[], None]) -> int:
-    """Runs `count` children of `command` until SIGTERM or SIGINT; gives 0 when all of them left in good order."""
+def run_many(command: list[str], count: int, drain_seconds: float) -> int:
+    """Runs `count` children of `command` until SIGTERM or SIGINT; gives 0 when all of them left in good order.
+
+    1 when one of them would not start or had to be killed.
+    """
     stopping = False
 
     def stop(signum: int, frame: object) -> None:
@@ -49,25 +57,27 @@ def run_many(command: list[str], count: int, drain_seconds: float, ready: Callab
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    children: list[subprocess.Popen[bytes]] = []
-    started: list[float] = []
-    for _ in range(count):
-        children.append(_spawn(command))
-        started.append(time.monotonic())
-    ready()
+    began = time.monotonic()
+    children = [_spawn(command) for _ in range(count)]
+    started = [began] * count
+    worst = 0
     while not stopping:
-        time.sleep(0.1)
+        time.sleep(LOOK_SECONDS)
         for index, child in enumerate(children):
-            if child.poll() is None or time.monotonic() - started[index] < RESTART_SECONDS or stopping:
+            now = time.monotonic()
+            if child.poll() is None or stopping:
                 continue
-            logger.error("gateway process %d ended with %s: starting another", child.pid, child.returncode)
-            children[index] = _spawn(command)
-            started[index] = time.monotonic()
+            if child.returncode == REFUSED and now - began < REFUSED_WITHIN_SECONDS:
+                logger.error("gateway process %d would not start: the log says why", child.pid)
+                stopping = True
+            elif now - started[index] >= RESTART_SECONDS:
+                logger.error("gateway process %d ended with %s: starting another", child.pid, child.returncode)
+                children[index] = _spawn(command)
+                started[index] = now
     for child in children:
         if child.poll() is None:
             child.send_signal(signal.SIGTERM)
     deadline = time.monotonic() + drain_seconds + FORCE_AFTER_SECONDS
-    worst = 0
     for child in children:
         try:
             worst = max(worst, abs(child.wait(max(0.1, deadline - time.monotonic()))))
@@ -78,5 +88,13 @@ def run_many(command: list[str], count: int, drain_seconds: float, ready: Callab
     return 1 if worst else 0
 
 
+def end_with_parent(parent: int) -> None:
+    """In a child: SIGTERM to itself once the parent is gone, even when that was killed. Only Linux can do this."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it was gone before the kernel was asked
+            signal.raise_signal(signal.SIGTERM)
+
+
 def _spawn(command: list[str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, *command], start_new_session=False)
+    return subprocess.Popen([sys.executable, *command])

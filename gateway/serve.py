@@ -160,7 +160,7 @@ class Story:
 
         plan = router.plan(ask, router.names.resolve(ask), service.fleet.views, permits, random.random())
         lease = service.limiter.admit(
-            key.tenant, key.id, ask.prompt_tokens + ask.output_tokens, int(plan.steps[0].nanousd), trace.started_at
+            key.tenant, key.id, ask.prompt_tokens + ask.output_tokens, int(plan.steps[0].nanousd), time.time()
         )
         service.retries.deposit(plan.route.retry.budget)
         trace.admitted = admitted = Admitted(request, key, ask, plan, lease)
@@ -272,7 +272,9 @@ class Story:
         headers.append(_cost_header(dispatch.cost_nanousd))
         trace.answered_at = time.monotonic()
         self._exchange.respond(status, content_type, headers, _renamed(answer, step.engine_model, request.model))
-        return Entry(answer, content_type, spell(step.target), step.engine_model, *usage) if status == 200 else None
+        if status != 200 or trace.cache != "miss":
+            return None
+        return Entry(answer, content_type, spell(step.target), step.engine_model, *usage)
 
     async def _stream(
         self,
@@ -424,21 +426,24 @@ class Story:
     def _headers(self, cached: Entry | None = None) -> list[bytes]:
         """The lines every answer has, an error's too; `cached` is the entry it is replayed from."""
         trace = self.trace
-        headers = [b"x-request-id: " + trace.id.encode()]
-        dispatch = trace.dispatch
+        dispatch, admitted = trace.dispatch, trace.admitted
         if cached is not None:
-            headers += (b"x-tollgate-model: " + cached.served.encode(), b"x-tollgate-worker: cache")
+            served, worker = cached.served, "cache"
         elif dispatch is not None:
-            headers.append(b"x-tollgate-model: " + spell(dispatch.step.target).encode())
-            headers.append(b"x-tollgate-worker: " + dispatch.backend.worker.name.encode())
-        admitted = trace.admitted
-        if admitted is not None:
-            headers.append(b"x-tollgate-route: " + admitted.plan.route.name.encode())
-            limits = admitted.lease.headers
+            served, worker = spell(dispatch.step.target), dispatch.backend.worker.name
         else:
-            limits = [] if trace.key is None else self._service.limiter.headers(trace.key.tenant, trace.started_at)
-        headers.append(b"x-tollgate-attempts: %d" % trace.attempts)
-        headers.append(b"x-tollgate-cache: " + trace.cache.encode())
+            served = worker = ""
+        if admitted is not None:
+            route, limits = admitted.plan.route.name, admitted.lease.headers
+        else:
+            route = ""
+            limits = [] if trace.key is None else self._service.limiter.headers(trace.key.tenant, time.time())
+        headers = [
+            b"x-request-id: " + trace.id.encode(),
+            *_place_lines(served, worker, route),
+            b"x-tollgate-attempts: %d" % trace.attempts,
+            b"x-tollgate-cache: " + trace.cache.encode(),
+        ]
         headers += [b"%b: %b" % pair for pair in limits]
         return headers
 
@@ -468,6 +473,13 @@ def _renamed(body: bytes, engine_model: str, asked: str) -> bytes:
         if old in body:
             return body.replace(old, new, 1)
     return body
+
+
+@functools.lru_cache(maxsize=4096)
+def _place_lines(served: str, worker: str, route: str) -> tuple[bytes, ...]:
+    """Header lines of where an answer came from, those that are known. All are names from the configuration."""
+    named = (("model", served), ("worker", worker), ("route", route))
+    return tuple(f"x-tollgate-{name}: {value}".encode() for name, value in named if value)
 
 
 @functools.lru_cache(maxsize=4096)

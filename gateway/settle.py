@@ -45,7 +45,7 @@ class Settlement:
                 self._ledger.record(row)
             cost = sum(row.cost_nanousd for row in rows)
             tokens = 0 if trace.cache == "hit" else usage.prompt_tokens + usage.output_tokens
-            trace.admitted.lease.settle(tokens, cost, trace.started_at)
+            trace.admitted.lease.settle(tokens, cost, time.time())
         self._report(trace, usage, estimated, cost)
 
     def failed_attempt(self, trace: Trace, dispatch: Dispatch, status: int) -> None:

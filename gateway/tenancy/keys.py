@@ -1,0 +1,87 @@
+"""API keys: made here, kept as SHA-256 digests only, and recognised in a request's headers."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
+from hmac import compare_digest
+
+from gateway.errors import Unauthenticated
+from gateway.table import Key
+
+PREFIX = "sk-tg-"
+
+_SHOWN = 4  # characters of a refused key shown at either end
+_SHORTEST_SHOWN = 16  # shorter keys would give away too large a part of themselves
+
+_MISSING = (
+    "You didn't provide an API key. You need to provide your API key in an Authorization header using Bearer auth "
+    "(i.e. Authorization: Bearer YOUR_KEY), or in an x-api-key header. The operator of this gateway makes keys with "
+    "`tollgate keys create TENANT`."
+)
+
+
+def mint() -> str:
+    """A new API key of 256 random bits. Only its digest is meant to be kept."""
+    return PREFIX + secrets.token_urlsafe(32)
+
+
+def digest(key_text: str) -> bytes:
+    """What is stored instead of the key: its SHA-256. A minted key is random enough to need neither salt nor rounds."""
+    return sha256(key_text.encode()).digest()
+
+
+def authenticate(headers: Iterable[tuple[bytes, bytes]], keys: Mapping[bytes, Key]) -> Key:
+    """The key a request presents as `authorization: Bearer` or, failing that, as `x-api-key`; names are lower case.
+
+    The lookup is by digest, so its timing tells nothing about the keys themselves; the last word is a constant-time
+    comparison all the same.
+    """
+    presented = _presented(headers)
+    hashed = sha256(presented).digest()
+    key = keys.get(hashed)
+    if key is None or not compare_digest(key.digest, hashed):
+        raise _incorrect(presented)
+    return key
+
+
+def authenticate_admin(headers: Iterable[tuple[bytes, bytes]], digests: Iterable[bytes]) -> None:
+    """Refuse a request to the admin API unless it presents one of the admin keys. Without any, everyone is refused."""
+    presented = _presented(headers)
+    hashed = sha256(presented).digest()
+    known = False
+    for candidate in digests:  # all of them: which one matched must not show in the time it takes
+        known |= compare_digest(candidate, hashed)
+    if not known:
+        raise _incorrect(presented)
+
+
+def _presented(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    fallback = b""
+    for name, value in headers:
+        if name == b"authorization":
+            if value[:7].lower() == b"bearer ":
+                token = value[7:].strip()
+                if token:
+                    return token
+        elif name == b"x-api-key" and not fallback:
+            fallback = value.strip()
+    if not fallback:
+        raise Unauthenticated(_MISSING)
+    return fallback
+
+
+def _incorrect(presented: bytes) -> Unauthenticated:
+    return Unauthenticated(
+        f"Incorrect API key provided: {_masked(presented)}. "
+        "The operator of this gateway makes keys with `tollgate keys create TENANT`."
+    )
+
+
+def _masked(presented: bytes) -> str:
+    if len(presented) < _SHORTEST_SHOWN:
+        return "***"
+    text = presented.decode("latin-1")
+    shown = f"{text[:_SHOWN]}***{text[-_SHOWN:]}"
+    return "".join(character if character.isascii() and character.isprintable() else "?" for character in shown)

@@ -1,0 +1,27 @@
+"""The `x-ratelimit-*` response headers, in OpenAI's spelling."""
+
+from __future__ import annotations
+
+MILLISECOND = 1_000_000
+
+
+def triple(kind: bytes, limit: int, remaining: int, reset: int) -> list[tuple[bytes, bytes]]:
+    """Limit, what is left of it, and the nanoseconds until all of it is back; `kind` is `requests` or `tokens`."""
+    return [
+        (b"x-ratelimit-limit-" + kind, b"%d" % limit),
+        (b"x-ratelimit-remaining-" + kind, b"%d" % remaining),
+        (b"x-ratelimit-reset-" + kind, duration(reset)),
+    ]
+
+
+def duration(nanoseconds: int) -> bytes:
+    """A duration rounded up to the millisecond, as `120ms`, `1s`, `8.64s` or `6m0s`."""
+    milliseconds = -(-nanoseconds // MILLISECOND)
+    if milliseconds <= 0:
+        return b"0s"
+    if milliseconds < 1_000:
+        return b"%dms" % milliseconds
+    minutes, milliseconds = divmod(milliseconds, 60_000)
+    if minutes:
+        return b"%dm%gs" % (minutes, milliseconds / 1_000)
+    return b"%gs" % (milliseconds / 1_000)
