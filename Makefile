@@ -31,7 +31,7 @@ test-quick: gateway-env ## only what needs no engine
 check: gateway-env ## format, lint, types, import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
 format: gateway-env ## writes the format that check asks for

@@ -74,7 +74,7 @@ class Dispatch:
         self._waiting_tokens = 0
         self.gpu_ns = backend.meter.leave(self._entered, now)
         worker = backend.worker
-        if outcome == "failed":  # it did no work; what it held of the worker's time stays with the worker
+        if outcome in ("failed", "rejected"):  # no work done; what it held of the worker's time stays with the worker
             self.gpu_ns = 0
         elif worker.price is not None:
             self.cost_basis = "token_price"

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import orjson
 
@@ -108,7 +108,7 @@ def masked(fields: Mapping[str, Any]) -> dict[str, Any]:
     """A request's parameters fit for a log: numbers and switches as they are, texts and lists only by size."""
     result: dict[str, Any] = {}
     for name, value in fields.items():
-        kind = type(value)
+        kind = cast("type[Any]", type(value))
         result[name if len(name) <= 64 else name[:64]] = value if kind in _PLAIN else _SIZED[kind] % len(value)
         if len(result) == MAX_PARAMETERS:
             break

@@ -13,7 +13,7 @@ import logging
 import random
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import orjson
@@ -44,7 +44,7 @@ from gateway.routing.retry import RetryBudget
 from gateway.routing.router import Router, spell
 from gateway.routing.types import Ask, Step
 from gateway.settle import Settlement
-from gateway.table import Candidate, Table
+from gateway.table import Candidate, Table, Timeout
 from gateway.telemetry import Metrics
 from gateway.tenancy.access import may_use
 from gateway.tenancy.keys import authenticate
@@ -226,7 +226,12 @@ class Story:
                 return await self._attempt(admitted, step, number)
             except (UpstreamError, Overloaded) as error:
                 self.abandon()
-                if self._exchange.started or number == len(steps) or not self._service.retries.take():
+                if (
+                    self._exchange.started
+                    or number == len(steps)
+                    or time.monotonic() - self._exchange.arrived >= admitted.plan.route.timeout.total
+                    or not self._service.retries.take()
+                ):
                     raise
                 self._give_up_attempt(error)
         raise AssertionError("a plan has at least one step")
@@ -242,12 +247,12 @@ class Story:
                 request.content_type,
                 body,
                 self._forwarded(),
-                admitted.plan.route.timeout,
+                self._deadlines(admitted, number),
             )
         except UpstreamError as error:
             self._service.fleet.report_failure(backend, error.message)
             raise
-        if response.status >= 400:
+        if response.status >= 300:  # a worker has nowhere to redirect to
             raise backend.dialect.error(response.status, await response.read(MAX_ERROR_BYTES))
         content_type = response.header(b"content-type") or JSON
         if content_type.startswith(EVENT_STREAM):
@@ -408,6 +413,15 @@ class Story:
             fields["cache_salt"] = _salt(admitted.key.tenant.name, own if isinstance(own, str) else "")
         return orjson.dumps(fields)
 
+    def _deadlines(self, admitted: Admitted, number: int) -> Timeout:
+        """The route's, whose `total` holds over all attempts."""
+        timeout = admitted.plan.route.timeout
+        if not admitted.request.stream:
+            timeout = _for_document(timeout)
+        if number > 1:
+            timeout = replace(timeout, total=timeout.total - (time.monotonic() - self._exchange.arrived))
+        return timeout
+
     def _forwarded(self) -> bytes:
         """The header lines a worker gets besides the ones its connection needs: enough to find the request again."""
         lines = b"x-request-id: %b\r\n" % self.trace.id.encode()
@@ -485,6 +499,12 @@ def _place_lines(served: str, worker: str, route: str) -> tuple[bytes, ...]:
 @functools.lru_cache(maxsize=4096)
 def _salt(tenant: str, own: str) -> str:
     return hashlib.blake2b(f"{tenant}\0{own}".encode(), digest_size=16).hexdigest()
+
+
+@functools.lru_cache(maxsize=1024)
+def _for_document(timeout: Timeout) -> Timeout:
+    """An answer that is not streamed comes when its last token is done: that is its first byte as well."""
+    return replace(timeout, first_token=timeout.total)
 
 
 def _cost_header(nanousd: int) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from gateway.dispatch import Dispatch
-from gateway.ledger.record import Attempt
+from gateway.ledger.record import Attempt, Outcome
 from gateway.ledger.writer import Ledger
 from gateway.logs import LogWriter, masked, prompt_for_log
 from gateway.protocol.endpoints import ENDPOINTS
@@ -34,8 +34,8 @@ class Settlement:
         if dispatch is not None:
             if usage is None:
                 usage = dispatch.estimated_usage(trace.events)
-            dispatch.close("aborted" if trace.exchange.disconnected else "failed", usage)
-            if dispatch.outcome == "failed":
+            dispatch.close(_ending(trace), usage)
+            if dispatch.outcome in ("failed", "rejected"):
                 usage, estimated = NO_USAGE, False
         usage = usage or NO_USAGE
         cost = 0
@@ -129,6 +129,15 @@ class Settlement:
             if prompt is not None:
                 line["prompt"] = prompt
         self._log.write(line)
+
+
+def _ending(trace: Trace) -> Outcome:
+    """What an attempt came to that is still open at the end of its request."""
+    if trace.exchange.disconnected:
+        return "aborted"
+    if trace.first_at is not None:  # a stream that the gateway itself cut off, as at the end of a drain
+        return "broken"
+    return "rejected" if trace.error is not None and trace.error.blame == "caller" else "failed"
 
 
 def _outcome(trace: Trace) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -44,12 +44,15 @@ class Buckets:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
-    def pour(self, histogram: Histogram) -> None:
+    def pour(self, histogram: Histogram, *labels: str) -> None:
         """Moves what was gathered into the library's histogram, which has no public way to add many at once."""
-        for bucket, count in zip(histogram._buckets, self.counts, strict=True):  # type: ignore[attr-defined]
+        if not any(self.counts):
+            return
+        child: Any = histogram.labels(*labels) if labels else histogram
+        for bucket, count in zip(child._buckets, self.counts, strict=True):
             if count:
                 bucket.inc(count)
-        histogram._sum.inc(self.total)  # type: ignore[attr-defined]
+        child._sum.inc(self.total)
         self.counts = [0] * len(self.counts)
         self.total = 0.0
 
@@ -200,12 +203,12 @@ class Metrics:
             self.tokens.labels(*place, "cached").inc(tally.cached)
             self.tokens.labels(*place, "output").inc(tally.output)
             self.cost.labels(*place).inc(tally.cost_nanousd / 1e9)
-            tally.duration.pour(self.duration.labels(labels.model, labels.endpoint))
+            tally.duration.pour(self.duration, labels.model, labels.endpoint)
             tally.overhead.pour(self.overhead)
-            tally.ttft.pour(self.ttft.labels(labels.model, labels.version))
+            tally.ttft.pour(self.ttft, labels.model, labels.version)
             tally.requests = tally.prompt = tally.cached = tally.output = tally.cost_nanousd = 0
         for place, buckets in self._gaps.items():
-            buckets.pour(self.inter_token.labels(*place))
+            buckets.pour(self.inter_token, *place)
         for place, count in self._attempts.items():
             self.attempts.labels(*place).inc(count)
         self._attempts.clear()

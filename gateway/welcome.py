@@ -50,19 +50,20 @@ def welcome(table: Table, url: str, logs: Path, troubles: Sequence[str]) -> list
     found = published_key(table)
     if found is not None:
         key, tenant = found
-        export = f"export OPENAI_API_KEY={key}    # tenant {tenant.name}, a published demo key"
+        whose = f"{tenant.name}, by a demo key that everyone can read"
     else:
         tenant = None
-        name = next(iter(table.tenants), "NAME")
-        export = f"export OPENAI_API_KEY=$(tollgate keys create {name} --write --config {table.directory})"
+        whose = next(iter(table.tenants), "NAME")
+        key = f"$(tollgate keys create {whose} --write --config {table.directory})"
     return [
         "",
         *(f"not running: {trouble}" for trouble in troubles),
-        "Tollgate is ready." if not troubles else "Tollgate serves what is running. Point a client at it:",
+        "Tollgate serves what is running. Point a client at it:" if troubles else "Tollgate is ready.",
         "",
         f"  export OPENAI_BASE_URL={url}/v1",
-        f"  {export}",
+        f"  export OPENAI_API_KEY={key}",
         "",
+        f"  tenant   {whose}",
         f"  models   {', '.join(models_to_try(table, tenant))}",
         f"  config   {table.directory}/   (changes take effect within 2 s)",
         f"  logs     {logs}/NAME.log for workers; the gateway's is standard output",

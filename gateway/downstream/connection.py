@@ -72,12 +72,14 @@ class ClientConnection(HttpToolsProtocol):
         if self._head_bytes > MAX_HEAD_BYTES and sum(len(n) + len(v) for n, v in self.headers) > MAX_HEAD_BYTES:
             raise ValueError(f"a head above {MAX_HEAD_BYTES} bytes")
         self.expect_100_continue = (b"expect", b"100-continue") in self.headers
+        parser = self.parser
+        assert parser is not None  # it is what calls
         target = httptools.parse_url(self.url)
         path = target.path.decode("ascii")
-        if path not in self._paths or self.parser.get_method() != b"POST":
+        if path not in self._paths or parser.get_method() != b"POST":
             super().on_headers_complete()
             return
-        version = self.parser.get_http_version()
+        version = parser.get_http_version()
         previous: Any = self.cycle
         exchange = Exchange(
             loop=self.loop,
@@ -86,7 +88,7 @@ class ClientConnection(HttpToolsProtocol):
             path=path,
             headers=self.headers,
             http_version=version,
-            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
+            keep_alive=version != "1.0" and parser.should_keep_alive(),
             expect_100_continue=self.expect_100_continue,
             default_headers=self.server_state.default_headers,
             on_response=self._on_exchange_complete,

@@ -91,7 +91,7 @@ class Exchange:
         self.started = False
         self.status = 0
         self.left_at = 0.0
-        self.on_leave: Callable[[], None] | None = None
+        self.on_leave: Callable[[], object] | None = None
         self.on_drain: Callable[[], None] | None = None
         self._transport = transport
         self._flow = flow

@@ -1,0 +1,8 @@
+"""The workers: which there are, how they do, and what they serve.
+
+backend     one worker as the gateway lives with it
+registry    all of them by name and by what they serve, through every change of the configuration
+watch       one worker probed over time           health     its states and what moves it between them (pure)
+probes      one probe of one worker (the IO)      listing    what an engine's model list says (pure)
+readiness   which models nobody serves now (pure)
+"""

@@ -1,0 +1,197 @@
+"""/admin/v1: the operator's view, behind a key of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.api.json import Json
+from gateway.api.ports import GatewayPort
+from gateway.config.problems import Problem
+from gateway.errors import BadRequest, Forbidden, NotFound, Overloaded
+from gateway.fleet.backend import Backend
+from gateway.ledger.report import MEASURES, Report, build
+from gateway.ledger.sqlite import DIMENSIONS
+from gateway.ledger.store import LedgerError
+from gateway.routing.router import spell
+from gateway.table import Match, Route
+from gateway.tenancy.keys import authenticate_admin
+
+NO_ADMIN_KEY = (
+    "This gateway has no admin key, so its admin API is closed. Put the SHA-256 of one into gateway.yaml: "
+    "`admin: {keys: [{id: ops, sha256: …}]}`; `printf %s YOUR_KEY | sha256sum` prints it."
+)
+
+
+def router(gateway: GatewayPort) -> APIRouter:
+    ledger = gateway.table.settings.ledger  # fixed at start: a change on disk takes effect with the next one
+
+    def admin_only(request: Request) -> None:
+        digests = gateway.table.settings.admin_key_digests
+        if not digests:
+            raise Forbidden(NO_ADMIN_KEY, code="admin_api_closed")
+        authenticate_admin(request.scope["headers"], digests)
+
+    routes = APIRouter(prefix="/admin/v1", tags=["Admin"], dependencies=[Depends(admin_only)])
+
+    @routes.get("/workers", summary="Workers and their state")
+    async def workers() -> Response:  # pyright: ignore[reportUnusedFunction]
+        """Every configured worker: what it serves, whether it takes requests and if not why, and its load as this
+        gateway process knows it."""
+        return Json({"workers": [_worker(backend) for backend in gateway.fleet.backends()]})
+
+    @routes.post("/workers/{name}/drain", summary="Drain a worker")
+    async def drain(name: str) -> Response:  # pyright: ignore[reportUnusedFunction]
+        """This gateway process sends it no new requests; those under way finish. Holds until undrained, or until the
+        process ends; another process or replica is to be told by itself."""
+        return Json(_worker(_set_draining(gateway, name, True)))
+
+    @routes.post("/workers/{name}/undrain", summary="Undrain a worker")
+    async def undrain(name: str) -> Response:  # pyright: ignore[reportUnusedFunction]
+        """It gets requests again."""
+        return Json(_worker(_set_draining(gateway, name, False)))
+
+    @routes.get("/config", summary="The configuration in effect")
+    async def config() -> Response:  # pyright: ignore[reportUnusedFunction]
+        """Which revision is in effect since when, and what keeps the files on disk from being it."""
+        state = gateway.watcher.state
+        return Json(
+            {
+                "revision": state.revision,
+                "directory": str(gateway.table.directory),
+                "loaded_at": _time(state.loaded_at),
+                "valid": not state.last_error,
+                "reloads": state.reloads,
+                "failures": state.failures,
+                "errors": list(map(_problem, state.last_error)),
+                "last_error_at": _time(state.last_error_at),
+                "warnings": list(map(_problem, state.warnings)),
+                "needs_restart": list(state.needs_restart),
+            }
+        )
+
+    @routes.get("/routes", summary="Routes in order")
+    async def show_routes() -> Response:  # pyright: ignore[reportUnusedFunction]
+        """The first that matches takes a request; durations are seconds. What no route matches goes to the model it
+        names."""
+        table = gateway.table
+        return Json({"revision": table.revision, "routes": [_route(route) for route in table.routes]})
+
+    @routes.get("/usage", summary="Usage and cost from the ledger")
+    async def usage(  # pyright: ignore[reportUnusedFunction]
+        by: Annotated[str, Query(description=f"Dimensions, comma-separated: {', '.join(DIMENSIONS)}")] = "tenant",
+        since: Annotated[
+            str | None, Query(alias="from", description="Start: a date, an ISO time (UTC), or Unix seconds")
+        ] = None,
+        until: Annotated[str | None, Query(alias="to", description="End, exclusive; like `from`")] = None,
+    ) -> Response:
+        """The bill summed over any dimensions. Amounts are exact decimal strings."""
+        names = [name for name in by.split(",") if name]
+        for name in names:
+            if name not in DIMENSIONS:
+                raise BadRequest(f"`{name}` is no dimension: choose among {', '.join(DIMENSIONS)}.", param="by")
+        start, end = _moment(since, "from"), _moment(until, "to")
+        try:
+            report = await asyncio.to_thread(build, ledger, list(dict.fromkeys(names)), start, end)
+        except LedgerError as error:
+            raise Overloaded(f"The ledger cannot be read: {error}.", retry_after=5.0) from None
+        return Json(_usage(report))
+
+    return routes
+
+
+def _set_draining(gateway: GatewayPort, name: str, draining: bool) -> Backend:
+    try:
+        return gateway.fleet.drain(name) if draining else gateway.fleet.undrain(name)
+    except KeyError:
+        known = ", ".join(gateway.table.workers) or "none"
+        raise NotFound(
+            f"There is no worker `{name[:200]}`; configured are: {known}.", param="name", code="worker_not_found"
+        ) from None
+
+
+def _worker(backend: Backend) -> dict[str, Any]:
+    worker = backend.worker
+    return {
+        "name": worker.name,
+        "url": worker.url,
+        "engine": worker.engine,
+        "model": worker.model,
+        "version": worker.version,
+        "gpu": worker.gpu.name if worker.gpu else None,
+        "gpus": worker.gpus,
+        "up": backend.up,
+        "why_down": None if backend.up else backend.why_down,
+        "draining": backend.draining,
+        "serves": backend.base_name or None,
+        "adapters": dict(backend.adapters),
+        "in_flight": backend.inflight,
+        "pending_tokens": backend.pending_tokens,
+        "connections": backend.pool.connections,
+        "busy_seconds": backend.meter.busy / 1e9,
+        "seconds_per_prompt_token": backend.seconds_per_prompt_token,
+        "seconds_per_output_token": backend.seconds_per_output_token,
+    }
+
+
+def _route(route: Route) -> dict[str, Any]:
+    return {
+        "name": route.name,
+        "match": dict(_conditions(route.match)),
+        "candidates": [spell(candidate) for candidate in route.candidates],
+        "minimize": route.minimize,
+        "subject_to": asdict(route.subject_to),
+        "fallback": [spell(candidate) for candidate in route.fallback],
+        "retry": asdict(route.retry),
+        "hedge": asdict(route.hedge) if route.hedge else None,
+        "timeout": asdict(route.timeout),
+        "cache": asdict(route.cache),
+        "mode": route.mode,
+    }
+
+
+def _conditions(match: Match) -> Iterator[tuple[str, object]]:
+    """Only those that are set."""
+    for name, names in (("model", match.models), ("tenant", match.tenants), ("tier", match.tiers)):
+        if names is not None:
+            yield name, sorted(names)
+    if match.max_prompt_tokens is not None:
+        yield "max_prompt_tokens", match.max_prompt_tokens
+
+
+def _usage(report: Report) -> dict[str, Any]:
+    return {
+        "by": [column for column in report.columns if column not in MEASURES],
+        "rows": [dict(zip(report.columns, row, strict=True)) for row in report.rows],
+        "total": dict(zip(MEASURES, report.total[-len(MEASURES) :], strict=True)),
+    }
+
+
+def _problem(problem: Problem) -> dict[str, Any]:
+    return {"file": problem.file, "line": problem.line, "severity": problem.severity, "message": problem.message}
+
+
+def _time(seconds: float | None) -> str | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+def _moment(text: str | None, param: str) -> float | None:
+    if not text:
+        return None
+    try:
+        return float(text) if text.replace(".", "", 1).isdecimal() else _utc(datetime.fromisoformat(text))
+    except (ValueError, OverflowError):
+        raise BadRequest(
+            f"`{param}` must be a date (2026-01-31), an ISO time in UTC, or Unix seconds.", param=param
+        ) from None
+
+
+def _utc(moment: datetime) -> float:
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -1,0 +1,43 @@
+"""What the control plane asks of the gateway it belongs to."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from prometheus_client import CollectorRegistry
+
+from gateway.config.watch import WatchState
+from gateway.fleet.registry import Fleet
+from gateway.table import Table
+
+
+class HasState(Protocol):
+    """The configuration's watcher."""
+
+    @property
+    def state(self) -> WatchState: ...
+
+
+class HasRegistry(Protocol):
+    """The gateway's metrics."""
+
+    @property
+    def registry(self) -> CollectorRegistry: ...
+
+
+class GatewayPort(Protocol):
+    """One gateway process, as far as its control plane is concerned."""
+
+    @property
+    def table(self) -> Table:
+        """The configuration in effect."""
+        ...
+
+    @property
+    def fleet(self) -> Fleet: ...
+
+    @property
+    def watcher(self) -> HasState: ...
+
+    @property
+    def metrics(self) -> HasRegistry: ...

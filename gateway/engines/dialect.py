@@ -1,0 +1,45 @@
+"""What the gateway must know of an engine's own ways. One small file per engine implements this; all are pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
+
+from gateway.errors import GatewayError
+from gateway.table import Adapter
+
+
+class Dialect(Protocol):
+    """How one engine names, refuses and reports things."""
+
+    @property
+    def health_path(self) -> str:
+        """A GET here answers 200 when the engine lives and costs it no inference."""
+        ...
+
+    @property
+    def salted_endpoints(self) -> frozenset[str]:
+        """The endpoints (by name) whose body takes a `cache_salt` that keeps the prefix caches of tenants apart."""
+        ...
+
+    def select(self, body: dict[str, Any], engine_model: str, adapter: str | None) -> None:
+        """Writes into a request body which model, and which adapter on it, the engine is to use."""
+        ...
+
+    def error(self, status: int, body: bytes) -> GatewayError:
+        """Translates an answer with a status of 400 or more. Overload becomes `Overloaded`, the engine's judgement of
+        the request `WorkerRefused` with the engine's message, anything else an `UpstreamError`."""
+        ...
+
+    def frame_error(self, frame: Mapping[str, Any]) -> GatewayError | None:
+        """The error that one SSE data frame of a 200 stream carries, or None for an ordinary frame."""
+        ...
+
+
+@runtime_checkable
+class TakesAdapterPaths(Protocol):
+    """An engine that lists no adapters: each request brings the path of the one it wants."""
+
+    def adapter_names(self, adapters: Mapping[str, Adapter]) -> Mapping[str, str]:
+        """What to hand `select` as `engine_model` for each adapter."""
+        ...

@@ -1,0 +1,36 @@
+"""SGLang: flat errors, error events inside 200 streams, adapters by `lora_path`.
+
+Built to SGLang's published contract and tested against a stand-in of it; not run against the engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gateway.engines.complaint import read_body, read_frame
+from gateway.engines.judgement import frame_status, judge
+from gateway.errors import GatewayError
+
+
+class Sglang:
+    # /health may generate a token and take a second; the model list costs nothing
+    health_path = "/v1/models"
+    salted_endpoints = frozenset({"chat.completions", "completions", "responses"})
+
+    def select(self, body: dict[str, Any], engine_model: str, adapter: str | None) -> None:
+        # whatever the caller put there would reach past the tenant's own adapters
+        body.pop("lora_path", None)
+        if adapter is None:
+            body["model"] = engine_model
+            return
+        # SGLang reads "base:adapter" in `model` and prefers it to `lora_path`, so a name with a colon goes only there
+        body["model"] = engine_model.partition(":")[0]
+        body["lora_path"] = engine_model
+
+    def error(self, status: int, body: bytes) -> GatewayError:
+        return judge(status, read_body(body))
+
+    def frame_error(self, frame: Mapping[str, Any]) -> GatewayError | None:
+        complaint = read_frame(frame)
+        return None if complaint is None else judge(frame_status(complaint), complaint)

@@ -1,0 +1,50 @@
+"""TensorRT-LLM's trtllm-serve: flat errors, adapters named by their path in every request.
+
+Built to trtllm-serve's published contract and tested against a stand-in of it; not run against the engine.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+from gateway.engines.complaint import read_body, read_frame
+from gateway.engines.judgement import frame_status, judge
+from gateway.errors import GatewayError
+from gateway.table import Adapter
+
+
+class Trtllm:
+    """The engine loads an adapter when a request names its path, so to it the path is the adapter's name."""
+
+    health_path = "/health"  # /health_generate would cost an inference
+    salted_endpoints = frozenset({"chat.completions"})  # elsewhere an unknown field is refused
+
+    def adapter_names(self, adapters: Mapping[str, Adapter]) -> Mapping[str, str]:
+        return {name: adapter.path for name, adapter in adapters.items()}
+
+    def select(self, body: dict[str, Any], engine_model: str, adapter: str | None) -> None:
+        # whatever the caller put there would reach past the tenant's own adapters
+        body.pop("lora_request", None)
+        if adapter is None:
+            body["model"] = engine_model
+            return
+        body["model"] = adapter  # a label only: trtllm-serve serves one model and does not look
+        body["lora_request"] = {
+            "lora_name": adapter,
+            "lora_int_id": _stable_id(engine_model),
+            "lora_path": engine_model,
+        }
+
+    def error(self, status: int, body: bytes) -> GatewayError:
+        return judge(status, read_body(body))
+
+    def frame_error(self, frame: Mapping[str, Any]) -> GatewayError | None:
+        complaint = read_frame(frame)
+        return None if complaint is None else judge(frame_status(complaint), complaint)
+
+
+def _stable_id(path: str) -> int:
+    """The engine caches weights under this number: the same for every gateway, another for another path, never 0."""
+    return (zlib.crc32(path.encode()) & 0x7FFF_FFFF) or 1

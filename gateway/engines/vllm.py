@@ -1,0 +1,39 @@
+"""vLLM 0.32: adapters are models of their own, every error is `{"error": {message, type, param, code}}`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gateway.engines.complaint import Complaint, read_body, read_frame
+from gateway.engines.judgement import failed, frame_status, judge, lacks_model
+from gateway.errors import GatewayError
+
+
+class Vllm:
+    """`select` needs no adapter name: to vLLM an adapter's name is a model name."""
+
+    health_path = "/health"  # 503 only when the engine process is dead; no inference
+    salted_endpoints = frozenset(
+        {"chat.completions", "completions", "responses", "messages", "embeddings", "rerank", "score"}
+    )
+
+    def select(self, body: dict[str, Any], engine_model: str, adapter: str | None) -> None:
+        body["model"] = engine_model
+
+    def error(self, status: int, body: bytes) -> GatewayError:
+        return _judge(status, read_body(body))
+
+    def frame_error(self, frame: Mapping[str, Any]) -> GatewayError | None:
+        complaint = read_frame(frame)
+        return None if complaint is None else _judge(frame_status(complaint), complaint)
+
+
+def _judge(status: int, complaint: Complaint) -> GatewayError:
+    # vLLM's RetryableRequestError (a lost KV transfer, say) is a 503 too, but no sign of a full queue.
+    if status == 503 and complaint.type == "ServiceUnavailableError":
+        return failed(complaint, "The worker failed to answer (HTTP 503).")
+    # The engine found the adapter's files and could not load them: nothing the caller wrote is wrong.
+    if status == 400 and complaint.message.startswith("LoRA adapter ") and "could not be loaded" in complaint.message:
+        return lacks_model(complaint)
+    return judge(status, complaint)

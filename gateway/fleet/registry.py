@@ -1,0 +1,180 @@
+"""All workers: by name, and by what they serve; kept in step with the configuration."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from random import Random
+
+import httpx2
+
+from gateway.fleet.backend import Backend
+from gateway.fleet.probes import Prober, open_client
+from gateway.fleet.watch import Watch
+from gateway.table import Table, Timeout, Worker
+
+logger = logging.getLogger("tollgate.fleet")
+
+RETIRED_POLL_SECONDS = 0.1
+
+Served = tuple[str, str | None]
+
+
+class Fleet:
+    """The backends of one configuration after another.
+
+    `make_backend` gives a new worker its connections and account. The first `apply` may come before `start` and outside
+    an event loop; until then nothing is probed and nothing is up.
+    """
+
+    def __init__(self, make_backend: Callable[[Worker], Backend], *, random: Random | None = None) -> None:
+        self._make_backend = make_backend
+        self._random = random or Random()
+        self._table: Table | None = None
+        self._backends: dict[str, Backend] = {}
+        self._serving: dict[Served, tuple[Backend, ...]] = {}
+        self._client: httpx2.AsyncClient | None = None
+        self._watches: dict[str, tuple[Watch, asyncio.Task[None]]] = {}
+        self._retired: set[asyncio.Task[None]] = set()
+        self._changed = asyncio.Event()
+
+    def backends(self) -> Collection[Backend]:
+        """All of them, in the order of the configuration."""
+        return self._backends.values()
+
+    def views(self, model: str, version: str | None) -> Sequence[Backend]:
+        """The workers that serve a version of a model, any version for None, whatever their state."""
+        return self._serving.get((model, version), ())
+
+    def apply(self, table: Table) -> None:
+        """Takes over a configuration: what is unchanged keeps its state, what is gone finishes its requests.
+
+        All or nothing: when a worker's backend cannot be made, everything stays as it was.
+        """
+        old = self._backends
+        backends = {name: self._backend(worker, old.get(name)) for name, worker in table.workers.items()}
+        for name, backend in backends.items():
+            backend.worker = table.workers[name]
+            if name in old:
+                backend.draining = old[name].draining
+        patience = (
+            max([Timeout().total, *(route.timeout.total for route in self._table.routes)]) if self._table else 0.0
+        )
+        self._table = table
+        self._backends = backends
+        self._serving = _by_what_they_serve(backends)
+        for name, backend in old.items():
+            if backends.get(name) is not backend:
+                self._unwatch(name)
+                self._retire(backend, patience)
+        if self._client is not None:
+            self._watch_all(self._client, table)
+        self._notify()
+
+    async def start(self) -> None:
+        """Begins to probe."""
+        if self._client is None:
+            self._client = open_client()
+            if self._table is not None:
+                self._watch_all(self._client, self._table)
+
+    async def stop(self) -> None:
+        """Ends all probes and closes all connections that carry no request."""
+        tasks = [task for _, task in self._watches.values()] + list(self._retired)
+        self._watches.clear()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for backend in self._backends.values():
+            await backend.pool.close()
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()
+
+    def drain(self, name: str) -> Backend:
+        """Gives the worker no new requests; KeyError when there is none of that name."""
+        return self._set_draining(name, True)
+
+    def undrain(self, name: str) -> Backend:
+        return self._set_draining(name, False)
+
+    def report_failure(self, backend: Backend, why: str) -> None:
+        """A request could not reach this worker: no other is sent there until a probe gets through."""
+        watch, _ = self._watches.get(backend.worker.name, (None, None))
+        if watch is not None and watch.backend is backend:
+            watch.lost(why)
+
+    async def wait_until(self, is_so: Callable[[], bool], seconds: float) -> bool:
+        """Waits for the fleet to change until `is_so` or `seconds` are over; whether it is so."""
+        try:
+            async with asyncio.timeout(seconds):
+                while not is_so():
+                    await self._changed.wait()
+        except TimeoutError:
+            return is_so()
+        return True
+
+    def _backend(self, worker: Worker, old: Backend | None) -> Backend:
+        if old is not None and _place(old.worker) == _place(worker):
+            return old
+        return self._make_backend(worker)
+
+    def _set_draining(self, name: str, draining: bool) -> Backend:
+        backend = self._backends[name]
+        if backend.draining != draining:
+            backend.draining = draining
+            logger.info("worker draining" if draining else "worker undrained", extra={"fields": {"worker": name}})
+            self._notify()
+        return backend
+
+    def _watch_all(self, client: httpx2.AsyncClient, table: Table) -> None:
+        for name, backend in self._backends.items():
+            model, pace = table.models[backend.worker.model], table.settings.probe
+            if name in self._watches:
+                self._watches[name][0].renew(model, pace)
+                continue
+            watch = Watch(backend, Prober(client, backend, backend.dialect), model, pace, self._notify, self._random)
+            self._watches[name] = watch, asyncio.create_task(watch.run(), name=f"watch {name}")
+
+    def _unwatch(self, name: str) -> None:
+        watched = self._watches.pop(name, None)
+        if watched is not None:
+            watched[1].cancel()
+
+    def _retire(self, backend: Backend, patience: float) -> None:
+        logger.info("worker removed", extra={"fields": {"worker": backend.worker.name, "in_flight": backend.inflight}})
+        backend.up, backend.why_down = False, "no longer configured"
+        task = asyncio.create_task(_close_when_idle(backend, patience), name=f"retire {backend.worker.name}")
+        self._retired.add(task)
+        task.add_done_callback(self._retired.discard)
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+
+def _place(worker: Worker) -> tuple[object, ...]:
+    """What makes a worker the one it is; the rest (price, GPU, limits) may change around it."""
+    return worker.url, worker.engine, worker.api_key, worker.model, worker.version, worker.serves_as
+
+
+def _by_what_they_serve(backends: Mapping[str, Backend]) -> dict[Served, tuple[Backend, ...]]:
+    serving: dict[Served, list[Backend]] = {}
+    for backend in backends.values():
+        model, version = backend.worker.model, backend.worker.version
+        serving.setdefault((model, version), []).append(backend)
+        serving.setdefault((model, None), []).append(backend)
+    return {served: tuple(members) for served, members in serving.items()}
+
+
+async def _close_when_idle(backend: Backend, patience: float) -> None:
+    """Requests end by their own deadline, so `patience` is only reached by a fault."""
+    try:
+        async with asyncio.timeout(patience):
+            while backend.inflight > 0:  # noqa: ASYNC110 - the hot path counts in a plain integer and tells nobody
+                await asyncio.sleep(RETIRED_POLL_SECONDS)
+    except TimeoutError:
+        logger.warning("removed worker never became idle", extra={"fields": {"worker": backend.worker.name}})
+    finally:
+        await backend.pool.close()

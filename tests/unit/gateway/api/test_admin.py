@@ -1,0 +1,195 @@
+"""The operator's API: closed without a key, and what it shows and does with one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gateway.config import Problem, WatchState
+from gateway.ledger.record import Attempt
+from gateway.ledger.sqlite import SqliteStore
+
+if TYPE_CHECKING:
+    from tests.unit.gateway.api.conftest import Plane
+
+PATHS = [
+    ("GET", "/workers"),
+    ("GET", "/config"),
+    ("GET", "/routes"),
+    ("GET", "/usage"),
+    ("POST", "/workers/e/drain"),
+    ("POST", "/workers/e/undrain"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), PATHS)
+@pytest.mark.parametrize("key", [None, "sk-everyone", "sk-wrong"])
+def test_only_an_admin_key_opens_it(plane: Plane, method: str, path: str, key: str | None) -> None:
+    answer = plane.ask(f"/admin/v1{path}", method, key)
+    assert answer.status_code == 401
+    assert answer.json()["error"]["code"] == "invalid_api_key"
+    assert not any(backend.draining for backend in plane.fleet.backends())
+
+
+@pytest.mark.parametrize(("method", "path"), PATHS)
+def test_without_a_configured_key_it_is_closed_and_says_how_to_open_it(plane: Plane, method: str, path: str) -> None:
+    plane.without_admin_keys()
+    answer = plane.ask(f"/admin/v1{path}", method, plane.admin_key)
+    assert answer.status_code == 403
+    error = answer.json()["error"]
+    assert error["code"] == "admin_api_closed"
+    assert "admin: {keys:" in error["message"]
+
+
+def test_workers(plane: Plane) -> None:
+    plane.up("chat-fp8-0")
+    first, second, _ = plane.admin("/workers")["workers"]
+    assert (first["name"], first["model"], first["version"], first["up"], first["why_down"]) == (
+        "chat-fp8-0",
+        "chat-8b",
+        "fp8",
+        True,
+        None,
+    )
+    assert (second["up"], second["why_down"], second["gpu"], second["in_flight"]) == (
+        False,
+        "not probed yet",
+        "l40s",
+        0,
+    )
+
+
+def test_no_workers_key_is_ever_shown(plane: Plane) -> None:
+    assert "sk-worker" not in plane.ask("/admin/v1/workers", key=plane.admin_key).text
+
+
+def test_draining_and_undraining(plane: Plane) -> None:
+    assert plane.admin("/workers/e/drain", "POST")["draining"] is True
+    assert [w["draining"] for w in plane.admin("/workers")["workers"]] == [False, False, True]
+    assert plane.admin("/workers/e/undrain", "POST")["draining"] is False
+
+
+def test_draining_nobody(plane: Plane) -> None:
+    answer = plane.ask("/admin/v1/workers/none/drain", "POST", plane.admin_key)
+    assert answer.status_code == 404
+    error = answer.json()["error"]
+    assert error["code"] == "worker_not_found"
+    assert "chat-fp8-0" in error["message"]
+
+
+def test_a_valid_configuration(plane: Plane) -> None:
+    config = plane.admin("/config")
+    assert (config["revision"], config["valid"], config["errors"]) == ("abc123", True, [])
+    assert config["loaded_at"] == "2026-01-01T00:00:00+00:00"
+
+
+def test_an_invalid_configuration_says_what_is_wrong_where(plane: Plane) -> None:
+    plane.watcher.state = WatchState(
+        revision="abc123",
+        loaded_at=0.0,
+        failures=2,
+        last_error=(Problem("routes.yaml", 7, "`minimise` is no key: did you mean `minimize`?"),),
+        last_error_at=60.0,
+        needs_restart=("server",),
+    )
+    config = plane.admin("/config")
+    assert (config["valid"], config["failures"], config["last_error_at"]) == (False, 2, "1970-01-01T00:01:00+00:00")
+    assert config["errors"] == [
+        {
+            "file": "routes.yaml",
+            "line": 7,
+            "severity": "error",
+            "message": "`minimise` is no key: did you mean `minimize`?",
+        }
+    ]
+    assert config["needs_restart"] == ["server"]
+
+
+def test_routes(plane: Plane) -> None:
+    (route,) = plane.admin("/routes")["routes"]
+    assert route["match"] == {"model": ["auto"], "tier": ["standard"], "max_prompt_tokens": 8000}
+    assert route["candidates"] == ["chat-8b@int4", "chat-8b:open"]
+    assert (route["minimize"], route["subject_to"]["ttft_p95"]) == ("cost", 0.8)
+
+
+def attempt(number: int, tenant: str, started_at: float) -> Attempt:
+    return Attempt(
+        attempt_id=f"req_{number}.1",
+        request_id=f"req_{number}",
+        started_at=started_at,
+        tenant=tenant,
+        key_id="k",
+        endpoint="chat.completions",
+        model_asked="chat-8b",
+        model="chat-8b",
+        version="fp8",
+        adapter="",
+        route="direct",
+        worker="chat-fp8-0",
+        outcome="ok",
+        status=200,
+        prompt_tokens=10,
+        cached_tokens=0,
+        output_tokens=5,
+        estimated=False,
+        ttft_seconds=None,
+        duration_seconds=1.0,
+        gpu_seconds=0.5,
+        cost_nanousd=1_500,
+        cost_basis="gpu_time",
+        user="",
+    )
+
+
+@pytest.fixture
+def billed(tmp_path: Path, plane_with_ledger: Callable[[str], Plane]) -> Plane:
+    path = tmp_path / "ledger.db"
+    store = SqliteStore(path)
+    store.write([attempt(1, "a", 86_400.0), attempt(2, "a", 2 * 86_400.0), attempt(3, "b", 2 * 86_400.0)])
+    store.close()
+    return plane_with_ledger(f"sqlite:///{path}")
+
+
+def test_usage_by_tenant(billed: Plane) -> None:
+    usage = billed.admin("/usage")
+    assert usage["by"] == ["tenant"]
+    assert [(row["tenant"], row["requests"], row["cost_usd"]) for row in usage["rows"]] == [
+        ("a", 2, "0.000003000"),
+        ("b", 1, "0.000001500"),
+    ]
+    assert usage["total"]["cost_usd"] == "0.000004500"
+
+
+@pytest.mark.parametrize(
+    ("query", "requests"),
+    [
+        ("by=model", 3),
+        ("by=tenant,worker&from=1970-01-03", 2),
+        ("by=&to=1970-01-03", 1),
+        ("from=1970-01-03T00:00:00Z&to=172801", 2),
+        ("from=1970-01-04", 0),
+    ],
+)
+def test_usage_of_a_span(billed: Plane, query: str, requests: int) -> None:
+    assert billed.admin(f"/usage?{query}")["total"]["requests"] == requests
+
+
+@pytest.mark.parametrize(
+    ("query", "param"),
+    [("by=prompt", "by"), ("from=yesterday", "from"), ("to=2026-13-01", "to"), ("from=1e999", "from"), ("to=-", "to")],
+)
+def test_usage_refuses_what_it_does_not_know(billed: Plane, query: str, param: str) -> None:
+    answer = billed.ask(f"/admin/v1/usage?{query}", key=billed.admin_key)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == param
+
+
+def test_a_ledger_that_cannot_be_read_is_a_503(tmp_path: Path, plane_with_ledger: Callable[[str], Plane]) -> None:
+    (tmp_path / "ledger.db").write_bytes(b"this is no database, it only looks like a file" * 100)
+    plane = plane_with_ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+    answer = plane.ask("/admin/v1/usage", key=plane.admin_key)
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"] == "5"
