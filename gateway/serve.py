@@ -270,6 +270,7 @@ class Story:
     ) -> Entry | None:
         trace, step = self.trace, dispatch.step
         trace.usage = usage = find_usage(answer) or NO_USAGE
+        trace.measured = True
         dispatch.close("ok", usage)
         if usage.output_tokens:
             self._service.learn(step.target.model, usage.output_tokens)
@@ -327,7 +328,10 @@ class Story:
             trace.usage, trace.events = relay.usage, relay.events
         exchange.write(relay.finish())
         exchange.finish()
-        usage = relay.usage or dispatch.estimated_usage(relay.events)
+        usage = relay.usage
+        trace.measured = usage is not None and relay.error is None
+        if usage is None or not trace.measured:
+            usage = dispatch.estimated_usage(relay.events, usage)
         if relay.error is not None:
             trace.error = relay.error
             dispatch.close("broken", usage)
@@ -458,7 +462,7 @@ class Story:
             b"x-tollgate-attempts: %d" % trace.attempts,
             b"x-tollgate-cache: " + trace.cache.encode(),
         ]
-        headers += [b"%b: %b" % pair for pair in limits]
+        headers += limits
         return headers
 
 

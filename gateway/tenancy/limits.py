@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 from gateway.table import Tenant
 from gateway.tenancy.spending import period
 
-Headers = list[tuple[bytes, bytes]]
+Headers = list[bytes]  # lines, `name: value`
 
 
 class Lease(Protocol):

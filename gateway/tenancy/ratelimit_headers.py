@@ -5,12 +5,13 @@ from __future__ import annotations
 MILLISECOND = 1_000_000
 
 
-def triple(kind: bytes, limit: int, remaining: int, reset: int) -> list[tuple[bytes, bytes]]:
-    """Limit, what is left of it, and the nanoseconds until all of it is back; `kind` is `requests` or `tokens`."""
+def triple(kind: bytes, limit: int, remaining: int, reset: int) -> list[bytes]:
+    """Header lines: limit, what is left of it, and the nanoseconds until all of it is back; `kind` is `requests` or
+    `tokens`."""
     return [
-        (b"x-ratelimit-limit-" + kind, b"%d" % limit),
-        (b"x-ratelimit-remaining-" + kind, b"%d" % remaining),
-        (b"x-ratelimit-reset-" + kind, duration(reset)),
+        b"x-ratelimit-limit-%b: %d" % (kind, limit),
+        b"x-ratelimit-remaining-%b: %d" % (kind, remaining),
+        b"x-ratelimit-reset-%b: %b" % (kind, duration(reset)),
     ]
 
 

@@ -126,17 +126,17 @@ def test_the_wait_is_that_of_the_slowest_limit(limiter):
 def test_the_answer_carries_the_limits_the_tenant_has(limiter):
     assert limiter.admit(tenant("a", concurrency=4), "prod", 10, 0, NOON).headers == []
     assert limiter.admit(tenant("b", rpm=60), "prod", 10, 0, NOON).headers == [
-        (b"x-ratelimit-limit-requests", b"60"),
-        (b"x-ratelimit-remaining-requests", b"59"),
-        (b"x-ratelimit-reset-requests", b"1s"),
+        b"x-ratelimit-limit-requests: 60",
+        b"x-ratelimit-remaining-requests: 59",
+        b"x-ratelimit-reset-requests: 1s",
     ]
     assert limiter.admit(tenant("c", tpm=6_000), "prod", 100, 0, NOON).headers == [
-        (b"x-ratelimit-limit-tokens", b"6000"),
-        (b"x-ratelimit-remaining-tokens", b"5900"),
-        (b"x-ratelimit-reset-tokens", b"1s"),
+        b"x-ratelimit-limit-tokens: 6000",
+        b"x-ratelimit-remaining-tokens: 5900",
+        b"x-ratelimit-reset-tokens: 1s",
     ]
     both = limiter.admit(tenant("d", rpm=600, tpm=6_000), "prod", 100, 0, NOON).headers
-    assert [name.decode() for name, _ in both] == [
+    assert [line.decode().partition(":")[0] for line in both] == [
         f"x-ratelimit-{what}-{kind}" for kind in ("requests", "tokens") for what in ("limit", "remaining", "reset")
     ]
 

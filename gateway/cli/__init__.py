@@ -1,0 +1,69 @@
+"""The `tollgate` command: one file per command. Nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from gateway.cli import check, keys, report, serve
+
+COMMANDS = (serve, check, keys, report)
+
+_EPILOG = """\
+examples:
+  tollgate check                        is router_config/ right?
+  tollgate serve                        run the gateway
+  tollgate keys create support --write  give a tenant a key
+  tollgate report --by tenant,model     who spent what
+
+exit status: 0 done, 1 found a problem, 2 wrong usage
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = create_parser()
+    arguments = parser.parse_args(argv)
+    if "run" not in arguments:
+        parser.print_help(sys.stderr)
+        return 2
+    try:
+        status: int = arguments.run(arguments)
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of our output has seen enough, as in `tollgate report | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit complains
+        return 0
+
+
+def create_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tollgate",
+        description="A self-hosted, OpenAI-compatible inference gateway with a model router.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action=_Version, help="print the version and exit")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND")
+    for command in COMMANDS:
+        command.register(subparsers)
+    return parser
+
+
+class _Version(argparse.Action):
+    """Looks the version up only when it is asked for."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:
+        super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            print(f"tollgate {version('tollgate')}")
+        except PackageNotFoundError:
+            print("tollgate, run from its source without being installed")
+        parser.exit()

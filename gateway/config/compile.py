@@ -1,0 +1,151 @@
+"""From what was written to what runs: a checked draft becomes the frozen `Table`.
+
+Only a draft without errors comes here, so every entry is whole and every name leads somewhere.
+"""
+
+from __future__ import annotations
+
+from gateway import table
+from gateway.config.draft import Draft
+from gateway.config.references import References
+from gateway.config.units import nanousd
+from gateway.config.written import Configuration, fleet, models, routes, tenants
+from gateway.routing.names import parse
+
+KIB, MIB, GB = 1024, 1024 * 1024, 10**9
+
+
+def compile_table(draft: Draft) -> table.Table:
+    references = References(draft)
+    gpus = {name: _gpu(name, spec) for name, spec in draft.gpus.items() if spec}
+    compiled = {name: _model(name, spec) for name, spec in draft.models.items() if spec}
+    every = {name: _tenant(name, spec) for name, spec in draft.tenants.items() if spec}
+    return table.Table(
+        revision=draft.source.revision,
+        directory=draft.source.directory,
+        settings=_settings(draft.settings),
+        gpus=gpus,
+        workers={spec.name: _worker(spec, gpus) for spec in draft.workers if spec},
+        models=compiled,
+        aliases={alias: references.follow(alias) for alias in draft.aliases},
+        routes=tuple(_route(spec, draft.settings, references, compiled) for spec in draft.routes if spec),
+        tenants=every,
+        keys={
+            digest: table.Key(key.id, digest, every[name])
+            for name, spec in draft.tenants.items()
+            if spec
+            for key in spec.keys
+            for digest in (bytes.fromhex(key.sha256),)
+        },
+    )
+
+
+def compile_version(name: str, spec: models.Version) -> table.Version:
+    return table.Version(name, spec.artifact, spec.quantization, spec.quality)
+
+
+def _settings(written: Configuration) -> table.Settings:
+    server, cache = written.server, written.cache
+    return table.Settings(
+        server=table.Server(
+            server.host, server.port, server.processes, server.max_body_mb * MIB, float(server.drain_seconds)
+        ),
+        state=written.state,
+        ledger=written.ledger,
+        cache=table.Cache(cache.default_ttl, cache.max_entry_kb * KIB, cache.max_memory_mb * MIB),
+        log=table.Log(written.log.format, written.log.prompts),
+        probe=table.Probe(written.probe.every, written.probe.wait),
+        otlp_endpoint=written.telemetry.otlp_endpoint,
+        admin_key_digests=frozenset(bytes.fromhex(key.sha256) for key in written.admin.keys),
+    )
+
+
+def _gpu(name: str, spec: fleet.Gpu) -> table.Gpu:
+    memory = None if spec.memory_gb is None else round(spec.memory_gb * GB)
+    return table.Gpu(name, nanousd(spec.hourly_usd), memory)
+
+
+def _worker(spec: fleet.Worker, gpus: dict[str, table.Gpu]) -> table.Worker:
+    model, _, version = spec.serves.partition("@")
+    launch = None
+    if spec.launch is not None:
+        launch = table.Launch(spec.launch.port, tuple(spec.launch.args), dict(spec.launch.env))
+    return table.Worker(
+        name=spec.name,
+        url=(spec.url or f"http://127.0.0.1:{launch.port if launch else 0}").rstrip("/"),
+        engine=spec.engine,
+        model=model,
+        version=version,
+        gpu=gpus[spec.gpu] if spec.gpu else None,
+        gpus=spec.gpus,
+        max_loras=spec.max_loras,
+        price=_price(spec.price) if spec.price else None,
+        api_key=spec.api_key,
+        launch=launch,
+        serves_as=spec.serves_as,
+    )
+
+
+def _price(spec: fleet.Price) -> table.Price:
+    cached = spec.input_usd_per_m if spec.cached_input_usd_per_m is None else spec.cached_input_usd_per_m
+    return table.Price(nanousd(spec.input_usd_per_m), nanousd(cached), nanousd(spec.output_usd_per_m))
+
+
+def _model(name: str, spec: models.Model) -> table.Model:
+    return table.Model(
+        name=name,
+        context=spec.context,
+        task=spec.task,
+        versions={version: compile_version(version, below) for version, below in spec.versions.items()},
+        traffic=tuple(spec.traffic.items()),
+        adapters={adapter: _adapter(adapter, below) for adapter, below in spec.adapters.items()},
+    )
+
+
+def _adapter(name: str, spec: models.Adapter) -> table.Adapter:
+    return table.Adapter(name, spec.path, None if spec.tenants is None else frozenset(spec.tenants))
+
+
+def _route(
+    spec: routes.Route, settings: Configuration, references: References, compiled: dict[str, table.Model]
+) -> table.Route:
+    def candidates(names: list[str]) -> tuple[table.Candidate, ...]:
+        found = (parse(references.follow(name), compiled) for name in names)
+        return tuple(candidate for candidate in found if candidate is not None)
+
+    hedge = None if spec.hedge is None else table.Hedge(spec.hedge.after, spec.hedge.at_most)
+    timeout, ttl = spec.timeout, spec.cache.ttl
+    return table.Route(
+        name=spec.name,
+        match=table.Match(
+            models=_any_of(spec.match.model),
+            tenants=_any_of(spec.match.tenant),
+            tiers=_any_of(spec.match.tier),
+            max_prompt_tokens=spec.match.max_prompt_tokens,
+        ),
+        candidates=candidates(spec.candidates),
+        minimize=spec.minimize,
+        subject_to=table.SubjectTo(spec.subject_to.ttft_p95, spec.subject_to.min_quality),
+        fallback=candidates(spec.fallback),
+        retry=table.Retry(spec.retry.attempts, spec.retry.budget),
+        hedge=hedge,
+        timeout=table.Timeout(timeout.connect, timeout.first_token, timeout.idle, timeout.total),
+        cache=table.CachePolicy(spec.cache.when, settings.cache.default_ttl if ttl is None else ttl),
+        mode=spec.mode,
+    )
+
+
+def _any_of(names: list[str] | None) -> frozenset[str] | None:
+    return None if names is None else frozenset(names)
+
+
+def _tenant(name: str, spec: tenants.Tenant) -> table.Tenant:
+    budget = spec.budget
+    return table.Tenant(
+        name=name,
+        models=_any_of(spec.models),
+        limits=table.Limits(spec.limits.rpm, spec.limits.tpm, spec.limits.concurrency),
+        budget=table.Budget(nanousd(budget.usd), budget.per, budget.on_exceed) if budget else None,
+        weight=float(spec.weight),
+        tier=spec.tier,
+    )

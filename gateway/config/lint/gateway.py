@@ -1,0 +1,60 @@
+"""Checks of gateway.yaml."""
+
+from __future__ import annotations
+
+from gateway.config.draft import Draft
+from gateway.config.published import PUBLISHED_DIGESTS, is_loopback
+from gateway.ledger.location import sqlite_path
+from gateway.ledger.store import LedgerError
+
+
+def lint_gateway(draft: Draft) -> None:
+    _ledger(draft)
+    _processes(draft)
+    _published_keys(draft)
+
+
+def _ledger(draft: Draft) -> None:
+    try:
+        sqlite_path(draft.settings.ledger)
+    except LedgerError as error:
+        wrong, _, remedy = str(error).partition(": ")
+        draft.source.findings.error(draft.source.place("ledger"), wrong, remedy)
+
+
+def _processes(draft: Draft) -> None:
+    server = draft.settings.server
+    if server.processes > 1:
+        draft.source.findings.warn(
+            draft.source.place("server", "processes"),
+            f"each of the {server.processes} processes keeps limits and budgets for itself",
+            f"divide the limits of a tenant by {server.processes}, or write `processes: 1`",
+        )
+
+
+def _published_keys(draft: Draft) -> None:
+    source, settings = draft.source, draft.settings
+    host = settings.server.host
+    published = [
+        place
+        for digest, place in (
+            *((key.sha256, source.place("admin", "keys", i)) for i, key in enumerate(settings.admin.keys)),
+            *(
+                (key.sha256, source.place("tenants", name, "keys", i))
+                for name, tenant in draft.tenants.items()
+                if tenant is not None
+                for i, key in enumerate(tenant.keys)
+            ),
+        )
+        if digest in PUBLISHED_DIGESTS
+    ]
+    for place in published:
+        source.findings.warn(
+            place, "everyone knows the demonstration's key", "make your own with `tollgate keys create TENANT`"
+        )
+    if published and not is_loopback(host):
+        source.findings.error(
+            source.place("server", "host"),
+            f"`{host}` can be reached from outside, and the published key of {published[0]} would open it",
+            "replace that key (`tollgate keys create TENANT`), or listen on 127.0.0.1",
+        )

@@ -1,0 +1,88 @@
+"""Keys of the contract that are read and checked, but whose effect comes with a later version. Said, not hidden."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from gateway.config.draft import Draft
+from gateway.config.source import KeyPath
+
+
+class Pending(NamedTuple):
+    section: str  # "routes" and "tenants" are looked at entry by entry; "" is gateway.yaml
+    keys: tuple[str, ...]
+    works: object  # the one value that has its effect
+    instead: str  # what happens now
+    remedy: str
+
+
+PENDING = (
+    Pending(
+        "routes",
+        ("hedge",),
+        None,
+        "a second worker is asked only after the first has failed, not while it is slow",
+        "delete it, or keep it for the version that hedges",
+    ),
+    Pending(
+        "routes",
+        ("mode",),
+        "enforce",
+        "the route decides as with `enforce`",
+        "write `mode: enforce`, or take the route out until it is to decide",
+    ),
+    Pending(
+        "tenants",
+        ("weight",),
+        1.0,
+        "busy workers serve every tenant in the order of arrival",
+        "delete it, or keep it for the version that shares by weight",
+    ),
+    Pending(
+        "",
+        ("state",),
+        "memory://",
+        "only cached answers are kept there; limits and budgets are still each process's own",
+        "divide a tenant's limits by the number of processes",
+    ),
+    Pending(
+        "",
+        ("log", "format"),
+        "json",
+        "each line is JSON all the same",
+        "write `format: json`",
+    ),
+)
+
+
+def lint_pending(draft: Draft) -> None:
+    for pending in PENDING:
+        if not pending.section:
+            _say(draft, pending, (), draft.settings)
+            continue
+        entries = enumerate(draft.routes) if pending.section == "routes" else draft.tenants.items()
+        for name, entry in entries:
+            if entry is not None and draft.whole(pending.section, name):
+                _say(draft, pending, (pending.section, name), entry)
+    _discovery(draft)
+
+
+def _discovery(draft: Draft) -> None:
+    """An error and no warning, for no gateway runs with such a worker yet."""
+    for index, worker in enumerate(draft.workers):
+        if worker is not None and worker.url is not None and worker.url.startswith("dns+"):
+            draft.source.findings.error(
+                draft.source.place("workers", index, "url"),
+                f"`{worker.name}`: addresses are not looked up by dns+http yet",
+                "write a worker with `url: http://HOST:PORT` for each address",
+            )
+
+
+def _say(draft: Draft, pending: Pending, path: KeyPath, written: Any) -> None:
+    value = written
+    for key in pending.keys:
+        value = getattr(value, key)
+    if value != pending.works:
+        where = draft.source.place(*path, *pending.keys)
+        name = ".".join(pending.keys)
+        draft.source.findings.warn(where, f"`{name}` has no effect yet as written: {pending.instead}", pending.remedy)

@@ -1,0 +1,77 @@
+"""Checks of tenants.yaml, and of the admin keys, which are keys too."""
+
+from __future__ import annotations
+
+from gateway.config.draft import Draft
+from gateway.config.problems import Place
+from gateway.config.references import References, split
+from gateway.config.units import nanousd
+from gateway.config.written.tenants import Tenant
+
+
+def lint_tenants(draft: Draft, references: References) -> None:
+    source = draft.source
+    if not draft.tenants and "tenants" not in source.data:
+        source.findings.warn(
+            source.mentioned.get("tenants", source.place()),
+            "there is no tenant, so nobody can call",
+            "write `tenants: {NAME: {}}` and make a key with `tollgate keys create NAME`",
+        )
+    digests: dict[str, Place] = {}
+    for name, tenant in draft.tenants.items():
+        if tenant is not None:
+            _keys(draft, ("tenants", name), [(key.id, key.sha256) for key in tenant.keys], digests)
+            _models(draft, references, name, tenant)
+            _budget(draft, name, tenant)
+            if not tenant.keys and draft.whole("tenants", name):
+                source.findings.warn(
+                    source.place("tenants", name),
+                    f"`{name}` has no key, so it cannot call",
+                    f"make one with `tollgate keys create {name}`",
+                )
+    _keys(draft, ("admin",), [(key.id, key.sha256) for key in draft.settings.admin.keys], digests)
+
+
+def _keys(draft: Draft, owner: tuple[str, ...], keys: list[tuple[str, str]], digests: dict[str, Place]) -> None:
+    source = draft.source
+    ids: set[str] = set()
+    for i, (key_id, digest) in enumerate(keys):
+        place = source.place(*owner, "keys", i)
+        if key_id in ids:
+            source.findings.error(place, f"two keys of one owner are called `{key_id}`", "rename one of them")
+        if digest in digests:
+            source.findings.error(
+                place,
+                f"the same key is already at {digests[digest]}",
+                "a key belongs to one tenant: make another with `tollgate keys create`",
+            )
+        ids.add(key_id)
+        digests.setdefault(digest, place)
+
+
+def _models(draft: Draft, references: References, name: str, tenant: Tenant) -> None:
+    source = draft.source
+    for i, asked in enumerate(tenant.models or ()):
+        place = source.place("tenants", name, "models", i)
+        if complaint := references.complaint(asked, virtual=True):
+            source.findings.error(place, complaint.wrong, complaint.remedy)
+            continue
+        model, adapter = references.model(asked), split(references.follow(asked)).adapter
+        if model is None or not adapter:
+            continue
+        fence = model.adapters[adapter].tenants
+        if fence is not None and name not in fence:
+            source.findings.error(
+                place,
+                f"the adapter behind `{asked}` is only for {', '.join(fence)}",
+                f"add {name} to the adapter's `tenants`, or delete `{asked}` here",
+            )
+
+
+def _budget(draft: Draft, name: str, tenant: Tenant) -> None:
+    if tenant.budget is not None and nanousd(tenant.budget.usd) == 0:
+        draft.source.findings.error(
+            draft.source.place("tenants", name, "budget", "usd"),
+            "the budget is less than a billionth of a dollar",
+            "write a larger one, or `models: []` to allow nothing",
+        )

@@ -1,0 +1,121 @@
+"""gateway.yaml: how the process runs."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from gateway.config.written.base import Digest, Duration, Name, Written, refuse
+
+_HOST = re.compile(r"[A-Za-z0-9_.:-]{1,253}", re.ASCII)
+
+
+def _host(text: str) -> str:
+    if not _HOST.fullmatch(text):
+        raise refuse(f"`{text}` is not an address to listen on", "write an IP address or a host name, like 127.0.0.1")
+    return text
+
+
+def _http(text: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/?#]+[^\s]*", text):
+        raise refuse(f"`{text}` is not an http address", "write for example http://localhost:4318")
+    return text
+
+
+def _location(*schemes: str) -> AfterValidator:
+    def check(text: str) -> str:
+        if not text.startswith(schemes):
+            raise refuse(f"`{text.split(':')[0]}` is no kind of store", f"begin with {' or '.join(schemes)}")
+        if not text.split("://", 1)[1].strip("/") and text != "memory://":
+            raise refuse("the location ends after its scheme", "name the host or the file after it")
+        return text
+
+    return AfterValidator(check)
+
+
+_STATE = _location("memory://", "redis://", "rediss://", "redis+cluster://", "rediss+cluster://")
+_LEDGER = _location("sqlite:///", "postgresql://")
+
+
+class Server(Written):
+    host: Annotated[str, AfterValidator(_host)] = Field(
+        default="127.0.0.1", description="Address to listen on; 0.0.0.0 for every interface", examples=["127.0.0.1"]
+    )
+    port: int = Field(default=4000, ge=1, le=65535, description="Port to listen on", examples=[4000])
+    processes: int = Field(default=1, ge=1, le=256, description="Processes that share the port", examples=[1])
+    max_body_mb: int = Field(default=20, ge=1, le=1024, description="Largest request body, in MiB", examples=[20])
+    drain_seconds: float = Field(
+        default=30,
+        ge=0,
+        le=3600,
+        description="How long running answers may go on after a stop is asked for",
+        examples=[30],
+    )
+
+
+class Cache(Written):
+    default_ttl: Duration = Field(
+        default=600.0, description="How long a cached answer is used where the route does not say", examples=["10m"]
+    )
+    max_entry_kb: int = Field(
+        default=256, ge=1, le=1024 * 1024, description="Largest answer kept, in KiB", examples=[256]
+    )
+    max_memory_mb: int = Field(
+        default=128, ge=1, le=1024 * 1024, description="What the embedded cache may hold in all, in MiB", examples=[128]
+    )
+
+
+class Log(Written):
+    format: Literal["json", "text"] = Field(
+        default="json", description="One JSON line per request, or text", examples=["json"]
+    )
+    prompts: Literal["none", "hash", "redacted", "full"] = Field(
+        default="none", description="What of a prompt reaches the log", examples=["none"]
+    )
+
+
+class Telemetry(Written):
+    otlp_endpoint: Annotated[str, AfterValidator(_http)] | None = Field(
+        default=None,
+        description="Where OpenTelemetry spans go; null for nowhere",
+        examples=["http://localhost:4318"],
+    )
+
+
+class Probe(Written):
+    every: Duration = Field(default=2.0, description="Time between two probes of a worker", examples=["2s"])
+    wait: Duration = Field(default=5.0, description="How long one probe may take", examples=["5s"])
+
+
+class AdminKey(Written):
+    id: Name = Field(description="What logs call this key", examples=["ops"])
+    sha256: Digest = Field(description="Digest of the key, from `tollgate keys create`", examples=["5e88…42d8"])
+
+
+class Admin(Written):
+    keys: list[AdminKey] = Field(
+        default=[], max_length=1000, description="Keys of the admin API; with none it is closed", examples=["[]"]
+    )
+
+
+class Gateway(Written):
+    """The top-level keys of gateway.yaml."""
+
+    server: Server = Field(default_factory=Server, description="Address, port and size of the process")
+    state: Annotated[str, _STATE] = Field(
+        default="memory://",
+        description="Where limits and the shared cache live: memory://, or redis://host:6379/0 for several processes",
+        examples=["memory://"],
+    )
+    ledger: Annotated[str, _LEDGER] = Field(
+        default="sqlite:///var/ledger.db",
+        description="Where the usage ledger lives: sqlite:///FILE, or postgresql://… for several replicas",
+        examples=["sqlite:///var/ledger.db"],
+    )
+    cache: Cache = Field(default_factory=Cache, description="The response cache")
+    log: Log = Field(default_factory=Log, description="The request log")
+    telemetry: Telemetry = Field(default_factory=Telemetry, description="OpenTelemetry")
+    probe: Probe = Field(default_factory=Probe, description="How workers are watched")
+    admin: Admin = Field(default_factory=Admin, description="Who may use /admin/v1")

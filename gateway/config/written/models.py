@@ -1,0 +1,59 @@
+"""models.yaml: base models, their versions, the adapters on them, and other names for them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from gateway.config.written.base import Asked, Count, ModelName, Name, Text, Written
+
+Share = Annotated[int, Field(ge=0, le=100)]
+
+
+class Version(Written):
+    artifact: Text | None = Field(default=None, description="Where the weights lie", examples=["registry/chat-8b/fp8"])
+    quantization: Text = Field(default="none", description="How the weights are quantized", examples=["fp8"])
+    quality: float | None = Field(
+        default=None, ge=0, le=1, description="Measured quality against the unquantized model, 0 to 1", examples=[0.995]
+    )
+
+
+class Adapter(Written):
+    path: Text = Field(description="Where the LoRA weights lie", examples=["adapters/support-v3"])
+    tenants: list[Name] | None = Field(
+        default=None, min_length=1, description="Who may use it; left out: everyone", examples=["[support]"]
+    )
+
+
+class Model(Written):
+    context: Count = Field(description="Longest prompt plus answer, in tokens", examples=[8192])
+    task: Literal["generate", "embed"] = Field(
+        default="generate", description="Whether it writes text or embeds it", examples=["generate"]
+    )
+    versions: dict[Name, Version] = Field(
+        min_length=1, description="What is served of it, by name", examples=["{fp8: {quantization: fp8}}"]
+    )
+    traffic: dict[Name, Share] = Field(
+        default={},
+        description="Percent of requests each version takes, 100 in all; left out: any version",
+        examples=["{fp8: 100}"],
+    )
+    adapters: dict[Name, Adapter] = Field(
+        default={},
+        description="LoRA adapters, asked for as model:adapter",
+        examples=["{support: {path: adapters/support-v3}}"],
+    )
+
+
+class Models(Written):
+    """The top-level keys of models.yaml."""
+
+    models: dict[ModelName, Model] = Field(
+        default={}, description="Base models by the name clients ask for", examples=["{chat-8b: …}"]
+    )
+    aliases: dict[Asked, Asked] = Field(
+        default={},
+        description="Other names: for a model, model@version, model:adapter or another alias",
+        examples=["{gpt-4o-mini: chat-8b}"],
+    )

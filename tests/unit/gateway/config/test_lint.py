@@ -1,0 +1,434 @@
+"""What must hold between entries. Each case is the valid example with one change and the lines that are then wrong.
+
+A line is expected to be wrong where it carries `#!` (an error) or `#?` (a warning); nothing else may be reported.
+"""
+
+from hashlib import sha256
+
+import pytest
+
+from gateway.config import check
+from gateway.config.lint.pending import PENDING
+from gateway.config.published import PUBLISHED_KEYS, is_loopback
+
+
+def marked(files, directory):
+    return {
+        (str(directory / name), number, severity)
+        for name, text in files.items()
+        for number, line in enumerate(text.splitlines(), 1)
+        for mark, severity in (("#!", "error"), ("#?", "warning"))
+        if mark in line
+    }
+
+
+@pytest.fixture
+def expect(write, example, environ):
+    """Checks the changed example against its marks; returns the messages.
+
+    A change is (what stands there, what is to stand there); an empty first half adds to the file's end.
+    """
+
+    def expected(changes, environ=environ):
+        files = dict(example)
+        for name, change in changes.items():
+            for old, new in change if isinstance(change, list) else [change]:
+                assert old in files.get(name, ""), f"{name} does not hold {old!r}"
+                files[name] = files[name].replace(old, new) if old else files.get(name, "") + new
+        directory = write(files)
+        problems = check(directory, environ)
+        found = {(problem.file, problem.line, problem.severity) for problem in problems}
+        assert found == marked(files, directory), "\n".join(map(str, problems))
+        return "\n".join(problem.message for problem in problems)
+
+    return expected
+
+
+def test_the_example_is_without_fault(expect):
+    expect({})
+
+
+# models.yaml
+
+
+def test_traffic_sums_to_a_hundred_over_known_versions(expect):
+    message = expect({"models.yaml": ("traffic: {fp8: 95, int4: 5}", "traffic: {fp8: 95, int4: 6} #!")})
+    assert "sums to 101" in message
+    message = expect({"models.yaml": ("traffic: {fp8: 95, int4: 5}", "traffic: {fp8: 95, int3: 5} #!")})
+    assert "did you mean `int4`?" in message
+
+
+def test_an_adapter_is_for_tenants_that_exist(expect):
+    message = expect({"models.yaml": ("tenants: [support]}", "tenants: [support, suport]} #!")})
+    assert "did you mean `support`?" in message
+
+
+def test_a_version_without_a_worker_is_pointed_out(expect):
+    new = "int4: {artifact: a}\n      int2: {artifact: b} #?\n"
+    message = expect(
+        {
+            "models.yaml": ("int4: {artifact: registry/chat-8b/int4, quantization: w4a16, quality: 0.981}\n", new),
+            "routes.yaml": ("min_quality: 0.98", "min_quality: 0"),
+        }
+    )
+    assert "no worker serves `chat-8b@int2`" in message
+
+
+def test_adapters_need_a_worker_with_room(expect):
+    message = expect(
+        {"fleet.yaml": ("    max_loras: 8\n", ""), "models.yaml": ("    adapters:\n", "    adapters: #?\n")}
+    )
+    assert "max_loras: 8" in message
+
+
+@pytest.mark.parametrize(
+    ("aliases", "fragment"),
+    [
+        ("  x: chat-9b #!\n", "did you mean `chat-8b`?"),
+        ("  x: chat-8b@int5 #!\n", "did you mean `int4`?"),
+        ("  x: chat-8b:suport #!\n", "did you mean `support`?"),
+        ("  x: chat-8b@fp8:suport #!\n", "has no adapter"),
+        ("  x: chat-8b@ #!\n", "ends where a name is due"),
+        ("  x: y #!\n  y: z #!\n  z: x #!\n", "x → y → z → x"),
+        ("  x: x #!\n", "x → x"),
+        ("  x: y\n  y: y #!\n", "y → y"),
+        ("  big: chat-8b #!\n", "hides"),
+        ('  "chat-8b@fp8": big #!\n', "hides"),
+        ('  "chat-8b:sql": big #!\n', "hides"),
+        ('  "llama3:8b": big\n', ""),
+        ("  meta/llama: automatic\n", ""),
+    ],
+)
+def test_aliases_lead_somewhere_and_in_no_circle(expect, aliases, fragment):
+    assert fragment in expect({"models.yaml": ("", aliases)})
+
+
+# fleet.yaml
+
+
+@pytest.mark.parametrize(
+    ("worker", "fragment"),
+    [
+        ("name: chat-fp8-0, url: 'http://h', serves: chat-8b@fp8, gpu: cpu", "already called `chat-fp8-0`"),
+        ("name: n, serves: chat-8b@fp8, gpu: cpu", "has no address"),
+        ("name: n, url: 'http://h', serves: chat-8b@fp8", "nothing says what `n` costs"),
+        ("name: n, url: 'http://h', serves: chat-8b@fp8, gpu: l40", "did you mean `l40s`?"),
+        ("name: n, url: 'http://h', serves: chat-8b, gpu: cpu", "`chat-8b@fp8` or `chat-8b@int4`"),
+        ("name: n, url: 'http://h', serves: chat-8b@fp9, gpu: cpu", "did you mean `fp8`?"),
+        ("name: n, url: 'http://h', serves: chat-9b@fp8, gpu: cpu", "did you mean `chat-8b`?"),
+        ("name: n, url: 'http://h', serves: 'chat-8b@fp8:sql', gpu: cpu", "names an adapter"),
+        ("name: n, url: 'http://h', serves: gpt-4o-mini, gpu: cpu", "no model is called `gpt-4o-mini`"),
+        ("name: n, serves: chat-8b@fp8, gpu: cpu, launch: {port: 8102}", "belongs to the worker `chat-int4-0`"),
+        ("name: n, serves: chat-8b@fp8, gpu: cpu, launch: {port: 4100}", "belongs to the gateway itself"),
+        ("name: n, serves: big@hosted, gpu: cpu, launch: {port: 8103}", "has no weights"),
+        ("name: n, serves: chat-8b@fp8, gpu: cpu, url: 'http://h:8103', launch: {port: 8103}", "not where `launch`"),
+        (
+            "name: n, serves: chat-8b@fp8, gpu: cpu, url: 'http://127.0.0.1:1', launch: {port: 8103}",
+            "not where `launch`",
+        ),
+        ("name: n, serves: chat-8b@fp8, gpu: cpu, url: 'dns+http://h:1'", "not looked up"),
+    ],
+)
+def test_a_worker_can_be_reached_serves_what_exists_and_costs_something(expect, worker, fragment):
+    assert fragment in expect({"fleet.yaml": ("", f"  - {{engine: vllm, {worker}}} #!\n")})
+
+
+def test_only_engines_that_can_be_started_are(expect):
+    worker = "  - {name: n, engine: sglang, serves: chat-8b@fp8, gpu: cpu, launch: {port: 8103}} #!\n"
+    assert "not an engine `tollgate up` can start" in expect({"fleet.yaml": ("", worker)})
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8103", "http://localhost:8103/", "http://[::1]:8103"])
+def test_an_address_that_agrees_with_the_launch_is_no_fault(expect, url):
+    worker = f"  - {{name: n, engine: trtllm, serves: chat-8b@fp8, gpu: cpu, url: '{url}', launch: {{port: 8103}}}}\n"
+    expect({"fleet.yaml": ("", worker)})
+
+
+def test_the_same_engine_twice_is_pointed_out(expect):
+    worker = "  - {name: n, engine: vllm, serves: chat-8b@fp8, gpu: cpu, url: 'http://[::1]:8000/'} #?\n"
+    assert "counts twice" in expect({"fleet.yaml": ("", worker)})
+
+
+def test_a_key_in_the_clear_is_pointed_out(expect):
+    assert "${env:NAME}" in expect({"hosted.yaml": ("${env:BURST_KEY}", "sk-abc #?")})
+
+
+def test_a_secret_that_is_not_set_is_named(expect):
+    message = expect({"hosted.yaml": ("${env:BURST_KEY}", "${env:BURST_KEY} #!")}, environ={})
+    assert "export BURST_KEY=" in message
+
+
+# routes.yaml
+
+NEW = "  - name: new{}\n    match: {}\n    candidates: {}\n"
+
+
+@pytest.mark.parametrize(
+    ("match", "candidates", "fragment"),
+    [
+        ("{model: x}", "[chat-9b] #!", "did you mean `chat-8b`?"),
+        ("{model: x}", "[chat-8b@int5] #!", "did you mean `int4`?"),
+        ("{model: x}", "[chat-8b, big, chat-8b] #!", "here twice"),
+        ("{model: x}", "[x] #!", "x` leads back to this route (new → new)"),
+        ("{model: x}", "[automatic] #!", "what a route matches, not a model"),
+        ("{model: x}", "[smart] #!", "`smart` is what a route matches"),
+        ("{model: chat-8b@int5} #!", "[big]", "did you mean `int4`?"),
+        ("{model: x, tenant: reserch} #!", "[big]", "did you mean `research`?"),
+        ("{model: x, tier: [gold, platinum]} #!", "[big]", "no tenant is of the tier `platinum`"),
+        ("{model: x, tenant: research, tier: standard} #!", "[big]", "nobody gets here"),
+        ("{model: x, max_prompt_tokens: 40000} #!", "[big, chat-8b]", "at most 32768"),
+        ("{model: chat8b} #?", "[big]", "write `chat-8b` if that is meant"),
+        ("{model: x, tenant: [support, research], tier: gold}", "[helpdesk, 'chat-8b@fp8:sql']", ""),
+    ],
+)
+def test_a_route_names_what_exists_and_can_apply(expect, match, candidates, fragment):
+    assert fragment in expect({"routes.yaml": ("", NEW.format("", match, candidates))})
+
+
+@pytest.mark.parametrize(
+    ("match", "by"),
+    [
+        ("{model: auto, tenant: research}", "`rest`"),
+        ("{model: [automatic, auto], tenant: [research]}", "`rest`"),
+        ("{model: smart, tenant: research}", "`rest`"),  # an alias of auto
+        ("{model: automatic, tenant: research, tier: gold, max_prompt_tokens: 5}", "`rest`"),
+    ],
+)
+def test_a_route_that_an_earlier_one_hides_is_told(expect, match, by):
+    message = expect({"routes.yaml": ("", NEW.format(" #!", match, "[big]"))})
+    assert "never reached" in message
+    assert by in message
+
+
+@pytest.mark.parametrize("match", ["{model: auto}", "{tenant: research}", "{model: auto, tier: standard}", "{}"])
+def test_a_route_that_has_something_left_is_not(expect, match):
+    expect({"routes.yaml": ("", NEW.format("", match, "[big]"))})
+
+
+def test_nothing_comes_after_a_route_that_takes_all(expect):
+    """Files are read in the order of their names."""
+    message = expect(
+        {
+            "a.yaml": ("", "routes:\n  - {name: all, candidates: [big]}\n"),
+            "routes.yaml": [("- name: cheap-first", "- name: cheap-first #!"), ("- name: rest", "- name: rest #!")],
+        }
+    )
+    assert "`all` (" in message
+
+
+def test_two_routes_of_one_name(expect):
+    text = NEW.format("", "{model: x}", "[big]").replace("name: new", "name: rest #!")
+    assert "already called `rest`" in expect({"routes.yaml": ("", text)})
+
+
+def test_fallbacks_that_lead_in_a_circle_are_told_with_their_way(expect):
+    text = (
+        "  - {name: one, match: {model: first}, candidates: [big], fallback: [second]} #!\n"
+        "  - {name: two, match: {model: second}, candidates: [big], fallback: [third]} #!\n"
+        "  - {name: three, match: {model: third}, candidates: [big], fallback: [big, first]} #!\n"
+    )
+    message = expect({"routes.yaml": ("", text)})
+    assert "one → two → three → one" in message
+    assert "three → one → two → three" in message
+
+
+def test_two_models_may_stand_in_for_each_other(expect):
+    text = (
+        "  - {name: one, match: {model: big}, candidates: [big], fallback: [chat-8b]}\n"
+        "  - {name: two, match: {model: chat-8b}, candidates: [chat-8b], fallback: [big]}\n"
+    )
+    expect({"routes.yaml": ("", text)})
+
+
+def test_a_quality_no_candidate_reaches_is_told_with_the_best_there_is(expect):
+    old = "candidates: [chat-8b@int4, chat-8b@fp8, big]"
+    message = expect(
+        {
+            "routes.yaml": (
+                old + "\n    minimize: cost\n    subject_to: {ttft_p95: 800ms, min_quality: 0.98}",
+                "candidates: [chat-8b@int4, chat-8b]\n    subject_to: {min_quality: 0.999} #!",
+            )
+        }
+    )
+    assert "the best, `chat-8b`, has 0.995" in message
+
+
+def test_a_candidate_below_the_quality_is_pointed_out(expect):
+    new = "candidates:\n      - chat-8b@int4 #?\n      - big\n    minimize: cost\n    subject_to: {min_quality: 0.99}"
+    old = (
+        "candidates: [chat-8b@int4, chat-8b@fp8, big]\n    minimize: cost\n"
+        "    subject_to: {ttft_p95: 800ms, min_quality: 0.98}"
+    )
+    assert "never chosen" in expect({"routes.yaml": (old, new)})
+
+
+def test_parts_longer_than_the_whole_are_told_where_both_are_written(expect):
+    old = "timeout: {connect: 2s, first_token: 30s, idle: 20s, total: 10m}"
+    message = expect({"routes.yaml": (old, "timeout: {connect: 2s, first_token: 30s, total: 10s} #!")})
+    assert "`first_token` is longer than `total`" in message
+    expect({"routes.yaml": (old, "timeout: {total: 10s}")})
+
+
+# tenants.yaml
+
+
+@pytest.mark.parametrize(
+    ("tenant", "fragment"),
+    [
+        ("{models: [chat-9b]}", "did you mean `chat-8b`?"),
+        ("{models: ['chat-8b:suport']}", "did you mean `support`?"),
+        ("{models: ['chat-8b:support']}", "only for support"),
+        ("{models: [helpdesk]}", "only for support"),
+        ("{budget: {usd: 0.0000000001}}", "less than a billionth"),
+        ("{models: []}", ""),
+        ("{models: [smart, gpt-4o, 'chat-8b@int4', automatic, vectors]}", ""),
+    ],
+)
+def test_a_tenant_may_ask_for_what_exists_and_lets_it_in(expect, tenant, fragment):
+    key = "keys: [{id: a, sha256: 3333333333333333333333333333333333333333333333333333333333333ccc}]"
+    mark = " #!" if fragment else ""
+    assert fragment in expect({"tenants.yaml": ("", f"  new: {tenant[:-1]}, {key}}}{mark}\n")})
+
+
+def test_a_key_belongs_to_one_owner_under_one_id(expect):
+    support = "5e884898da28047151d0e56f8dc6292773603d0d6aabbdd62a11ef721d1542d8"
+    admin = "1111111111111111111111111111111111111111111111111111111111111aaa"
+    message = expect(
+        {
+            "tenants.yaml": (
+                "",
+                f"  new:\n    keys:\n      - {{id: a, sha256: {support}}} #!\n"
+                f"      - {{id: a, sha256: {'4' * 61}ddd}} #!\n",
+            ),
+        }
+    )
+    assert "the same key is already at" in message
+    assert "two keys of one owner are called `a`" in message
+    changes = {"tenants.yaml": (support, admin), "gateway.yaml": (admin + "}", admin + "} #!")}
+    assert "tenants.yaml:4" in expect(changes)
+
+
+def test_a_tenant_without_a_key_is_pointed_out(expect):
+    assert "tollgate keys create new" in expect({"tenants.yaml": ("", "  new: {} #?\n")})
+
+
+@pytest.mark.parametrize("tenants", ["", "tenants:\n", "tenants: {}\n"])
+def test_nobody_can_call_where_there_is_no_tenant(write, tenants):
+    problems = check(write({"a.yaml": tenants}), {})
+    if "{" in tenants:
+        assert problems == []
+    else:
+        [problem] = problems
+        assert problem.severity == "warning"
+        assert "nobody can call" in problem.message
+
+
+# gateway.yaml
+
+
+def published(text):
+    return text.replace("DIGEST", sha256(PUBLISHED_KEYS[0].encode()).hexdigest())
+
+
+def test_a_published_key_is_pointed_out_and_keeps_the_gateway_on_loopback(expect):
+    key = (
+        "      - {id: prod, sha256: 5e884898da28047151d0e56f8dc6292773603d0d6aabbdd62a11ef721d1542d8}",
+        published("      - {id: demo, sha256: DIGEST} #?"),
+    )
+    expect({"tenants.yaml": key})
+    reachable = ("server: {host: 127.0.0.1,", "server:\n  host: 0.0.0.0 #!\n  #")
+    message = expect({"tenants.yaml": key, "gateway.yaml": reachable})
+    assert "`0.0.0.0` can be reached from outside" in message
+    assert "tenants.yaml:4" in message
+
+
+def test_a_published_admin_key_counts_as_well(expect):
+    old = "    - {id: ops, sha256: 1111111111111111111111111111111111111111111111111111111111111aaa}"
+    expect({"gateway.yaml": (old, published("    - {id: demo, sha256: DIGEST} #?"))})
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("::1", True),
+        ("localhost", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("10.0.0.1", False),
+        ("example.com", False),
+        ("127.0.0.1.example.com", False),
+    ],
+)
+def test_what_only_this_machine_can_reach(host, loopback):
+    assert is_loopback(host) is loopback
+
+
+def test_more_than_one_process_is_pointed_out(expect):
+    assert "each of the 4 processes" in expect(
+        {"gateway.yaml": ("processes: 1, max_body_mb: 5, drain_seconds: 2.5}", "processes: 4} #?")}
+    )
+
+
+def test_a_ledger_that_cannot_be_used_is_told(expect):
+    message = expect({"gateway.yaml": ("ledger: sqlite:///var/ledger.db", "ledger: postgresql://db/x #!")})
+    assert "sqlite:///" in message
+
+
+# pending
+
+PENDING_CASES = {
+    ("hedge",): {"routes.yaml": ("    minimize: cost\n", "    minimize: cost\n    hedge: {after: p95} #?\n")},
+    ("mode",): {"routes.yaml": ("    minimize: cost\n", "    minimize: cost\n    mode: shadow #?\n")},
+    ("weight",): {"tenants.yaml": ("    tier: gold\n", "    tier: gold\n    weight: 2 #?\n")},
+    ("state",): {"gateway.yaml": ("state: memory://", "state: redis://h/0 #?")},
+    ("log", "format"): {"gateway.yaml": ("log: {format: json, prompts: hash}", "log: {format: text} #?")},
+}
+
+
+def test_every_key_without_an_effect_has_a_case():
+    assert {pending.keys for pending in PENDING} == set(PENDING_CASES)
+
+
+@pytest.mark.parametrize("keys", PENDING_CASES, ids=".".join)
+def test_a_key_without_an_effect_says_so(expect, keys):
+    message = expect(PENDING_CASES[keys])
+    assert f"`{'.'.join(keys)}` has no effect yet" in message
+
+
+# several at once
+
+
+def test_everything_wrong_is_told_in_one_go(expect):
+    expect(
+        {
+            "gateway.yaml": ("log: {format: json, prompts: hash}", "log: {format: josn} #!"),
+            "models.yaml": ("  gpt-4o-mini: chat-8b\n", "  gpt-4o-mini: chat-8b\n  x: y #!\n"),
+            "fleet.yaml": ("    gpu: l40s\n    gpus: 2\n", "    gpu: l40 #!\n    gpus: 0 #!\n"),
+            "routes.yaml": (
+                "candidates: [chat-8b@int4, chat-8b@fp8, big]\n    minimize: cost\n",
+                "candidates: [chat-8b@int5, chat-8b@fp8, big] #!\n    minimise: cost #!\n",
+            ),
+            "tenants.yaml": ("models: [chat-8b, ", "limts: {} #!\n    models: [chat-9b, #!\n   "),
+            "more.yaml": ("", "gpus: {cpu: {hourly_usd: 1}} #!\nwrokers: [] #!\n"),
+        }
+    )
+
+
+def test_a_file_that_cannot_be_read_does_not_make_others_wrong(expect):
+    """What it holds may be all that the others name; what is wrong in themselves is told all the same."""
+    expect(
+        {
+            "models.yaml": ("# written by people\n", "a: b: c #!\n"),
+            "routes.yaml": ("    minimize: cost\n", "    minimise: cost #!\n"),
+        }
+    )
+
+
+def test_a_faulty_route_does_not_make_the_names_it_matches_wrong(expect):
+    """Tenants and an alias name `auto`, which nothing but the faulty route may match."""
+    elsewhere = ("[auto, automatic]", "[automatic]")
+    expect({"routes.yaml": [elsewhere, ("    minimize: cost\n", "    minimize: costs #!\n")]})
+    faulty = ("match: {model: auto, tier: [standard], max_prompt_tokens: 8000}", "mach: {model: auto} #!")
+    expect({"routes.yaml": [elsewhere, faulty]})
