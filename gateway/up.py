@@ -146,8 +146,8 @@ class Launcher:
         name, state, reason = change["worker"], change["state"], change["reason"]
         words = f"{state.replace('_', ' ')}: {reason}" if reason and state in ("backing_off", "failed") else state
         say(f"worker {name}: {words}")
-        if change["log_tail"]:
-            say(*(f"  | {line}" for line in change["log_tail"]), f"  the whole log: {change['log']}")
+        if change["last_words"]:
+            say(*(f"  | {line}" for line in change["last_words"]), f"  the whole log: {change['log']}")
         if state == "failed":
             self._troubles.append(f"{name}: {reason}; see {change['log']}")
         if state in SETTLED and self._waiting:

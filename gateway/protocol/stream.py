@@ -16,6 +16,7 @@ whole.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, cast
 
@@ -105,23 +106,28 @@ class StreamRelay:
         return error_event(self.endpoint, error)
 
     def _pass(self, data: bytes) -> bytes:
-        # One search per trigger in C over a few hundred bytes; JSON is parsed only in the few events that have one.
-        for trigger in self._triggers:
-            if trigger in data:
-                data = self._inspect(data)
-                break
+        # One search per trigger in C; JSON is parsed only from the event on that has one, which in a burst that brings
+        # a whole stream at once is the last of hundreds.
+        found = [at for trigger in self._triggers if (at := data.find(trigger)) >= 0]
+        if len(data) > MAX_EVENT_BYTES:
+            data = self._inspect(data)
+        elif not found:
+            self._count(data)
         else:
-            if len(data) > MAX_EVENT_BYTES:
-                data = self._inspect(data)
-            else:
-                lines = sse.count(data)
-                self.events += lines
-                if lines and self.state == "opening":
-                    self.state = "flowing"
+            start = _event_start(data, min(found))
+            self._count(data[:start])
+            data = data[:start] + self._inspect(data[start:])
         for old, new in self._renames:
             if old in data:
                 data = data.replace(old, new)
         return data
+
+    def _count(self, data: bytes) -> None:
+        """Events that need no inspection."""
+        lines = sse.count(data)
+        self.events += lines
+        if lines and self.state == "opening":
+            self.state = "flowing"
 
     def _inspect(self, data: bytes) -> bytes:
         passed: list[bytes] = []
@@ -162,6 +168,13 @@ class StreamRelay:
         return b"data: %b\n\n" % orjson.dumps(frame)
 
 
+def _event_start(data: bytes, at: int) -> int:
+    """Where the event begins that has the byte at `at`, or an earlier event does where lines end in CR."""
+    blank = -1 if b"\r" in data else data.rfind(b"\n\n", 0, at)
+    return 0 if blank < 0 else blank + 2
+
+
+@functools.lru_cache(maxsize=1024)
 def renames(engine_model: str, asked_model: str) -> tuple[tuple[bytes, bytes], ...]:
     """Byte replacements that turn the engine's `model` field into the asked one, compact or spaced.
 

@@ -52,8 +52,8 @@ class Stack:
         def worker(name: str, serves: str, *args: str, **more: object) -> dict[str, object]:
             launch = {
                 "port": self.workers[name],
-                "args": ["--max-model-len", "1024", "--max-num-seqs", "32", "--enforce-eager", *args],
-                "env": {"VLLM_CPU_KVCACHE_SPACE": "1"},
+                "args": ["--max-num-seqs", "32", *args],
+                "env": {"VLLM_CPU_OMP_THREADS_BIND": "nobind"},
             }
             return {"name": name, "engine": "vllm", "serves": serves, "gpu": "cpu", "launch": launch, **more}
 
@@ -64,7 +64,7 @@ class Stack:
             "models": {
                 "scribe": {
                     "context": 1024,
-                    "versions": {"int8": {"artifact": str(models / "scribe-int8"), "quantization": "w8a8"}},
+                    "versions": {"fp8": {"artifact": str(models / "scribe-fp8"), "quantization": "fp8"}},
                     "adapters": {
                         "sql": {"path": str(models / "scribe-sql")},
                         "support": {"path": str(models / "scribe-support"), "tenants": ["contract"]},
@@ -82,7 +82,7 @@ class Stack:
             },
             "aliases": {"gpt-4o": "scribe", "text-embedding-3-small": "embedder"},
             "workers": [
-                worker("chat", "scribe@int8", "--enable-prompt-tokens-details", max_loras=2),
+                worker("chat", "scribe@fp8", max_loras=2),
                 worker("mini", "mini@bf16"),
                 worker("embed", "embedder@bf16"),
             ],

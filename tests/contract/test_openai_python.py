@@ -35,7 +35,7 @@ class TestGeneration:
     def test_chat_by_an_alias_is_called_what_was_asked_for(self, client: OpenAI) -> None:
         raw = client.chat.completions.with_raw_response.create(model="gpt-4o", messages=QUESTION, max_tokens=4)
         assert raw.parse().model == "gpt-4o"
-        assert raw.headers["x-tollgate-model"] == "scribe@int8"
+        assert raw.headers["x-tollgate-model"] == "scribe@fp8"
         assert raw.headers["x-tollgate-worker"] == "chat"
         assert float(raw.headers["x-tollgate-cost-usd"]) > 0
 
@@ -112,12 +112,12 @@ class TestGeneration:
 
     def test_routing_preferences(self, client: OpenAI) -> None:
         kept = client.chat.completions.with_raw_response.create(
-            model="scribe", messages=QUESTION, max_tokens=2, extra_body={"routing": {"quantizations": ["w8a8"]}}
+            model="scribe", messages=QUESTION, max_tokens=2, extra_body={"routing": {"quantizations": ["fp8"]}}
         )
-        assert kept.headers["x-tollgate-model"] == "scribe@int8"
+        assert kept.headers["x-tollgate-model"] == "scribe@fp8"
         with pytest.raises(openai.BadRequestError, match="quantization"):
             client.chat.completions.create(
-                model="scribe", messages=QUESTION, extra_body={"routing": {"quantizations": ["fp8"]}}
+                model="scribe", messages=QUESTION, extra_body={"routing": {"quantizations": ["w4a16"]}}
             )
 
     def test_responses(self, client: OpenAI) -> None:
@@ -199,7 +199,7 @@ class TestOtherEndpoints:
 
     def test_models(self, client: OpenAI) -> None:
         ids = {model.id for model in client.models.list()}
-        assert {"scribe", "scribe@int8", "scribe:sql", "mini", "gpt-4o", "embedder"} <= ids
+        assert {"scribe", "scribe@fp8", "scribe:sql", "mini", "gpt-4o", "embedder"} <= ids
         assert client.models.retrieve("scribe:sql").id == "scribe:sql"
 
     def test_an_endpoint_the_model_does_not_have(self, client: OpenAI) -> None:

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import pytest
+
+from workers.cli import COMMANDS, main
+
+
+@pytest.mark.parametrize("command", [name.replace("_", "-") for name in COMMANDS])
+def test_every_command_explains_itself_with_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([command, "--help"])
+
+    assert stopped.value.code == 0
+    assert f"tollgate-worker {command}" in capsys.readouterr().out.split("examples:", 1)[1]
+
+
+def test_wrong_usage_exits_2() -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["quantise"])
+
+    assert stopped.value.code == 2
+
+
+def test_a_refusal_is_one_message_and_its_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(["quantize", "/nonexistent", "--recipe", "fp8", "--out", "/nonexistent-too"])
+
+    assert code == 2
+    assert capsys.readouterr().err.startswith("tollgate-worker: no such checkpoint directory: /nonexistent")

@@ -1,0 +1,73 @@
+"""Starts vLLM's OpenAI server."""
+
+from __future__ import annotations
+
+from workers.engines.spec import CannotLaunch, Job, LaunchSpec
+
+# The only ranks vLLM allocates for; an adapter of rank 12 needs 16.
+LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+
+ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    # vLLM closes an idle connection after 5 s by default, so a pooled one would often be stale when it is needed.
+    "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "300",
+}
+
+CPU_ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1"}  # GiB; the default takes half of the machine's memory
+CPU_ARGUMENTS = ("--dtype", "bfloat16", "--enforce-eager")
+
+
+def spec(job: Job, python: str) -> LaunchSpec:
+    """The command line. `launch.args` come last, so they override what is chosen here; so does `launch.env`."""
+    launch = job.worker.launch
+    cpu = job.runs_on_cpu
+    command = (
+        python,
+        "-m",
+        "vllm.entrypoints.openai.api_server",
+        *("--model", job.artifact),
+        *("--served-model-name", job.served_name),
+        *("--host", "127.0.0.1"),
+        *("--port", str(job.port)),
+        *("--max-model-len", str(job.model.context)),
+        *(("--tensor-parallel-size", str(job.worker.gpus)) if job.worker.gpus > 1 and not cpu else ()),
+        "--enable-prompt-tokens-details",
+        "--enable-per-request-metrics",
+        "--disable-uvicorn-access-log",  # the gateway logs every request already
+        *(CPU_ARGUMENTS if cpu else ()),
+        *(("--runner", "pooling", "--convert", "embed") if job.model.task == "embed" else ()),
+        *_lora(job),
+        *(launch.args if launch else ()),
+    )
+    return LaunchSpec(
+        name=job.worker.name,
+        port=job.port,
+        command=command,
+        env=ENVIRONMENT | (CPU_ENVIRONMENT if cpu else {}) | dict(launch.env if launch else {}),
+        health_path="/health",
+        inference=job.inference,
+    )
+
+
+def _lora(job: Job) -> tuple[str, ...]:
+    if not job.adapters:
+        return ()
+    modules = (f"{adapter.name}={adapter.path}" for adapter in job.adapters)
+    return (
+        "--enable-lora",
+        *("--max-loras", str(job.worker.max_loras)),
+        *("--max-lora-rank", str(_allocated_rank(job))),
+        *("--lora-modules", *modules),
+    )
+
+
+def _allocated_rank(job: Job) -> int:
+    largest = max(job.adapters, key=lambda adapter: adapter.rank)
+    allocated = next((rank for rank in LORA_RANKS if rank >= largest.rank), None)
+    if allocated is None:
+        raise CannotLaunch(
+            f"worker {job.worker.name}: {largest.name} has rank {largest.rank}, vLLM takes {LORA_RANKS[-1]} at most;"
+            " train the adapter with a smaller rank"
+        )
+    return allocated
