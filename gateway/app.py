@@ -55,6 +55,7 @@ BACKLOG = 4096
 KEEP_ALIVE_SECONDS = 75  # above what clients keep idle connections for, so that they close them and not we
 LAG_SECONDS = 0.25
 CHILD = "TOLLGATE_CHILD"  # set, to the parent's pid, for the processes of a gateway that runs several
+SHARED = "PROMETHEUS_MULTIPROC_DIR"  # a directory for what they share: the library looks there for the counters
 
 
 class Stop:
@@ -231,7 +232,7 @@ def run(config_dir: Path, port: int | None) -> int:
     port = server.port if port is None else port
     if server.processes > 1 and CHILD not in os.environ:
         return _run_children(config_dir, table, port)
-    log = LogWriter()
+    log = LogWriter(turn=Path(os.environ[SHARED], "log.turn") if CHILD in os.environ else None)
     _log_to(log)
     stop = Stop()
     for signum in (signal.SIGTERM, signal.SIGINT):
@@ -261,9 +262,9 @@ def _run_children(config_dir: Path, table: Table, port: int) -> int:
     except OSError as error:
         sys.stderr.write(f"cannot listen on {server.host}:{port}: {error.strerror}\n")
         return 1
-    with placeholder, tempfile.TemporaryDirectory(prefix="tollgate-metrics-") as metrics:
+    with placeholder, tempfile.TemporaryDirectory(prefix="tollgate-") as shared:
         os.environ[CHILD] = str(os.getpid())
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
+        os.environ[SHARED] = shared
         port = placeholder.getsockname()[1]
         command = ["-m", "gateway.cli", "serve", "--config", str(config_dir), "--port", str(port)]
         return run_many(command, server.processes, server.drain_seconds)

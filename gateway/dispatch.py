@@ -23,6 +23,7 @@ class Dispatch:
     __slots__ = (
         "_entered",
         "_prompt_tokens",
+        "_unseen_tokens",
         "_waiting_tokens",
         "backend",
         "cost_basis",
@@ -35,7 +36,8 @@ class Dispatch:
         "step",
     )
 
-    def __init__(self, backend: Backend, step: Step, number: int, prompt_tokens: int) -> None:
+    def __init__(self, backend: Backend, step: Step, number: int, prompt_tokens: int, unseen_tokens: int) -> None:
+        """`unseen_tokens` is the most that may be generated without a sign: 0 for a stream, whose events show it."""
         self.backend = backend
         self.step = step
         self.number = number  # 1 for the first attempt of a request
@@ -46,6 +48,7 @@ class Dispatch:
         self.cost_nanousd = 0
         self.cost_basis: CostBasis = "none"
         self._prompt_tokens = prompt_tokens
+        self._unseen_tokens = unseen_tokens
         self._waiting_tokens = prompt_tokens
         backend.inflight += 1
         backend.pending_tokens += prompt_tokens
@@ -89,12 +92,14 @@ class Dispatch:
             )
         return True
 
-    def estimated_usage(self, events: int) -> Usage:
-        """The partial usage of an attempt whose engine never reported any.
+    def estimated_usage(self, events: int, reported: Usage | None) -> Usage:
+        """The usage of an attempt whose engine never said how it ended; `reported` is what it said until then.
 
         A stream shows one event per token after the first, which opens the answer. Whole answers show nothing: what
-        the worker's measured rates say it will have done in the time.
+        the worker's measured rates say it can have done in the time, as far as the request went.
         """
+        if reported is not None:  # the prompt is known, and the output up to there
+            return Usage(reported.prompt_tokens, reported.cached_tokens, max(reported.output_tokens, events - 1))
         if events:
             return Usage(self._prompt_tokens, 0, events - 1)
         backend = self.backend
@@ -102,7 +107,7 @@ class Dispatch:
         if per_output is None:
             return Usage(self._prompt_tokens, 0, 0)
         decoding = time.monotonic() - self.opened_at - self._prompt_tokens * (per_prompt or 0.0)
-        return Usage(self._prompt_tokens, 0, max(0, int(decoding / per_output)))
+        return Usage(self._prompt_tokens, 0, min(self._unseen_tokens, max(0, int(decoding / per_output))))
 
 
 def _smooth(old: float | None, new: float) -> float:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import logging
 import os
 import re
+import select
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import orjson
@@ -28,10 +31,16 @@ _PROMPT_FIELDS = ("messages", "prompt", "input", "system", "instructions", "quer
 
 class LogWriter:
     """Takes lines without waiting and writes them in order; when the reader stalls, the oldest wait and the newest
-    beyond `MAX_WAITING_LINES` are counted in `dropped` and announced once there is room."""
+    beyond `MAX_WAITING_LINES` are counted in `dropped` and announced once there is room.
 
-    def __init__(self, descriptor: int | None = None) -> None:
+    `turn` is a file that all processes on one descriptor lock while they write: what a pipe has no room for it takes in
+    parts, and another's lines would come between them.
+    """
+
+    def __init__(self, descriptor: int | None = None, turn: Path | None = None) -> None:
         self._descriptor = sys.stdout.fileno() if descriptor is None else descriptor
+        self._turn = None if turn is None else os.open(turn, os.O_RDWR | os.O_CREAT, 0o600)
+        self._gone = False  # nobody reads any more
         self._lines: deque[bytes] = deque()
         self._wake = threading.Event()
         self._stop = False
@@ -41,7 +50,7 @@ class LogWriter:
 
     def write(self, fields: Mapping[str, Any]) -> None:
         """Queues one line."""
-        if len(self._lines) >= MAX_WAITING_LINES:
+        if len(self._lines) >= MAX_WAITING_LINES or self._gone:
             self.dropped += 1
             return
         self._lines.append(orjson.dumps(fields, default=str, option=orjson.OPT_APPEND_NEWLINE))
@@ -62,6 +71,8 @@ class LogWriter:
             while self._lines:
                 batch = b"".join(self._lines.popleft() for _ in range(min(len(self._lines), 512)))
                 if not self._put(batch):
+                    self._gone = True
+                    self._lines.clear()
                     return
             if self.dropped > told:
                 told = self.dropped
@@ -71,11 +82,19 @@ class LogWriter:
             time.sleep(0.02)  # gathers lines: one write for many, and no thread switch per request
 
     def _put(self, data: bytes) -> bool:
+        if self._turn is not None:
+            fcntl.lockf(self._turn, fcntl.LOCK_EX)
         try:
             while data:
-                data = data[os.write(self._descriptor, data) :]
+                try:
+                    data = data[os.write(self._descriptor, data) :]
+                except BlockingIOError:  # who else has this pipe may have made it so
+                    select.select((), (self._descriptor,), (), 1.0)
         except OSError:  # the reader has gone; the log ends, serving does not
             return False
+        finally:
+            if self._turn is not None:
+                fcntl.lockf(self._turn, fcntl.LOCK_UN)
         return True
 
 

@@ -240,7 +240,9 @@ class Story:
         trace, request = self.trace, admitted.request
         backend = cast("Backend", step.view)
         body = self._worker_body(admitted, step, backend.dialect)
-        trace.dispatch = dispatch = Dispatch(backend, step, number, admitted.ask.prompt_tokens)
+        ask = admitted.ask
+        unseen = 0 if request.stream else ask.output_tokens
+        trace.dispatch = dispatch = Dispatch(backend, step, number, ask.prompt_tokens, unseen)
         try:
             self._response = response = await backend.pool.request(
                 request.endpoint.path,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 
 from gateway.dispatch import Dispatch
+from gateway.errors import GatewayError, WorkerRefused
 from gateway.ledger.record import Attempt, Outcome
 from gateway.ledger.writer import Ledger
-from gateway.logs import LogWriter, masked, prompt_for_log
+from gateway.logs import LogWriter, Prompts, masked, prompt_for_log
 from gateway.protocol.endpoints import ENDPOINTS
 from gateway.protocol.usage import NO_USAGE, Usage
 from gateway.routing.router import spell
@@ -30,11 +31,11 @@ class Settlement:
     def settle(self, trace: Trace) -> None:
         """Closes the attempt under way, gives the lease back, and writes ledger, metrics and log."""
         dispatch, usage = trace.dispatch, trace.usage
-        estimated = dispatch is not None and usage is None
+        estimated = dispatch is not None and not trace.measured
         if dispatch is not None:
-            if usage is None:
-                usage = dispatch.estimated_usage(trace.events)
-            dispatch.close(_ending(trace), usage)
+            if estimated:
+                usage = dispatch.estimated_usage(trace.events, usage)
+            dispatch.close(_ending(trace), usage or NO_USAGE)
             if dispatch.outcome in ("failed", "rejected"):
                 usage, estimated = NO_USAGE, False
         usage = usage or NO_USAGE
@@ -122,7 +123,9 @@ class Settlement:
             "config": trace.table.revision,
         }
         if error is not None:
-            line["error"] = error.fields()
+            line["error"] = _for_log(error, trace.table.settings.log.prompts)
+        if trace.failed:
+            line["failed_attempts"] = [{"worker": row.worker, "status": row.status} for row in trace.failed]
         if request is not None and request.fields is not None:
             line["parameters"] = masked(request.fields)
             prompt = prompt_for_log(request.fields, trace.table.settings.log.prompts)
@@ -148,6 +151,17 @@ def _outcome(trace: Trace) -> str:
     if trace.dispatch is not None and trace.dispatch.outcome is not None:
         return trace.dispatch.outcome
     return "cached"
+
+
+def _for_log(error: GatewayError, prompts: Prompts) -> dict[str, object]:
+    """An error with the engine's own words about it, but no prompt: an engine that refuses one may quote it."""
+    fields = error.fields()
+    if isinstance(error, WorkerRefused) and prompts != "full":
+        fields["message"] = f"<{len(error.message)} chars>"
+    notes: list[str] | None = getattr(error, "__notes__", None)
+    if notes:
+        fields["notes"] = notes
+    return fields
 
 
 def _row(trace: Trace, admitted: Admitted, dispatch: Dispatch, status: int, usage: Usage, estimated: bool) -> Attempt:

@@ -43,6 +43,7 @@ class Trace:
     failed: list[Attempt] = field(default_factory=list[Attempt])  # the rows of attempts that came to nothing
     cache: CacheResult = "bypass"
     usage: Usage | None = None  # as the engine reported it
+    measured: bool = False  # and that is of the whole answer
     events: int = 0  # of a stream, as seen
     first_at: float | None = None  # the first byte of a stream went to the client
     answered_at: float | None = None  # the answer began

@@ -21,8 +21,6 @@ Headers = list[tuple[bytes, bytes]]
 
 _STATUS_LINES = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
 
-STALL_SECONDS = 60.0  # a client that takes nothing for this long is cut off
-
 
 class Exchange:
     """What the story of a request needs from its client: the request, three ways to answer, and word of its leaving.
@@ -36,7 +34,6 @@ class Exchange:
         "_default_headers",
         "_flow",
         "_on_response",
-        "_stall",
         "_transport",
         "arrived",
         "body_parts",
@@ -92,13 +89,12 @@ class Exchange:
         self.status = 0
         self.left_at = 0.0
         self.on_leave: Callable[[], object] | None = None
-        self.on_drain: Callable[[], None] | None = None
+        self.on_drain: Callable[[], object] | None = None
         self._transport = transport
         self._flow = flow
         self._default_headers = default_headers
         self._on_response = on_response
         self._chunked = False
-        self._stall: asyncio.TimerHandle | None = None
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of a request header, by its lowercase name."""
@@ -167,10 +163,7 @@ class Exchange:
 
     def _complete(self) -> None:
         self.response_complete = True
-        self._clear_stall()
         self.on_leave = self.on_drain = None
-        if not self.keep_alive:
-            self._transport.close()
         self._on_response()
 
     # The connection calls what follows.
@@ -179,24 +172,14 @@ class Exchange:
         """The client is gone."""
         self.disconnected = True
         self.left_at = time.monotonic()
-        self._clear_stall()
         leave, self.on_leave, self.on_drain = self.on_leave, None, None
         if leave is not None:
             leave()
 
-    def fell_behind(self) -> None:
-        if self._stall is None and not self.response_complete:
-            self._stall = self.loop.call_later(STALL_SECONDS, self.cut)
-
     def caught_up(self) -> None:
-        self._clear_stall()
+        """What was written has been taken."""
         if self.on_drain is not None:
             self.on_drain()
-
-    def _clear_stall(self) -> None:
-        if self._stall is not None:
-            self._stall.cancel()
-            self._stall = None
 
 
 Handler = Callable[[Exchange], Coroutine[Any, Any, None]]

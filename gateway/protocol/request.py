@@ -3,23 +3,43 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from email.message import Message
 from typing import Any, cast
 
 import orjson
 
 from gateway.errors import BadRequest
+from gateway.protocol import multipart
 from gateway.protocol.endpoints import Endpoint
 
 Preferences = dict[str, Any]
 
 MAX_NAME_CHARS = 256
+WRITABLE_DEPTH = 254  # levels orjson writes; it reads 1,024
 BYTES_PER_TOKEN = 4  # a first guess for text; the ledger has the truth afterwards
+MEDIA_BYTES = 4096  # what an image, a recording or a file counts for: as many tokens as models make of an image
+
+_MEDIA_TYPES = frozenset(
+    {
+        "audio_url",
+        "document",
+        "file",
+        "image",
+        "image_embeds",
+        "image_url",
+        "input_audio",
+        "input_file",
+        "input_image",
+        "video_url",
+    }
+)
 
 
 @dataclass(slots=True)
 class Request:
-    """A request the gateway has understood. `fields` is the JSON body, or None for multipart, whose bytes are `raw`."""
+    """A request the gateway has understood. `fields` is the JSON body, or None for multipart, whose bytes are `raw`.
+
+    `content_type` is what to announce the body as to the worker.
+    """
 
     endpoint: Endpoint
     model: str
@@ -32,10 +52,12 @@ class Request:
     fields: dict[str, Any] | None
     raw: bytes
     content_type: bytes
+    prompt_bytes: int  # the size of what the model reads as text, and an allowance for each image or recording
+    model_span: tuple[int, int] = (0, 0)  # where `model` lies in a multipart body
 
     @property
     def estimated_prompt_tokens(self) -> int:
-        return len(self.raw) // BYTES_PER_TOKEN + 1
+        return self.prompt_bytes // BYTES_PER_TOKEN + 1
 
 
 def read_request(endpoint: Endpoint, content_type: bytes | None, body: bytes) -> Request:
@@ -53,6 +75,7 @@ def read_request(endpoint: Endpoint, content_type: bytes | None, body: bytes) ->
     if not isinstance(fields, dict):
         raise BadRequest("The body must be a JSON object.")
     fields = cast("dict[str, Any]", fields)
+    _check_depth(fields, body)
     model = fields.get("model")
     if not isinstance(model, str) or not model:
         raise BadRequest(
@@ -84,6 +107,7 @@ def read_request(endpoint: Endpoint, content_type: bytes | None, body: bytes) ->
         fields=fields,
         raw=body,
         content_type=b"application/json",
+        prompt_bytes=len(body) - _media(fields),
     )
 
 
@@ -99,42 +123,28 @@ def worker_fields(request: Request) -> dict[str, Any]:
 
 def multipart_with_model(request: Request, engine_model: str) -> bytes:
     """The multipart body with the value of its `model` part replaced, every other byte as it came."""
-    start, end = _model_span(_boundary(request.content_type), request.raw)
+    start, end = request.model_span
     return request.raw[:start] + engine_model.encode() + request.raw[end:]
 
 
-def _max_output(fields: dict[str, Any]) -> int | None:
-    for name in ("max_completion_tokens", "max_tokens", "max_output_tokens"):
-        value = fields.get(name)
-        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-            return value
-    return None  # absent or wrong: the worker has the better message
-
-
-def _choices(n: Any) -> int:
-    return n if isinstance(n, int) and 0 < n <= 1024 else 1
-
-
-def _check_name(model: str) -> None:
-    if len(model) > MAX_NAME_CHARS or not model.isprintable():
-        raise BadRequest(f"`model` must be at most {MAX_NAME_CHARS} printable characters.", param="model")
-
-
 def _read_multipart(endpoint: Endpoint, content_type: bytes, body: bytes) -> Request:
-    boundary = _boundary(content_type)
-    start, end = _model_span(boundary, body)
+    boundary = multipart.read_boundary(content_type)
+    parts = multipart.read_parts(boundary, body)
+    model_part, stream_part = _field(parts, b"model"), _field(parts, b"stream")
+    if model_part is None:
+        raise BadRequest("You must provide a model parameter: a form field named `model`.", param="model")
     try:
-        model = body[start:end].decode()
+        model = body[model_part.start : model_part.end].decode()
     except UnicodeDecodeError:
         raise BadRequest("`model` must be UTF-8 text.", param="model") from None
     if not model:
         raise BadRequest("You must provide a model parameter.", param="model")
     _check_name(model)
-    stream = _part_span(boundary, body, b"stream")
+    media = sum(max(0, part.end - part.start - MEDIA_BYTES) for part in parts if part.is_file)
     return Request(
         endpoint=endpoint,
         model=model,
-        stream=stream is not None and body[slice(*stream)].strip().lower() == b"true",
+        stream=stream_part is not None and body[stream_part.start : stream_part.end].strip().lower() == b"true",
         wants_usage=False,
         max_output_tokens=None,
         choices=1,
@@ -142,37 +152,80 @@ def _read_multipart(endpoint: Endpoint, content_type: bytes, body: bytes) -> Req
         routing=None,
         fields=None,
         raw=body,
-        content_type=content_type,
+        content_type=multipart.content_type(boundary),
+        prompt_bytes=len(body) - media,
+        model_span=(model_part.start, model_part.end),
     )
 
 
-def _boundary(content_type: bytes) -> bytes:
-    message = Message()
-    message["content-type"] = content_type.decode("latin-1").replace("\r", " ").replace("\n", " ")
-    boundary = message.get_boundary()
-    if message.get_content_type() != "multipart/form-data" or not boundary:
-        raise BadRequest("This endpoint takes multipart/form-data with a `model` field and a file.")
-    return boundary.encode("latin-1", "replace")
+def _field(parts: list[multipart.Part], name: bytes) -> multipart.Part | None:
+    """The one text field of that name: two readers may disagree on which of several counts."""
+    named = [part for part in parts if part.name == name]
+    if not named:
+        return None
+    if len(named) > 1 or named[0].is_file:
+        raise BadRequest(f"`{name.decode()}` must be given once, as text.", param=name.decode())
+    return named[0]
 
 
-def _model_span(boundary: bytes, body: bytes) -> tuple[int, int]:
-    span = _part_span(boundary, body, b"model")
-    if span is None:
-        raise BadRequest("You must provide a model parameter: a form field named `model`.", param="model")
-    return span
+def _max_output(fields: dict[str, Any]) -> int | None:
+    for name in ("max_completion_tokens", "max_tokens", "max_output_tokens"):
+        value = fields.get(name)
+        if isinstance(value, int) and value is not True and value > 0:
+            return value
+    return None  # absent or wrong: the worker has the better message
 
 
-def _part_span(boundary: bytes, body: bytes, name: bytes) -> tuple[int, int] | None:
-    """Where the value of a form field lies (RFC 7578): between its header block and the next delimiter."""
-    delimiter = b"--" + boundary
-    position = 0 if body.startswith(delimiter) else body.find(b"\r\n" + delimiter)
-    while position >= 0:
-        headers_end = body.find(b"\r\n\r\n", position)
-        next_delimiter = body.find(b"\r\n" + delimiter, position + len(delimiter))
-        if headers_end < 0 or next_delimiter < 0 or headers_end > next_delimiter:
-            return None
-        head = body[position:headers_end].lower()
-        if b'name="%b"' % name in head and b"filename=" not in head:
-            return headers_end + 4, next_delimiter
-        position = next_delimiter
-    return None
+def _choices(n: Any) -> int:
+    return n if isinstance(n, int) and n is not True and 0 < n <= 1024 else 1
+
+
+def _check_depth(fields: dict[str, Any], body: bytes) -> None:
+    """What is read here is written again: for the worker, and in the log some levels further down."""
+    if body.count(b"{") + body.count(b"[") >= WRITABLE_DEPTH - 4:
+        try:
+            orjson.dumps([[[[fields]]]])
+        except orjson.JSONEncodeError:
+            raise BadRequest(f"The body is nested deeper than {WRITABLE_DEPTH - 4} levels.") from None
+
+
+def _check_name(model: str) -> None:
+    if len(model) > MAX_NAME_CHARS or not model.isprintable():
+        raise BadRequest(f"`model` must be at most {MAX_NAME_CHARS} printable characters.", param="model")
+
+
+def _media(fields: dict[str, Any]) -> int:
+    """How many bytes of a body are images, recordings and files beyond what each of them counts for."""
+    excess = 0
+    for name in ("messages", "input"):
+        items = fields.get(name)
+        if isinstance(items, list) and items and isinstance(items[0], dict):
+            for item in cast("list[Any]", items):
+                if isinstance(item, dict):
+                    excess += _media_in(cast("dict[str, Any]", item).get("content"), 2)
+    return excess
+
+
+def _media_in(content: Any, depth: int) -> int:
+    if not isinstance(content, list) or not depth:
+        return 0
+    excess = 0
+    for part in cast("list[Any]", content):
+        if isinstance(part, dict):
+            part = cast("dict[str, Any]", part)
+            kind = part.get("type")
+            if isinstance(kind, str) and kind in _MEDIA_TYPES:
+                excess += _beyond(part, 2)
+            else:
+                excess += _media_in(part.get("content"), depth - 1)  # what a tool gave back
+    return excess
+
+
+def _beyond(part: dict[str, Any], depth: int) -> int:
+    excess = 0
+    for value in part.values():
+        if isinstance(value, str):
+            excess += max(0, len(value) - MEDIA_BYTES)
+        elif isinstance(value, dict) and depth:
+            excess += _beyond(cast("dict[str, Any]", value), depth - 1)
+    return excess

@@ -24,9 +24,9 @@ class Event(NamedTuple):
 
 
 def boundary(data: bytes) -> int:
-    """The index just after the last complete event of `data`, which starts where an event does; 0 when none is complete.
+    """The index just after the last complete event of `data`, which starts where an event does; 0 when there is none.
 
-    A trailing CR may be half of a CRLF whose LF is still on its way, so it completes nothing until another byte follows.
+    A trailing CR may be half of a CRLF whose LF is still on its way, so it completes nothing until a byte follows.
     """
     if data.endswith((b"\n\n", b"\r\n\r\n")):
         return len(data)

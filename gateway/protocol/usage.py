@@ -66,9 +66,10 @@ def find_usage(body: bytes) -> Usage | None:
         start = body.rfind(b'"usage"')
         if start < 0:
             return None
-        rest = _json_object(b"{" + body[start:])
-        if rest is not None and rest.get("usage") is not None:
-            return read_usage(rest)
+        if not body.endswith(b"\\", 0, start):  # else the end of a text with an escaped quote in it
+            rest = _json_object(b"{" + body[start:])
+            if rest is not None and rest.get("usage") is not None:
+                return read_usage(rest)
     document = _json_object(body)
     return None if document is None else read_usage(document)
 

@@ -18,20 +18,25 @@ def cannot(view: WorkerView, ask: Ask, model: Model, adapter: str | None) -> Dro
     if adapter is not None and adapter not in view.adapters:
         return "adapter_missing"
     # The estimate errs by a factor; only a prompt that cannot fit by any count is refused here, the engine knows the
-    # rest and says it better.
-    if ask.prompt_tokens > 4 * model.context:
+    # rest and says it better. What is embedded or ranked is many texts in one body, each with a context of its own.
+    if ask.task == "generate" and ask.prompt_tokens > 4 * model.context:
         return "context_length"
     return None
 
 
-def unwanted(view: WorkerView, ask: Ask, model: Model, terms: SubjectTo) -> Drop | None:
-    """What the route or the request itself rules out."""
-    version = model.versions[view.worker.version]
-    if terms.min_quality is not None and scorers.quality(version) < terms.min_quality:
+def misses(view: WorkerView, ask: Ask, model: Model, terms: SubjectTo) -> Drop | None:
+    """What the route rules out; a fallback is what it takes instead when nothing meets its terms."""
+    if terms.min_quality is not None and scorers.quality(model.versions[view.worker.version]) < terms.min_quality:
         return "quality"
     if terms.ttft_p95 is not None and scorers.ttft_seconds(view, ask) > terms.ttft_p95:
         return "ttft"
+    return None
+
+
+def unwanted(view: WorkerView, ask: Ask, model: Model) -> Drop | None:
+    """What the request itself rules out, for candidates and fallbacks alike: its sender pays."""
     wishes = ask.preferences
+    version = model.versions[view.worker.version]
     if wishes.only is not None and wishes.only.isdisjoint(
         (view.worker.name, model.name, f"{model.name}@{version.name}")
     ):

@@ -29,12 +29,10 @@ class Names:
         self._models = table.models
         self._cache = CachePolicy(ttl=table.settings.cache.default_ttl)
         self._named: dict[str, Candidate] = {}
-        for alias, target in table.aliases.items():
+        for alias in table.aliases:
             candidate = parse(_follow(alias, table.aliases), table.models)
-            if candidate is not None:
+            if candidate is not None:  # an alias of a virtual name is resolved by the routes
                 self._named[alias] = candidate
-            elif target:  # an alias of a virtual name is resolved by the routes
-                continue
         self._aliases = table.aliases
         self._direct: dict[Candidate, Resolution] = {}
         self._routes = table.routes
@@ -48,7 +46,7 @@ class Names:
     def find(self, asked: str) -> Candidate | None:
         """The model, version and adapter a name stands for, None when it stands for none."""
         candidate = self._named.get(asked)
-        if candidate is None and asked not in self._named:
+        if candidate is None:
             candidate = parse(asked, self._models)
             if candidate is not None:
                 self._named[asked] = candidate  # bounded: only names of existing things are kept
@@ -71,7 +69,7 @@ class Names:
             return direct
         if asked in self.virtual:
             raise BadRequest(
-                f"No route for `{ask.model}` takes this request: its tier or its prompt of about "
+                f"No route for `{ask.model}` takes this request: its tenant, its tier or its prompt of about "
                 f"{ask.prompt_tokens} tokens is outside what they match.",
                 param="model",
             )

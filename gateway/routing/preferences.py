@@ -18,6 +18,7 @@ def read_preferences(routing: Mapping[str, Any] | None) -> Preferences:
         return NO_PREFERENCES
     for key in routing:
         if key not in _KEYS:
+            key = key[:64]
             raise BadRequest(f"Unknown key `routing.{key}`: use {', '.join(_KEYS)}.", param=f"routing.{key}")
     optimize = routing.get("optimize")
     if optimize is not None and optimize not in _OBJECTIVES:

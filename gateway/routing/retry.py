@@ -6,7 +6,7 @@ MIN_TOKENS = 10.0  # so that a quiet gateway can still fail over
 
 
 class RetryBudget:
-    """Each request deposits `share` of a retry, each retry takes one; never more than a minute's worth is saved up."""
+    """Each request deposits `share` of a retry, each retry takes one; never more than `cap` of them are saved up."""
 
     __slots__ = ("_cap", "_tokens")
 

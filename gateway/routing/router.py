@@ -55,9 +55,9 @@ class Router:
                     version = view.worker.version
                     if allowed is not None and version not in allowed:
                         continue
-                    reason = filters.cannot(view, ask, model, candidate.adapter)
+                    reason = filters.cannot(view, ask, model, candidate.adapter) or filters.unwanted(view, ask, model)
                     if reason is None and not last_resort:
-                        reason = filters.unwanted(view, ask, model, route.subject_to)
+                        reason = filters.misses(view, ask, model, route.subject_to)
                     target = Candidate(candidate.model, version, candidate.adapter)
                     if reason is not None:
                         dropped.append(Dropped(view.worker.name, spell(target), reason))
@@ -85,10 +85,10 @@ def _split(model: Model, version: str | None, draw: float) -> tuple[str | None, 
     if version is not None or not model.traffic:
         return None, None
     point = draw * sum(weight for _, weight in model.traffic)
-    drawn = model.traffic[0][0]
+    drawn = None
     for name, weight in model.traffic:
-        drawn = name
         if point < weight:
+            drawn = name
             break
         point -= weight
     return drawn, frozenset(name for name, weight in model.traffic if weight > 0)
@@ -148,5 +148,6 @@ def _nowhere(ask: Ask, dropped: list[Dropped]) -> GatewayError:
             param="messages",
             code="context_length_exceeded",
         )
-    listed = ", ".join(f"{item.target} ({item.reason})" for item in dropped[:8])
+    seen = [item for item in dropped if item.reason != "not_allowed"]  # what it may not use it need not know of
+    listed = ", ".join(f"{item.target} ({item.reason})" for item in seen[:8])
     return BadRequest(f"No candidate meets the request's `routing` terms or the route's: {listed}.", param="routing")

@@ -13,10 +13,15 @@ from gateway.table import Timeout
 from gateway.upstream.response import Response
 
 MAX_HEAD_BYTES = 64 * 1024
+MAX_UNFINISHED_HEAD_BYTES = 4 * MAX_HEAD_BYTES  # as read: with blanks, line ends and interim answers
 
 
 class ConnectionLost(Exception):
     """The worker closed before a byte of its answer: harmless on a pooled connection, which may have gone stale."""
+
+
+class _Unsolicited(Exception):
+    """An answer begins that nobody asked for."""
 
 
 class Connection(asyncio.Protocol):
@@ -30,10 +35,10 @@ class Connection(asyncio.Protocol):
         "_forget",
         "_head_bytes",
         "_idle_timeout",
+        "_in_body",
         "_interim",
         "_parser",
         "_paused",
-        "_phase",
         "_release",
         "_response",
         "_timer",
@@ -58,6 +63,7 @@ class Connection(asyncio.Protocol):
         self._response: Response | None = None
         self._awaiting: asyncio.Future[Response] | None = None  # the head of the answer
         self._answered = False  # a byte of the answer has come
+        self._in_body = False  # and one of its body
         self._paused = False
         self._interim = False
         self._eof_ends_body = False
@@ -66,34 +72,35 @@ class Connection(asyncio.Protocol):
         self._deadline = 0.0
         self._total_deadline = 0.0
         self._idle_timeout = 0.0
-        self._phase = "the first byte"
 
     @property
     def is_open(self) -> bool:
         return self._transport is not None and not self._transport.is_closing()
 
-    def send(self, request: bytes, deadlines: Timeout) -> asyncio.Future[Response]:
-        """Writes one whole request. The future gives the answer as soon as its headers are in.
+    async def exchange(self, request: bytes, deadlines: Timeout) -> Response:
+        """Writes one whole request and returns its answer as soon as the headers are in.
 
-        It fails with `ConnectionLost`, `WorkerBroke` or `WorkerTimeout`; cancelling it leaves the connection busy, so
-        the caller then owes an `abort`.
+        Raises `ConnectionLost`, `WorkerBroke` or `WorkerTimeout`; being cancelled drops the connection.
         """
-        assert self._transport is not None
-        assert self._awaiting is None
-        self._awaiting = self.loop.create_future()
-        self._response = Response(self)
+        transport = self._transport
+        if transport is None:
+            raise ConnectionLost
+        self._awaiting = awaiting = self.loop.create_future()
+        self._response = response = Response(self)
         self._head_bytes = 0
-        self._answered = False
-        self._phase = "the first byte"
+        self._answered = self._in_body = False
         now = self.loop.time()
         self._total_deadline = now + deadlines.total
         self._idle_timeout = deadlines.idle
         self._deadline = min(now + deadlines.first_token, self._total_deadline)
-        # One timer per exchange, armed for the earliest deadline and re-armed when it fires early: moving the deadline
-        # at every event then costs an attribute write and no timer.
-        self._timer = self.loop.call_at(self._deadline, self._on_timer)
-        self._transport.write(request)
-        return self._awaiting
+        self._arm(now)
+        transport.write(request)
+        try:
+            return await awaiting
+        except asyncio.CancelledError:
+            if self._response is response:  # else the answer is whole, and the connection perhaps another's by now
+                self.abort()
+            raise
 
     def pause(self) -> None:
         if not self._paused and self._transport is not None and not self._transport.is_closing():
@@ -108,10 +115,7 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Drops the connection without waiting for anything; whoever still reads the answer is told."""
-        response = self._response
-        self._end_exchange()
-        if response is not None:
-            response.fail(WorkerBroke("The answer was broken off."))
+        self._fail(WorkerBroke("The answer was broken off."))
         if self._transport is not None:
             self._transport.abort()
 
@@ -125,26 +129,30 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but its bases
 
     def data_received(self, data: bytes) -> None:
-        if self._response is None:  # bytes nobody asked for: the framing can not be trusted any more
+        response = self._response
+        if response is None:  # bytes nobody asked for: the framing can not be trusted any more
             self.abort()
             return
-        response = self._response
         self._answered = True
-        self._deadline = min(self.loop.time() + self._idle_timeout, self._total_deadline)
+        if not response.status:
+            self._head_bytes += len(data)
+        broken: Exception | None = None
         try:
             self._parser.feed_data(data)
+            if self._head_bytes > MAX_UNFINISHED_HEAD_BYTES and not response.status:
+                raise httptools.HttpParserError("a head without end")
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            self._fail(WorkerBroke(f"The worker's answer is not valid HTTP ({type(error).__name__})."))
-            self.abort()
-            return
-        if self._awaiting is not None and response.status >= 200:
+            broken = error
+        if self._awaiting is not None and response.status:
             awaiting, self._awaiting = self._awaiting, None
             if not awaiting.done():
                 awaiting.set_result(response)
+        if self._in_body:
+            self._deadline = min(self.loop.time() + self._idle_timeout, self._total_deadline)
         response.flush()
-
-    def eof_received(self) -> None:
-        return None
+        if broken is not None:  # what came before was good, perhaps the whole answer
+            self._fail(WorkerBroke(f"The worker's answer is not valid HTTP ({type(broken).__name__})."))
+            self.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         response, awaiting = self._response, self._awaiting
@@ -165,65 +173,71 @@ class Connection(asyncio.Protocol):
     # httptools callbacks
 
     def on_message_begin(self) -> None:
+        if self._response is None:  # or the next request would be given the rest of this answer
+            raise _Unsolicited
         self._interim = False
         self._eof_ends_body = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._head_bytes += len(name) + len(value)
-        if self._head_bytes > MAX_HEAD_BYTES:
-            raise ValueError(f"a head above {MAX_HEAD_BYTES} bytes")
-        if self._response is not None:
-            self._response.headers.append((name.lower(), value))
+        response = self._response
+        if response is not None and not response.status:  # what comes after the head is a trailer
+            response.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         response = self._response
-        if response is None:
-            return
+        assert response is not None
         status = self._parser.get_status_code()
         if status < 200:  # 100 Continue and its like announce the real answer
             self._interim = True
             response.headers.clear()
             return
+        if self._head_bytes > MAX_HEAD_BYTES and sum(len(n) + len(v) for n, v in response.headers) > MAX_HEAD_BYTES:
+            raise ValueError(f"a head above {MAX_HEAD_BYTES} bytes")
         response.status = status
-        self._phase = "the next bytes"
         self._eof_ends_body = (
             response.header(b"content-length") is None and response.header(b"transfer-encoding") is None
         )
 
     def on_body(self, body: bytes) -> None:
-        if self._response is not None:
-            self._response.feed(body)
+        response = self._response
+        assert response is not None
+        self._in_body = True
+        response.feed(body)
 
     def on_message_complete(self) -> None:
-        response = self._response
-        if self._interim or response is None:
+        if self._interim:
             return
-        if response.status == 0:
-            return
+        response, awaiting = self._response, self._awaiting
+        assert response is not None
         response.complete = True
-        awaiting = self._awaiting
-        reusable = self._parser.should_keep_alive() and self.is_open
         self._end_exchange()
         if awaiting is not None and not awaiting.done():
             awaiting.set_result(response)
-        if reusable:
-            if self._paused and self._transport is not None:
-                self._paused = False
-                self._transport.resume_reading()
-            self._release(self)
-        else:
+        if not self._parser.should_keep_alive() or not self.is_open:
             self.close()
+            return
+        self.resume()
+        self._release(self)
+
+    def _arm(self, now: float) -> None:
+        """One timer per exchange, fired early and armed again: moving the deadline costs an attribute and no timer.
+
+        It is due at the deadline or when one that is set from now on could be, whichever comes first.
+        """
+        self._timer = self.loop.call_at(min(self._deadline, now + self._idle_timeout), self._on_timer)
 
     def _on_timer(self) -> None:
         now = self.loop.time()
         if self._paused and now < self._total_deadline:  # the client is the slow one, not the worker
             self._deadline = min(now + self._idle_timeout, self._total_deadline)
         if now < self._deadline:
-            self._timer = self.loop.call_at(self._deadline, self._on_timer)
+            self._arm(now)
             return
         self._timer = None
-        phase = "the end of the answer" if now >= self._total_deadline else self._phase
-        self._fail(WorkerTimeout(f"The worker took too long: gave up waiting for {phase}."))
+        what = "the next bytes" if self._in_body else "the first bytes"
+        if now >= self._total_deadline:
+            what = "the end of the answer"
+        self._fail(WorkerTimeout(f"The worker took too long: gave up waiting for {what}."))
         self.abort()
 
     def _fail(self, error: GatewayError) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections import deque
 from urllib.parse import urlsplit
@@ -34,7 +35,7 @@ class Pool:
         idle_seconds: float = IDLE_SECONDS,
     ) -> None:
         parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if parts.scheme not in ("http", "https") or not parts.hostname or not re.fullmatch(r"[!-~]+", url):
             raise ValueError(f"not an http(s) URL: {url!r}")
         self._host = parts.hostname
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -74,12 +75,12 @@ class Pool:
         connection = self._take_idle()
         if connection is not None:
             try:
-                return await self._exchange(connection, message, deadlines)
+                return await connection.exchange(message, deadlines)
             except ConnectionLost:
                 pass  # it had gone stale; a fresh connection decides
         connection = await self._connect(deadlines.connect)
         try:
-            return await self._exchange(connection, message, deadlines)
+            return await connection.exchange(message, deadlines)
         except ConnectionLost:
             raise WorkerUnreachable("The worker closed the connection without an answer.") from None
 
@@ -90,14 +91,7 @@ class Pool:
             self._sweeper.cancel()
             self._sweeper = None
         while self._idle:
-            self._idle.pop().close()
-
-    async def _exchange(self, connection: Connection, message: bytes, deadlines: Timeout) -> Response:
-        try:
-            return await connection.send(message, deadlines)
-        except asyncio.CancelledError:
-            connection.abort()
-            raise
+            self._retire(self._idle.pop())
 
     def _head(self, path: str) -> bytes:
         target = self._prefix + path.removeprefix("/v1") if self._prefix.endswith("/v1") else self._prefix + path
@@ -112,7 +106,7 @@ class Pool:
             if connection.is_open:
                 if connection.idle_since >= fresh:
                     return connection
-                connection.close()
+                self._retire(connection)
         return None
 
     async def _connect(self, seconds: float) -> Connection:
@@ -131,11 +125,13 @@ class Pool:
                 )
         except TimeoutError:
             raise WorkerUnreachable("The worker could not be reached in time.") from None
-        except OSError as error:  # refused, unroutable, name not found, certificate refused (ssl.SSLError)
+        # refused, unroutable, certificate refused (ssl.SSLError), name not found or not even a name (UnicodeError)
+        except (OSError, UnicodeError) as error:
             raise WorkerUnreachable(f"The worker could not be reached ({type(error).__name__}).") from error
         finally:
             self._connecting -= 1
-        self._open.add(connection)
+        if connection.is_open:  # else it has been forgotten already, and its exchange will say so
+            self._open.add(connection)
         return connection
 
     def _release(self, connection: Connection) -> None:
@@ -147,6 +143,10 @@ class Pool:
         if self._sweeper is None:
             self._sweeper = connection.loop.call_later(self._idle_seconds, self._sweep)
 
+    def _retire(self, connection: Connection) -> None:
+        connection.close()
+        self._open.discard(connection)  # now and not when it is lost: its place is free for the next one
+
     def _forget(self, connection: Connection) -> None:
         self._open.discard(connection)
 
@@ -156,6 +156,6 @@ class Pool:
         loop = asyncio.get_running_loop()
         stale = loop.time() - self._idle_seconds
         while self._idle and (self._idle[0].idle_since < stale or not self._idle[0].is_open):
-            self._idle.popleft().close()
+            self._retire(self._idle.popleft())
         if self._idle:
             self._sweeper = loop.call_at(self._idle[0].idle_since + self._idle_seconds + 0.01, self._sweep)

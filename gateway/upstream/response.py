@@ -28,6 +28,7 @@ class Response:
         "_held",
         "_held_bytes",
         "_sink",
+        "_stopped",
         "_waiter",
         "complete",
         "headers",
@@ -44,6 +45,7 @@ class Response:
         self._held: list[bytes] = []
         self._held_bytes = 0
         self._sink: Callable[[bytes], None] | None = None
+        self._stopped = False  # by whoever takes the body, who then also resumes
         self._waiter: asyncio.Future[None] | None = None
         self.read_at = 0.0  # monotonic seconds of the latest read from the socket
 
@@ -57,19 +59,19 @@ class Response:
     async def take(self) -> bytes:
         """What has come of the body since the last call, waiting until there is something; empty at its end."""
         while not self._held and not self.complete:
-            self._connection.resume()
+            self.resume()
             await self._wait()
         held, self._held, self._held_bytes = self._held, [], 0
         return b"".join(held)
 
     async def read(self, limit: int) -> bytes:
         """The whole body; `WorkerBroke` if it is longer than `limit` bytes or cut short."""
-        while not self.complete:
-            if self._held_bytes > limit:
-                self.abort()
-                raise WorkerBroke(f"The worker's answer is longer than {limit} bytes.")
-            self._connection.resume()
+        while not self.complete and self._held_bytes <= limit:
+            self.resume()
             await self._wait()
+        if self._held_bytes > limit:
+            self.abort()
+            raise WorkerBroke(f"The worker's answer is longer than {limit} bytes.")
         held, self._held = self._held, []
         return held[0] if len(held) == 1 else b"".join(held)
 
@@ -85,18 +87,21 @@ class Response:
             return
         self._raise_error()
         self._sink = sink
-        self._connection.resume()
+        if not self._stopped:
+            self._connection.resume()
         try:
             await self._wait()
         finally:
             self._sink = None
 
     def pause(self) -> None:
-        """Stops reading from the worker; no deadline runs meanwhile."""
+        """Stops reading from the worker until `resume`; no deadline but the last runs meanwhile."""
+        self._stopped = True
         if not self.complete:
             self._connection.pause()
 
     def resume(self) -> None:
+        self._stopped = False
         if not self.complete:
             self._connection.resume()
 

@@ -1,0 +1,235 @@
+"""`python -m loadtests.bench`: the gateway beside its peers, in one run, on one core each.
+
+Every figure is measured for every target in turn, several times over (A B C A B C), so that a change in the machine's
+mood hits all of them and shows as noise instead of as a difference.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import os
+import platform
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Generator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import httpx2
+from rich.console import Console
+from rich.status import Status
+
+from loadtests.drive import Run
+from loadtests.figures import FIGURES, FULL, QUICK, Effort, Figure
+from loadtests.load import loop_factory
+from loadtests.peers import PEERS, Peer, Running, Unavailable
+from loadtests.peers.base import MODEL, ROOT, launch, stop
+from loadtests.procstat import busy_elsewhere
+from loadtests.report import plot, print_table, write_json
+from loadtests.targets import GOALS, judge
+
+_QUICK_PEERS = ("direct", "nginx", "tollgate", "vllm-router")
+_BUSY = 0.05
+_ERRORS_ALLOWED = 0.001  # share of requests; a figure with more of them is not shown
+
+
+def main() -> int:
+    arguments = _arguments()
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    wanted = arguments.only or (_QUICK_PEERS if arguments.quick else [peer.name for peer in PEERS])
+    peers = [peer for peer in PEERS if peer.name in wanted]
+    effort = QUICK if arguments.quick else FULL
+    out: Path = arguments.out
+    out.mkdir(parents=True, exist_ok=True)
+    if (busy := busy_elsewhere()) > _BUSY:
+        said = f"others use {busy:.0%} of this machine's CPU: compare, but trust no absolute figure"
+        console.print(said, style="yellow", highlight=False)
+    results = _run(console, peers, effort, out)
+    verdicts = [judge(goal, results.values) for goal in GOALS]
+    print_table(console, FIGURES, results.targets, results.values, verdicts, results.reasons)
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    no_plot = plot(out / f"{stamp}.png", FIGURES, results.targets, results.values)
+    document = {
+        "machine": _machine() | {"busy_elsewhere": busy},
+        "effort": asdict(effort),
+        "runs": results.runs,
+        "left_out": results.reasons,
+        "verdicts": [asdict(verdict) for verdict in verdicts],
+    }
+    write_json(out / f"{stamp}.json", document)
+    console.print(no_plot or f"plot: {out / f'{stamp}.png'}", highlight=False, soft_wrap=True)
+    console.print(f"results: {out / f'{stamp}.json'}", highlight=False, soft_wrap=True)
+    return 1 if any(verdict.outcome == "missed" for verdict in verdicts) else 0
+
+
+@dataclass(slots=True)
+class Results:
+    targets: list[str] = field(default_factory=list[str])  # those that ran
+    values: dict[tuple[str, str, str], list[float]] = field(default_factory=dict[tuple[str, str, str], list[float]])
+    runs: list[dict[str, object]] = field(default_factory=list[dict[str, object]])
+    reasons: dict[str, str] = field(default_factory=dict[str, str])  # why something is not there
+
+
+def _run(console: Console, peers: Sequence[Peer], effort: Effort, out: Path) -> Results:
+    """Installs, starts, measures and stops everything."""
+    results = Results()
+    usable = [peer for peer in peers if _installed(peer, results)]
+    running: list[Running] = []
+    with (
+        tempfile.TemporaryDirectory(prefix="tollgate-bench-") as scratch,
+        _ends_on_sigterm(),
+        _own_core() as target_core,
+        _worker() as worker_url,
+    ):
+        try:
+            for peer in usable:
+                with contextlib.suppress(Unavailable):
+                    running.append(_started(peer, worker_url, Path(scratch), target_core, results))
+            results.targets += [one.peer.name for one in running]
+            with asyncio.Runner(loop_factory=loop_factory()) as runner, console.status("") as status:
+                runner.run(_measure(status, running, worker_url, effort, results))
+        finally:
+            for one in running:
+                stop(one)
+            _keep_logs(Path(scratch), out)
+    return results
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m loadtests.bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="shorter, and the main peers alone: a look")
+    parser.add_argument("--only", nargs="+", choices=[peer.name for peer in PEERS], metavar="NAME", help="these alone")
+    parser.add_argument("--out", type=Path, default=ROOT / "loadtests" / "results", metavar="DIR", help="for results")
+    return parser.parse_args()
+
+
+@contextlib.contextmanager
+def _ends_on_sigterm() -> Generator[None]:
+    """SIGTERM becomes SystemExit, so that what was started is stopped."""
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _own_core() -> Generator[int | None]:
+    """Moves this process, and with it the worker, to one core; yields another for what is measured, if there is one."""
+    before = os.sched_getaffinity(0)
+    cores = sorted(before)
+    if len(cores) < 2:
+        yield None
+        return
+    os.sched_setaffinity(0, {cores[-1]})
+    try:
+        yield cores[0]
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def _installed(peer: Peer, results: Results) -> bool:
+    try:
+        peer.install()
+    except Unavailable as reason:
+        results.reasons[peer.name] = str(reason)
+        return False
+    return True
+
+
+def _started(peer: Peer, worker_url: str, scratch: Path, core: int | None, results: Results) -> Running:
+    try:
+        return launch(peer, worker_url, scratch / peer.name, core)
+    except Unavailable as reason:
+        results.reasons[peer.name] = str(reason)
+        raise
+
+
+@contextlib.contextmanager
+def _worker() -> Generator[str]:
+    """The stand-in as a process of its own, on the core of this one."""
+    command = [sys.executable, "-m", "loadtests.standin", "--model", MODEL, "--keep-alive", "0"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            word, _, port = process.stdout.readline().partition(" ")
+            if word != "ready":
+                raise RuntimeError("the stand-in worker did not start")
+            yield f"http://127.0.0.1:{int(port)}"
+        finally:
+            process.terminate()
+
+
+async def _measure(
+    status: Status, running: Sequence[Running], worker_url: str, effort: Effort, results: Results
+) -> None:
+    async with httpx2.AsyncClient(trust_env=False) as control:
+        for figure in FIGURES:
+            answer = await control.put(f"{worker_url}/standin/behaviour", json=figure.behaviour)
+            answer.raise_for_status()
+            for repetition in range(1 if figure.once else effort.repetitions):
+                for one in running:
+                    if figure.includes(one.peer):
+                        status.update(f"{figure.title}: {one.peer.name}")
+                        run = await _one(figure, one, effort, repetition)
+                        _enter(results, figure, one.peer.name, repetition, run, effort)
+
+
+def _enter(results: Results, figure: Figure, target: str, repetition: int, run: Run, effort: Effort) -> None:
+    results.runs.append({"figure": figure.key, "target": target, "repetition": repetition} | run.document())
+    if complaint := _complaint(figure, run, effort):
+        results.reasons[f"{target}, {figure.title}, repetition {repetition + 1}"] = f"left out: {complaint}"
+        return
+    for number in figure.numbers:
+        results.values.setdefault((figure.key, number.key, target), []).append(number.read(run))
+
+
+def _complaint(figure: Figure, run: Run, effort: Effort) -> str | None:
+    if run.error_share > _ERRORS_ALLOWED:
+        return ", ".join(f"{count} × {error}" for error, count in run.errors.most_common(3))
+    if not run.requests and not run.events:
+        return "nothing came through"
+    return figure.complaint(run, effort)
+
+
+async def _one(figure: Figure, one: Running, effort: Effort, repetition: int) -> Run:
+    """Garbage is collected between measurements, not within one."""
+    gc.collect()
+    gc.disable()
+    try:
+        return await figure.measure(one.target, one.pid, effort, repetition)
+    finally:
+        gc.enable()
+
+
+def _machine() -> dict[str, object]:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    return {
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "load_average": os.getloadavg(),
+        "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def _keep_logs(scratch: Path, out: Path) -> None:
+    """The last lines of what every target said, for when it said something unexpected."""
+    logs = out / "logs"
+    logs.mkdir(exist_ok=True)
+    for log in scratch.glob("*/output.log"):
+        with log.open("rb") as source:
+            source.seek(max(0, log.stat().st_size - 64 * 1024))
+            (logs / f"{log.parent.name}.log").write_bytes(source.read())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,17 @@
+"""The relays the gateway is measured beside. One file each: how it is installed, configured and started.
+
+A peer gets one core, one worker to relay to, and its own defaults except where its file says otherwise.
+"""
+
+from loadtests.peers.base import Peer, Place, Running, Start, Unavailable
+from loadtests.peers.direct import Direct
+from loadtests.peers.litellm import LiteLLM
+from loadtests.peers.nginx import Nginx
+from loadtests.peers.portkey import Portkey
+from loadtests.peers.sglang_router import SglangRouter
+from loadtests.peers.tollgate import Tollgate
+from loadtests.peers.vllm_router import VllmRouter
+
+PEERS: tuple[Peer, ...] = (Direct(), Nginx(), Tollgate(), VllmRouter(), SglangRouter(), LiteLLM(), Portkey())
+
+__all__ = ["PEERS", "Peer", "Place", "Running", "Start", "Unavailable"]

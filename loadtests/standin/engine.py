@@ -1,0 +1,90 @@
+"""What one request is, what a reply is, and what all requests of a worker share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from loadtests.standin.behaviour import Behaviour
+from loadtests.standin.dialect import anthropic
+from loadtests.standin.dialect.shape import DONE, Frames, Shape, chunk, fill
+from loadtests.standin.errors import refused
+from loadtests.standin.metrics import Metrics
+from loadtests.standin.models import Models
+
+Task = Literal["any", "generate", "embed"]
+Dialect = Literal["openai", "anthropic", "responses"]
+JSON = b"application/json"
+
+
+@dataclass(slots=True, frozen=True)
+class Request:
+    method: str
+    path: str
+    content_type: str
+    body: bytes
+    request_id: str | None  # x-request-id becomes part of the answer's id
+    wish: str | None  # the x-standin header
+
+
+@dataclass(slots=True)
+class Answer:
+    """A whole document."""
+
+    status: int
+    body: bytes
+    content_type: bytes | None = JSON
+    tokens: int = 0  # generated; counted by the engine once it is said
+    finish_reason: str = "stop"
+    behaviour: Behaviour | None = None  # None: no inference, faults do not apply
+
+
+@dataclass(slots=True)
+class Stream:
+    """A 200 event stream, chunk framing included. Filling in the id and time is left to the moment of sending."""
+
+    frames: Frames
+    ident: str
+    created: int
+    choices: int
+    tokens: int  # in all; an end-of-sequence token has no event in some dialects
+    finish_reason: str
+    behaviour: Behaviour
+    dialect: Dialect
+
+    def filled(self, frame: bytes) -> bytes:
+        return fill(frame, self.ident, self.created)
+
+    def error_events(self) -> bytes | None:
+        """How this endpoint tells of an error once the stream is open; None: it breaks the connection, as vLLM does."""
+        if self.dialect == "openai":
+            return chunk(refused(self.behaviour.status).frame()) + chunk(DONE)
+        return chunk(anthropic.BROKEN) if self.dialect == "anthropic" else None
+
+
+Reply = Answer | Stream
+
+
+@dataclass(slots=True)
+class Engine:
+    models: Models
+    metrics: Metrics
+    behaviour: Behaviour
+    task: Task = "any"
+    prompt_details: bool = True  # runs with --enable-prompt-tokens-details
+    max_queued: int | None = None  # refuse when more than this many run, as --max-num-queued-reqs looks from outside
+    healthy: bool = True
+    plans: dict[object, object] = field(default_factory=dict[object, object])  # kept by generation.py
+
+    def admit(self, behaviour: Behaviour, shape: Shape) -> None:
+        """The last gate before generation: the queue limit, or the status the request asked to be refused with."""
+        if behaviour.fault == "refuse":
+            status = behaviour.status
+        elif self.max_queued is not None and self.metrics.running > self.max_queued:
+            status = 503
+        else:
+            self.metrics.admit(shape.prompt_tokens, shape.cached_tokens or 0)
+            self.metrics.expect(behaviour.header_delay + behaviour.first_token_delay, behaviour.pace, shape.tokens - 1)
+            return
+        self.metrics.rejections += status == 503
+        raise refused(status)

@@ -1,0 +1,204 @@
+"""Limits and budgets as clients meet them: refused in time, told truthfully, given back when nothing was used."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.eventually import eventually
+from tests.gateway_process import GatewayProcess, configuration, tenant, worker_entry
+from tests.live_worker import LiveWorker
+from tests.wire.answers import error_of, request_id
+from tests.wire.raw import RawClient, post
+
+PATH = "/v1/chat/completions"
+MESSAGES = [{"role": "user", "content": "hi"}]
+PRICE = {"input_usd_per_m": 1_000, "output_usd_per_m": 10_000}
+# What `ask` costs at that price: 24 prompt tokens and 4 of output, as the stand-in counts them.
+COST_USD = (24 * 1_000 + 4 * 10_000) / 1_000_000
+
+
+@pytest.fixture(scope="module")
+def worker() -> Iterator[LiveWorker]:
+    with LiveWorker() as worker:
+        yield worker
+
+
+def written(worker: LiveWorker, **tenants: Any) -> dict[str, Any]:
+    entry = worker_entry("w0", worker.url, price=PRICE)
+    return configuration([entry], tenants={name: tenant(f"sk-test-{name}", **it) for name, it in tenants.items()})
+
+
+@pytest.fixture(scope="module")
+def gateway(worker: LiveWorker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    config = written(
+        worker,
+        few={"limits": {"rpm": 3}},
+        small={"limits": {"tpm": 100}},
+        narrow={"limits": {"concurrency": 1}},
+        both={"limits": {"rpm": 600, "tpm": 100_000}},
+        poor={"budget": {"usd": 3.5 * COST_USD, "per": "month"}},
+        careful={"budget": {"usd": 10 * COST_USD, "per": "day"}},
+        warned={"budget": {"usd": 1.5 * COST_USD, "per": "day", "on_exceed": "warn"}},
+        free={},
+    )
+    with GatewayProcess(tmp_path_factory.mktemp("limits"), config) as gateway:
+        gateway.wait_ready()
+        yield gateway
+
+
+def ask(gateway: GatewayProcess, name: str, **fields: Any) -> httpx2.Response:
+    with gateway.client(f"sk-test-{name}") as client:
+        return client.post(PATH, json={"model": "tiny", "messages": MESSAGES, "max_tokens": 4, **fields})
+
+
+def send(gateway: GatewayProcess, name: str, client: RawClient, **fields: Any) -> None:
+    body = {"model": "tiny", "messages": MESSAGES, "max_tokens": 4, **fields}
+    client.send(post(PATH, json.dumps(body).encode(), f"authorization: Bearer sk-test-{name}"))
+
+
+def test_requests_per_minute(gateway: GatewayProcess) -> None:
+    allowed = [ask(gateway, "few") for _ in range(3)]
+    assert [answer.status_code for answer in allowed] == [200] * 3
+    assert [answer.headers["x-ratelimit-limit-requests"] for answer in allowed] == ["3"] * 3
+    assert [answer.headers["x-ratelimit-remaining-requests"] for answer in allowed] == ["2", "1", "0"]
+    refused = ask(gateway, "few")
+    assert refused.status_code == 429
+    error = error_of(refused)
+    assert (error["type"], error["code"]) == ("rate_limit_error", "rate_limit_exceeded")
+    assert "requests per min (RPM): Limit 3, Used 3, Requested 1" in error["message"]
+    headers = refused.headers
+    assert "x-should-retry" not in headers
+    assert headers["x-ratelimit-remaining-requests"] == "0"
+    # Twenty seconds refill one of three; the header is never earlier than the truth.
+    assert 1 <= int(headers["retry-after"]) <= 20
+    assert 0 < int(headers["retry-after-ms"]) <= 20_000
+    assert int(headers["retry-after"]) * 1000 >= int(headers["retry-after-ms"])
+    assert gateway.request_line(request_id(refused))["outcome"] == "rejected"
+    assert gateway.metric("tollgate_limit_refusals_total", tenant="few", code="rate_limit_exceeded") == 1
+
+
+def test_tokens_per_minute(gateway: GatewayProcess) -> None:
+    first = ask(gateway, "small")
+    assert first.status_code == 200
+    reserved = 100 - int(first.headers["x-ratelimit-remaining-tokens"])
+    assert reserved >= 4
+    assert first.headers["x-ratelimit-limit-tokens"] == "100"
+    second = ask(gateway, "small", max_tokens=40)
+    assert second.status_code == 200
+    third = ask(gateway, "small", max_tokens=60)
+    assert (third.status_code, error_of(third)["code"]) == (429, "rate_limit_exceeded")
+    assert "tokens per min (TPM)" in error_of(third)["message"]
+    assert int(third.headers["retry-after"]) >= 1
+
+
+def test_a_request_that_no_minute_could_hold(gateway: GatewayProcess) -> None:
+    answer = ask(gateway, "small", max_tokens=1_000)
+    assert (answer.status_code, answer.headers["x-should-retry"]) == (429, "false")
+    assert "Request too large" in error_of(answer)["message"]
+    assert "retry-after" not in answer.headers
+
+
+def test_what_was_reserved_and_not_used_is_given_back(gateway: GatewayProcess) -> None:
+    before = int(ask(gateway, "both").headers["x-ratelimit-remaining-tokens"])
+    with RawClient(gateway.port) as client:
+        send(gateway, "both", client, max_tokens=30_000, standin={"tokens": 5})
+        reserved = int(client.answer().headers["x-ratelimit-remaining-tokens"])
+    assert reserved < before - 30_000 + 2_000
+    assert int(ask(gateway, "both").headers["x-ratelimit-remaining-tokens"]) > before - 1_000
+
+
+def test_requests_at_the_same_time(gateway: GatewayProcess, worker: LiveWorker) -> None:
+    with RawClient(gateway.port) as client:
+        send(gateway, "narrow", client, stream=True, standin={"first_token_delay": 60})
+        worker.wait_for(active=1)
+        refused = ask(gateway, "narrow")
+        assert (refused.status_code, error_of(refused)["code"]) == (429, "rate_limit_exceeded")
+        assert "at the same time" in error_of(refused)["message"]
+        assert int(refused.headers["retry-after"]) >= 1
+    worker.wait_idle()  # the client has left, and its place is free
+    eventually(lambda: ask(gateway, "narrow").status_code == 200 or None, "the place is free")
+    assert ask(gateway, "narrow").status_code == 200
+
+
+def test_a_refusal_takes_nothing(gateway: GatewayProcess) -> None:
+    """A request refused by one limit, or by its worker, or not understood, leaves the other limits as they were."""
+    before = int(ask(gateway, "both").headers["x-ratelimit-remaining-tokens"])
+    assert ask(gateway, "both", max_tokens=200_000).status_code == 429
+    assert ask(gateway, "both", model="nope").status_code == 404
+    assert ask(gateway, "both", temperature=-1).status_code == 400
+    after = ask(gateway, "both")
+    assert int(after.headers["x-ratelimit-remaining-tokens"]) > before - 200
+
+
+def test_limits_are_told_with_every_answer(gateway: GatewayProcess) -> None:
+    names = {f"x-ratelimit-{what}-{of}" for what in ("limit", "remaining", "reset") for of in ("requests", "tokens")}
+    for answer in (
+        ask(gateway, "both"),
+        ask(gateway, "both", stream=True),
+        ask(gateway, "both", model="nope"),
+        ask(gateway, "both", temperature=-1),
+    ):
+        assert names <= set(answer.headers)
+        assert answer.headers["x-ratelimit-limit-requests"] == "600"
+    assert names.isdisjoint(ask(gateway, "free").headers)
+
+
+def test_a_budget_ends(gateway: GatewayProcess) -> None:
+    costs = []
+    while (answer := ask(gateway, "poor")).status_code == 200:
+        costs.append(float(answer.headers["x-tollgate-cost-usd"]))
+        assert len(costs) < 5
+    assert costs == pytest.approx([COST_USD] * 3)
+    assert answer.status_code == 429
+    error = error_of(answer)
+    assert (error["type"], error["code"]) == ("insufficient_quota", "insufficient_quota")
+    assert "of the $0.224 per month of tenant `poor`, $0.192 is spent" in error["message"]
+    assert answer.headers["x-should-retry"] == "false"
+    assert "retry-after" not in answer.headers
+    assert gateway.metric("tollgate_limit_refusals_total", tenant="poor", code="insufficient_quota") == 1
+    assert ask(gateway, "free").status_code == 200
+
+
+def test_a_budget_that_only_warns(gateway: GatewayProcess) -> None:
+    for _ in range(4):
+        assert ask(gateway, "warned").status_code == 200
+    line = gateway.wait_log(lambda line: line["event"] == "budget used up")
+    assert (line["tenant"], line["level"]) == ("warned", "warning")
+    assert line["spent_usd"] == pytest.approx(2 * COST_USD)
+
+
+def test_a_budget_is_not_overrun_by_many_at_once(gateway: GatewayProcess, worker: LiveWorker) -> None:
+    """What is under way is reserved: the rest waits for it instead of spending the same money twice."""
+    clients = [RawClient(gateway.port) for _ in range(30)]
+    for client in clients:
+        send(gateway, "careful", client, standin={"header_delay": 0.3})
+    answers = [client.answer() for client in clients]
+    for client in clients:
+        client.leave()
+    allowed = [answer for answer in answers if answer.status == 200]
+    refused = [json.loads(answer.body)["error"]["code"] for answer in answers if answer.status == 429]
+    assert 1 <= len(allowed) <= 10
+    assert len(allowed) + len(refused) == 30
+    assert set(refused) == {"rate_limit_exceeded"}
+    assert ask(gateway, "careful").status_code == 200
+
+
+def test_a_budget_is_remembered_over_a_restart(worker: LiveWorker, tmp_path: Path) -> None:
+    config = written(worker, poor={"budget": {"usd": 2.5 * COST_USD, "per": "total"}})
+    with GatewayProcess(tmp_path, config) as gateway:
+        gateway.wait_ready()
+        assert [ask(gateway, "poor").status_code for _ in range(3)] == [200, 200, 429]
+    with GatewayProcess(tmp_path, config) as gateway:
+        gateway.wait_ready()
+        answer = ask(gateway, "poor")
+        assert (answer.status_code, error_of(answer)["code"]) == (429, "insufficient_quota")
+        # More money, and it goes on where it was.
+        gateway.write(written(worker, poor={"budget": {"usd": 3.5 * COST_USD, "per": "total"}}))
+        eventually(lambda: ask(gateway, "poor").status_code == 200 or None, "the budget is raised")
+        assert ask(gateway, "poor").status_code == 429

@@ -1,0 +1,1 @@
+"""What Tollgate adds to vLLM; installed into the engine environment, loaded by vLLM in each of its processes."""
