@@ -121,6 +121,8 @@ class Launcher:
         if self._process is None or self._process.stdin is None:
             return
         self._process.stdin.close()
+        if self._reader.ident is None:  # interrupted between the two starts
+            self._reader.start()
         self._reader.join(STOP_WITHIN)
         if self._reader.is_alive():
             say(f"the launcher does not end within {STOP_WITHIN:g} s: killing it, which ends its engines too")

@@ -14,6 +14,8 @@ from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
+from tenacity import retry, retry_if_exception, stop_after_delay, wait_random
+
 from gateway.ledger.record import Attempt
 from gateway.ledger.schema import VERSION_TABLE, migrations, statements
 from gateway.ledger.store import LedgerError, Written
@@ -124,7 +126,7 @@ class SqliteStore:
         identity = _identity(self._path)
         connection = _connect(self._path, "rw")
         try:
-            connection.execute("PRAGMA journal_mode = WAL")
+            _switch_to_wal(connection)
             connection.execute("PRAGMA synchronous = NORMAL")
             if self._prepare is not None:
                 self._prepare(connection)
@@ -183,6 +185,21 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
         isolation_level=None,
         check_same_thread=False,
     )
+
+
+def _is_busy(error: BaseException) -> bool:
+    return isinstance(error, sqlite3.OperationalError) and getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_BUSY
+
+
+@retry(
+    retry=retry_if_exception(_is_busy),
+    stop=stop_after_delay(BUSY_SECONDS),
+    wait=wait_random(0.005, 0.05),
+    reraise=True,
+)
+def _switch_to_wal(connection: sqlite3.Connection) -> None:
+    """SQLite's own waiting does not cover this change of mode, which several processes that start together all make."""
+    connection.execute("PRAGMA journal_mode = WAL")
 
 
 def _identity(path: Path) -> tuple[int, int]:
