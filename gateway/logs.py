@@ -19,19 +19,22 @@ from typing import Any, Literal, cast
 import orjson
 
 MAX_WAITING_LINES = 100_000
+MAX_WAITING_BYTES = 64 * 1024 * 1024
+MAX_REDACTED_CHARS = 32 * 1024  # of a prompt: searching it takes the event loop's time
 Prompts = Literal["none", "hash", "redacted", "full"]
 
+# Every part is bounded, and begins where it can: the time is linear in the text whatever the text is.
 _SECRETS = re.compile(
-    r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"  # e-mail addresses
+    r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+"  # e-mail addresses
     r"|\b(?:sk|pk|ghp|xox[a-z])[-_][\w-]{8,}"  # keys
-    r"|\+?\d(?:[ ./()-]?\d){6,}"  # telephone, card and account numbers
+    r"|\+?\d(?:[ ./()-]{0,2}\d){6,}"  # telephone, card and account numbers
 )
 _PROMPT_FIELDS = ("messages", "prompt", "input", "system", "instructions", "query", "documents")
 
 
 class LogWriter:
     """Takes lines without waiting and writes them in order; when the reader stalls, the oldest wait and the newest
-    beyond `MAX_WAITING_LINES` are counted in `dropped` and announced once there is room.
+    beyond `MAX_WAITING_LINES` or `MAX_WAITING_BYTES` are counted in `dropped` and announced once there is room.
 
     `turn` is a file that all processes on one descriptor lock while they write: what a pipe has no room for it takes in
     parts, and another's lines would come between them.
@@ -42,6 +45,8 @@ class LogWriter:
         self._turn = None if turn is None else os.open(turn, os.O_RDWR | os.O_CREAT, 0o600)
         self._gone = False  # nobody reads any more
         self._lines: deque[bytes] = deque()
+        self._queued_bytes = 0  # ever: one thread counts what comes, the other what goes, and neither needs a lock
+        self._taken_bytes = 0
         self._wake = threading.Event()
         self._stop = False
         self.dropped = 0
@@ -49,11 +54,22 @@ class LogWriter:
         self._thread.start()
 
     def write(self, fields: Mapping[str, Any]) -> None:
-        """Queues one line."""
-        if len(self._lines) >= MAX_WAITING_LINES or self._gone:
+        """Queues one line. What can not be written as JSON leaves a line that says so: a log line stops no request."""
+        if (
+            len(self._lines) >= MAX_WAITING_LINES
+            or self._queued_bytes - self._taken_bytes >= MAX_WAITING_BYTES
+            or self._gone
+        ):
             self.dropped += 1
             return
-        self._lines.append(orjson.dumps(fields, default=str, option=orjson.OPT_APPEND_NEWLINE))
+        try:
+            line = orjson.dumps(fields, default=str, option=orjson.OPT_APPEND_NEWLINE)
+        except orjson.JSONEncodeError as error:
+            known = {name: value for name, value in fields.items() if name in ("time", "request_id")}
+            lost = {"level": "error", "event": "log_line_lost", "reason": str(error)}
+            line = orjson.dumps({**known, **lost}, default=str, option=orjson.OPT_APPEND_NEWLINE)
+        self._queued_bytes += len(line)
+        self._lines.append(line)
         if not self._wake.is_set():
             self._wake.set()
 
@@ -62,6 +78,9 @@ class LogWriter:
         self._stop = True
         self._wake.set()
         self._thread.join(seconds)
+        if self._turn is not None and not self._thread.is_alive():
+            os.close(self._turn)
+            self._turn = None
 
     def _run(self) -> None:
         told = 0
@@ -70,6 +89,7 @@ class LogWriter:
             self._wake.clear()
             while self._lines:
                 batch = b"".join(self._lines.popleft() for _ in range(min(len(self._lines), 512)))
+                self._taken_bytes += len(batch)
                 if not self._put(batch):
                     self._gone = True
                     self._lines.clear()
@@ -106,11 +126,15 @@ class JsonHandler(logging.Handler):
         self._writer = writer
 
     def emit(self, record: logging.LogRecord) -> None:
+        try:
+            event = record.getMessage()
+        except (TypeError, ValueError):  # its arguments do not fit its text: that is still the best there is to say
+            event = str(record.msg)
         fields: dict[str, Any] = {
             "time": record.created,
             "level": record.levelname.lower(),
             "logger": record.name,
-            "event": record.getMessage(),
+            "event": event,
         }
         fields.update(getattr(record, "fields", None) or {})
         if record.exc_info:
@@ -135,7 +159,7 @@ def masked(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def prompt_for_log(fields: Mapping[str, Any], how: Prompts) -> Any:
-    """What the log may show of a prompt, None for nothing: a digest, the text with secrets cut, or all of it."""
+    """What the log may show of a prompt, None for nothing: a digest, its beginning with secrets cut, or all of it."""
     if how == "none":
         return None
     prompt = {name: fields[name] for name in _PROMPT_FIELDS if name in fields}
@@ -144,4 +168,4 @@ def prompt_for_log(fields: Mapping[str, Any], how: Prompts) -> Any:
     text = orjson.dumps(prompt, option=orjson.OPT_SORT_KEYS)
     if how == "hash":
         return "blake2b:" + hashlib.blake2b(text, digest_size=16).hexdigest()
-    return _SECRETS.sub("[redacted]", text.decode())
+    return _SECRETS.sub("[redacted]", text.decode()[:MAX_REDACTED_CHARS])

@@ -309,10 +309,13 @@ class Story:
             observe_gap(now - last)
             last = now
             exchange.write(relay.feed(data))
-            if exchange.is_behind:
-                response.pause()
-            if relay.state == "broken":
+            state = relay.state
+            if state == "ended":
+                exchange.finish()  # the client has all of it, whatever its worker still has to say
+            elif state == "broken":
                 response.abort()
+            elif exchange.is_behind:
+                response.pause()
             if kept is not None:
                 kept.append(data)
                 kept_bytes += len(data)
@@ -320,18 +323,20 @@ class Story:
                     kept = None
 
         exchange.on_drain = response.resume
-        if exchange.is_behind:
+        if relay.state == "ended":
+            exchange.finish()
+        elif exchange.is_behind:
             response.pause()
         try:
             await response.pipe(pass_on)
         except UpstreamError as error:
             exchange.write(relay.broke(error))
         finally:
-            trace.usage, trace.events = relay.usage, relay.events
+            trace.usage = usage = relay.usage
+            trace.events = relay.events
+            trace.measured = usage is not None and relay.state == "ended"
         exchange.write(relay.finish())
         exchange.finish()
-        usage = relay.usage
-        trace.measured = usage is not None and relay.error is None
         if usage is None or not trace.measured:
             usage = dispatch.estimated_usage(relay.events, usage)
         if relay.error is not None:
@@ -383,7 +388,7 @@ class Story:
         if exchange.disconnected:
             metrics.aborts.labels("waiting" if self.trace.first_at is None else "streaming").inc()
             metrics.abort_seconds.observe(time.monotonic() - exchange.left_at)
-        else:
+        elif not exchange.response_complete:
             self.refuse(Overloaded("The gateway is shutting down.", retry_after=1.0))
 
     def _give_up_attempt(self, error: GatewayError) -> None:

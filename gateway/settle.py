@@ -136,7 +136,10 @@ class Settlement:
 
 def _ending(trace: Trace) -> Outcome:
     """What an attempt came to that is still open at the end of its request."""
-    if trace.exchange.disconnected:
+    exchange = trace.exchange
+    if exchange.response_complete and trace.error is None:  # only the worker's end of the connection was still open
+        return "ok"
+    if exchange.disconnected:
         return "aborted"
     if trace.first_at is not None:  # a stream that the gateway itself cut off, as at the end of a drain
         return "broken"
@@ -144,7 +147,7 @@ def _ending(trace: Trace) -> Outcome:
 
 
 def _outcome(trace: Trace) -> str:
-    if trace.exchange.disconnected:
+    if trace.exchange.disconnected and not trace.exchange.response_complete:
         return "aborted"
     if trace.error is not None and trace.dispatch is None:
         return "rejected" if trace.error.blame in ("caller", "capacity") else "failed"

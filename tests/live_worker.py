@@ -172,7 +172,9 @@ def http_answer(
 def http_stream(*events: bytes) -> bytes:
     """A whole event stream, one HTTP chunk for each of `events`."""
     chunks = b"".join(b"%x\r\n%b\r\n" % (len(event), event) for event in events)
-    return b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n%b0\r\n\r\n" % chunks
+    return (
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n%b0\r\n\r\n" % chunks
+    )
 
 
 async def _listen(serve: Any) -> asyncio.Server:

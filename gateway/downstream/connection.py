@@ -10,7 +10,8 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from gateway.downstream.exchange import Exchange, Handler, arrival_time, new_request_id
+from gateway.downstream.arrivals import arrivals_of
+from gateway.downstream.exchange import Exchange, Handler, new_request_id
 from gateway.errors import BadRequest, BodyTooLarge
 
 REQUEST_SECONDS = 60.0  # to send one request's head and body in full
@@ -61,6 +62,7 @@ class ClientConnection(HttpToolsProtocol):
         self._deaf = False  # whatever else the client sends is not for us
         self._unfinished_bytes = 0  # an upper bound: read since the head began or since the last byte of a body
         self._arrived = 0.0
+        self._arrivals = arrivals_of(self.loop)
         self._read_bytes = 0
         self._complaint = _INVALID
         self._slow: asyncio.TimerHandle | None = None
@@ -69,7 +71,7 @@ class ClientConnection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._deaf:
             return
-        self._arrived = arrival_time(self.loop)
+        self._arrived = self._arrivals.now()
         self._read_bytes = len(data)
         if self._message_open:
             self._unfinished_bytes += len(data)
@@ -116,32 +118,14 @@ class ClientConnection(HttpToolsProtocol):
         if path not in self._paths or parser.get_method() != b"POST":
             super().on_headers_complete()
             return
-        previous: Any = self.cycle
-        exchange = Exchange(
-            loop=self.loop,
-            transport=self.transport,
-            flow=self.flow,
-            path=path,
-            headers=self.headers,
-            http_version=version,
-            keep_alive=version != "1.0" and parser.should_keep_alive(),
-            expect_100_continue=self.expect_100_continue,
-            default_headers=self.server_state.default_headers,
-            on_response=self._on_exchange_complete,
-            arrived=self._arrived,
-        )
-        self.cycle = exchange  # type: ignore[assignment]
-        self._coming = exchange
+        self._coming = exchange = self._exchange(path, version, version != "1.0" and parser.should_keep_alive())
         declared = exchange.header(b"content-length")
         if declared is not None and int(declared) > self._max_body_bytes:
             exchange.refusal = self._too_large()
             if exchange.expect_100_continue:  # it may send the body or not: what follows could be either
                 exchange.keep_alive = False
-        if previous is None or previous.response_complete:
-            self._take_turn(exchange)
-        else:  # pipelined: its turn comes when the one before is answered
+        if not self._queue(exchange):
             self.flow.pause_reading()
-            self.pipeline.appendleft((exchange, self.app))  # type: ignore[arg-type]
 
     def on_body(self, body: bytes) -> None:
         self._unfinished_bytes = 0
@@ -167,6 +151,7 @@ class ClientConnection(HttpToolsProtocol):
             super().on_message_complete()
             return
         exchange.more_body = False
+        exchange.arrived = self._arrived
         if exchange.response_complete:
             self._close_if_last(exchange)
         else:
@@ -177,6 +162,31 @@ class ClientConnection(HttpToolsProtocol):
         if self._slow is not None:
             self._slow.cancel()
             self._slow = None
+
+    def _exchange(self, path: str, version: str, keep_alive: bool) -> Exchange:
+        return Exchange(
+            loop=self.loop,
+            transport=self.transport,
+            flow=self.flow,
+            path=path,
+            headers=self.headers,
+            http_version=version,
+            keep_alive=keep_alive,
+            expect_100_continue=self.expect_100_continue,
+            default_headers=self.server_state.default_headers,
+            on_response=self._on_exchange_complete,
+            arrived=self._arrived,
+        )
+
+    def _queue(self, exchange: Exchange) -> bool:
+        """Whether it is its turn now; if not, it comes when those before are answered, where uvicorn keeps its own."""
+        previous: Any = self.cycle
+        self.cycle = exchange  # type: ignore[assignment]
+        if previous is None or previous.response_complete:
+            self._take_turn(exchange)
+            return True
+        self.pipeline.appendleft((exchange, self.app))  # type: ignore[arg-type]
+        return False
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         """uvicorn's name for giving the next request its turn."""
@@ -270,31 +280,24 @@ class ClientConnection(HttpToolsProtocol):
         self.data_received(b"\r\n".join(head) + rest)
 
     def _stop_listening(self, error: BadRequest) -> None:
-        """Nothing this client still sends can be understood: what is under way is answered, and that is the end.
-
-        The error is the answer to a request that is not whole, or to none.
-        """
+        """Nothing this client still sends can be understood. It is told so in its turn, and that is the end."""
         self._deaf = True
         self._end_message()
-        coming, self._coming = self._coming, None
+        refused, self._coming = self._coming, None
         cycle: Any = self.cycle
-        if coming is not None and not coming.response_complete:
-            coming.keep_alive = coming.more_body = False
-            coming.refusal = error
-            self._proceed(coming)
-        elif cycle is None or (cycle.response_complete and not cycle.more_body):
-            body = error.body()
-            self.transport.write(
-                b"HTTP/1.1 400 Bad Request\r\nx-request-id: %b\r\ncontent-type: application/json\r\n"
-                b"content-length: %d\r\nconnection: close\r\n\r\n%b" % (new_request_id().encode(), len(body), body)
-            )
-            self.transport.close()
-        elif cycle.response_complete:  # it was answered before it was whole
-            self.transport.close()
-        elif cycle.more_body:  # an ASGI application waits for a body that will never be whole
-            self.transport.abort()
-        else:
-            cycle.keep_alive = False
+        if cycle is not None and cycle.more_body and (refused is None or refused.response_complete):
+            # A body that will never be whole: of a request that is answered already, or that an application waits for.
+            if cycle.response_complete:
+                self.transport.close()
+            else:
+                self.transport.abort()
+            return
+        if refused is None:
+            refused = self._exchange("", "1.1", False)
+            self._queue(refused)
+        refused.keep_alive = refused.more_body = False
+        refused.refusal = error
+        self._proceed(refused)
 
     def _too_slow(self) -> None:
         self._slow = None

@@ -81,7 +81,7 @@ class Exchange:
         self.headers = headers
         self.http_version = http_version
         self.expect_100_continue = expect_100_continue
-        self.arrived = arrived  # monotonic seconds at which its first bytes were here
+        self.arrived = arrived  # monotonic seconds at which the last of it had come
         self.body_parts: list[bytes] = []
         self.body_size = 0
         self.refusal: GatewayError | None = None  # known before the body was whole
@@ -191,13 +191,3 @@ def new_request_id() -> str:
     Always the gateway's own: bills hang on it, and a client could send the same one twice.
     """
     return f"req_{time.time_ns() // 1_000_000:012x}{random.getrandbits(64):016x}"
-
-
-def arrival_time(loop: asyncio.AbstractEventLoop) -> float:
-    """When the bytes now being read became readable, on the monotonic clock, to a millisecond.
-
-    uvloop's `loop.time()` is the moment it returned from waiting for IO, in whole milliseconds: what lies between that
-    and now is the wait for the event loop to get here, and belongs to what the gateway adds.
-    """
-    now = time.monotonic()
-    return min(now, loop.time() + 0.001)

@@ -107,7 +107,7 @@ def read_request(endpoint: Endpoint, content_type: bytes | None, body: bytes) ->
         fields=fields,
         raw=body,
         content_type=b"application/json",
-        prompt_bytes=len(body) - _media(fields),
+        prompt_bytes=len(body) if len(body) <= MEDIA_BYTES else len(body) - _media(fields),
     )
 
 
@@ -182,7 +182,7 @@ def _choices(n: Any) -> int:
 
 def _check_depth(fields: dict[str, Any], body: bytes) -> None:
     """What is read here is written again: for the worker, and in the log some levels further down."""
-    if body.count(b"{") + body.count(b"[") >= WRITABLE_DEPTH - 4:
+    if len(body) > 2 * WRITABLE_DEPTH - 8 and body.count(b"{") + body.count(b"[") >= WRITABLE_DEPTH - 4:
         try:
             orjson.dumps([[[[fields]]]])
         except orjson.JSONEncodeError:

@@ -28,11 +28,13 @@ def boundary(data: bytes) -> int:
 
     A trailing CR may be half of a CRLF whose LF is still on its way, so it completes nothing until a byte follows.
     """
-    if data.endswith((b"\n\n", b"\r\n\r\n")):
+    if data.endswith(b"\n\n"):
         return len(data)
     if b"\r" not in data:
         end = data.rfind(b"\n\n") + 2
         return end if end > 1 else int(data.startswith(b"\n"))
+    if data.endswith(b"\r\n\r\n"):
+        return len(data)
     end = 0
     for match in _EMPTY_LINE.finditer(data):
         if match.end() == len(data) and data.endswith(b"\r"):

@@ -7,6 +7,7 @@ import signal
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,10 @@ def port() -> int:
         return free.getsockname()[1]
 
 
-def launch_unread(gateway: GatewayProcess, port: int) -> None:
-    """Starts a gateway whose log nobody reads."""
+@contextmanager
+def unread(directory: Path, port: int, written: dict[str, Any]) -> Iterator[GatewayProcess]:
+    """A gateway whose log nobody reads before the test says so."""
+    gateway = GatewayProcess(directory, written)
     gateway.launch(port, read=False)
     gateway.port, gateway.url = port, f"http://127.0.0.1:{port}"
 
@@ -46,7 +49,15 @@ def launch_unread(gateway: GatewayProcess, port: int) -> None:
         except httpx2.ConnectError:
             return None
 
-    eventually(ready, "the gateway is ready")
+    try:
+        eventually(ready, "the gateway is ready")
+        yield gateway
+    finally:
+        if gateway.process.poll() is None:
+            gateway.process.kill()
+            gateway.process.wait()
+        assert gateway.process.stdout is not None
+        gateway.process.stdout.close()
 
 
 def ask_often(gateway: GatewayProcess, count: int) -> None:
@@ -59,26 +70,24 @@ def ask_often(gateway: GatewayProcess, count: int) -> None:
 
 
 def test_a_log_that_nobody_reads(worker: LiveWorker, port: int, tmp_path: Path) -> None:
-    gateway = GatewayProcess(tmp_path, configuration({"w0": worker.url}))
-    launch_unread(gateway, port)
-    ask_often(gateway, 500)
-    gateway.process.send_signal(signal.SIGTERM)
-    gateway.read()
-    assert gateway.wait() == 0
+    with unread(tmp_path, port, configuration({"w0": worker.url})) as gateway:
+        ask_often(gateway, 500)
+        gateway.process.send_signal(signal.SIGTERM)
+        gateway.read()
+        assert gateway.wait() == 0
     requests = [line for line in gateway.log if line["event"] == "request"]
     assert len(str(requests)) > 2 * PIPE_BYTES
     assert len(requests) == 500  # read late, but all of it
 
 
 def test_a_log_whose_reader_goes_away(worker: LiveWorker, port: int, tmp_path: Path) -> None:
-    gateway = GatewayProcess(tmp_path, configuration({"w0": worker.url}))
-    launch_unread(gateway, port)
-    assert gateway.process.stdout is not None
-    gateway.process.stdout.close()
-    ask_often(gateway, 50)
-    eventually(lambda: gateway.metric("tollgate_log_dropped_total") or None, "what is dropped is counted")
-    gateway.process.send_signal(signal.SIGTERM)
-    assert gateway.process.wait(30) == 0
+    with unread(tmp_path, port, configuration({"w0": worker.url})) as gateway:
+        assert gateway.process.stdout is not None
+        gateway.process.stdout.close()
+        ask_often(gateway, 50)
+        eventually(lambda: gateway.metric("tollgate_log_dropped_total") or None, "what is dropped is counted")
+        gateway.process.send_signal(signal.SIGTERM)
+        assert gateway.process.wait(30) == 0
     assert len(gateway.all_rows()) == 50
     assert gateway.errors == ""
 
@@ -86,13 +95,12 @@ def test_a_log_whose_reader_goes_away(worker: LiveWorker, port: int, tmp_path: P
 def test_two_processes_share_a_log_that_is_read_slowly(worker: LiveWorker, port: int, tmp_path: Path) -> None:
     """Neither's lines come between the parts of the other's."""
     server = {"host": "127.0.0.1", "port": 4000, "drain_seconds": 5, "processes": 2}
-    gateway = GatewayProcess(tmp_path, configuration({"w0": worker.url}, server=server))
-    launch_unread(gateway, port)
-    with ThreadPoolExecutor(6) as pool:
-        list(pool.map(lambda _: ask_often(gateway, 60), range(6)))
-    gateway.process.send_signal(signal.SIGTERM)
-    gateway.read()  # which fails on a line that is not JSON
-    assert gateway.wait() == 0
+    with unread(tmp_path, port, configuration({"w0": worker.url}, server=server)) as gateway:
+        with ThreadPoolExecutor(6) as pool:
+            list(pool.map(lambda _: ask_often(gateway, 60), range(6)))
+        gateway.process.send_signal(signal.SIGTERM)
+        gateway.read()  # which fails on a line that is not JSON
+        assert gateway.wait() == 0
     assert len([line for line in gateway.log if line["event"] == "request"]) == 360
 
 
@@ -128,15 +136,14 @@ def test_a_ledger_whose_disk_takes_no_more(worker: LiveWorker, tmp_path: Path) -
 
 
 def test_what_could_not_be_written_stands_in_the_log(worker: LiveWorker, tmp_path: Path) -> None:
-    gateway = GatewayProcess(tmp_path, configuration({"w0": worker.url}))
-    gateway.start()
-    gateway.wait_ready()
-    (tmp_path / "ledger.db").rename(tmp_path / "away.db")
-    ask_often(gateway, 3)
-    assert gateway.stop() == 0
-    lost = [line["event"] for line in gateway.log if line["event"].startswith("attempt lost")]
-    assert len(lost) == 3
-    assert all('"cost_nanousd": ' in event for event in lost)
+    with GatewayProcess(tmp_path, configuration({"w0": worker.url})) as gateway:
+        gateway.wait_ready()
+        (tmp_path / "ledger.db").rename(tmp_path / "away.db")
+        ask_often(gateway, 3)
+        assert gateway.stop() == 0
+        lost = [line["event"] for line in gateway.log if line["event"].startswith("attempt lost")]
+        assert len(lost) == 3
+        assert all('"cost_nanousd": ' in event for event in lost)
 
 
 def limit_files(gateway: GatewayProcess, size: int) -> None:
@@ -150,13 +157,12 @@ def limit_files(gateway: GatewayProcess, size: int) -> None:
 
 def test_a_gateway_that_is_killed_starts_again_where_it_was(worker: LiveWorker, tmp_path: Path) -> None:
     config: dict[str, Any] = configuration({"w0": worker.url})
-    gateway = GatewayProcess(tmp_path, config)
-    gateway.start()
-    gateway.wait_ready()
-    ask_often(gateway, 50)
-    eventually(lambda: len(gateway.all_rows()) >= 40 or None, "most are written")
-    assert gateway.stop(signal.SIGKILL) == -signal.SIGKILL
-    before = gateway.all_rows()
+    with GatewayProcess(tmp_path, config) as gateway:
+        gateway.wait_ready()
+        ask_often(gateway, 50)
+        eventually(lambda: len(gateway.all_rows()) >= 40 or None, "most are written")
+        assert gateway.stop(signal.SIGKILL) == -signal.SIGKILL
+        before = gateway.all_rows()
     with GatewayProcess(tmp_path, config) as again:
         again.wait_ready()
         ask_often(again, 10)

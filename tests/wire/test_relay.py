@@ -12,6 +12,7 @@ import pytest
 from tests.gateway_process import GatewayProcess, configuration, tenant, worker_entry
 from tests.live_worker import LiveWorker, ScriptedWorker, http_answer, http_stream
 from tests.wire.answers import OURS, chunks, events, request_id, said
+from tests.wire.raw import RawClient, post
 
 CHAT = {"messages": [{"role": "user", "content": "hi"}]}
 ASKED, VECTORS = "gpt-4o-mini", "text-embedding-3-small"
@@ -30,7 +31,9 @@ ENDPOINTS: list[tuple[str, dict[str, Any]]] = [
 STREAMING = ENDPOINTS[:4]
 
 # Answers as no serializer here would write them.
-ODD_DOCUMENT = b'{ "usage": {"prompt_tokens": 3,"completion_tokens":2 },\r\n "n": 1.50, "model" : "x",\t"model": "tiny@v1"}'
+ODD_DOCUMENT = (
+    b'{ "usage": {"prompt_tokens": 3,"completion_tokens":2 },\r\n "n": 1.50, "model" : "x",\t"model": "tiny@v1"}'
+)
 ODD_EVENTS = (
     b": a comment\n\n",
     b'data: {"id": "1" ,"model": "tiny@v1","choices":[{"delta":{"content":"\\"model\\":\\"tiny@v1\\""}}]}\r\n\r\n',
@@ -55,7 +58,9 @@ def embedder() -> Iterator[LiveWorker]:
 @pytest.fixture(scope="module")
 def scripted() -> Iterator[ScriptedWorker]:
     scripts = {
-        "document": http_answer(ODD_DOCUMENT, more=b"server: secret/1.0\r\nset-cookie: a=b\r\nx-request-id: theirs\r\n"),
+        "document": http_answer(
+            ODD_DOCUMENT, more=b"server: secret/1.0\r\nset-cookie: a=b\r\nx-request-id: theirs\r\n"
+        ),
         "stream": http_stream(*ODD_EVENTS),
         "split": http_stream(*SPLIT_EVENTS),
         "text": http_answer(b"just words", content_type=b"text/plain; charset=utf-8"),
@@ -239,6 +244,16 @@ def test_a_model_is_echoed_as_it_was_asked_for(http: httpx2.Client, writer: Live
         assert writer.body(request_id(answer))["model"] == arrives
         streamed = chat(http, model=asked, stream=True)
         assert {chunk["model"] for chunk in chunks(streamed.content)} == {asked}
+
+
+def test_events_arrive_one_by_one(gateway: GatewayProcess, writer: LiveWorker) -> None:
+    """Nothing on the way gathers them: the first is here while the worker still waits to say the second."""
+    body = {"model": ASKED, **CHAT, "stream": True, "standin": {"tokens": 3, "pace": 60}}
+    with RawClient(gateway.port) as client:
+        client.send(post("/v1/chat/completions", orjson.dumps(body), "authorization: Bearer sk-test-acme"))
+        begun = client.read_until(b'"content":"The"')
+        assert writer.active == 1
+        assert b" worker" not in begun
 
 
 # What arrives

@@ -101,19 +101,26 @@ def test_no_retry_where_it_does_not(client: openai.OpenAI, gateway: GatewayProce
         chat(patient.with_options(api_key="sk-test-poor"), max_tokens=100)
     assert (caught.value.code, caught.value.type) == ("insufficient_quota", "insufficient_quota")
     assert requests_of(gateway, 429) == 1
+    before = requests_of(gateway, 404)
     with pytest.raises(openai.NotFoundError):
         chat(patient, model="nobody")
-    assert gateway.metric("tollgate_requests_total", status="404", tenant="acme", model="") <= 2
+    assert requests_of(gateway, 404) == before + 1
 
 
 def test_a_rate_limit_is_waited_for(client: openai.OpenAI, gateway: GatewayProcess) -> None:
     """Sixty are let in at once; then one comes free each second, and that is how long the SDK waits."""
     slow = client.with_options(api_key="sk-test-slow", max_retries=0)
+    for _ in range(60):
+        chat(slow)
     with pytest.raises(openai.RateLimitError) as caught:
-        for _ in range(70):
-            chat(slow)
+        chat_for_ever(slow)
     assert caught.value.code == "rate_limit_exceeded"
     assert chat(slow.with_options(max_retries=3)).choices
+
+
+def chat_for_ever(client: openai.OpenAI) -> None:
+    while True:
+        chat(client)
 
 
 @pytest.mark.parametrize("fault", ["die", "error_frame"])
@@ -130,15 +137,13 @@ def test_a_stream_that_breaks_raises_for_anthropic_too(gateway: GatewayProcess) 
     gateway.wait_up()
     wish = {"fault": "die", "after": 5, "pace": 0.01}
     with anthropic.Anthropic(base_url=gateway.url, api_key=KEY, max_retries=0) as client:
-        with pytest.raises(anthropic.APIStatusError) as caught:
-            for _ in client.messages.create(
-                model="tiny", max_tokens=64, messages=MESSAGES, stream=True, extra_body={"standin": wish}
-            ):
-                pass
-        assert "stopped" in caught.value.message or "closed" in caught.value.message
-        with pytest.raises(anthropic.NotFoundError) as unknown:
+        stream = client.messages.create(
+            model="tiny", max_tokens=64, messages=MESSAGES, stream=True, extra_body={"standin": wish}
+        )
+        with pytest.raises(anthropic.APIStatusError):
+            list(stream)
+        with pytest.raises(anthropic.NotFoundError):
             client.messages.create(model="nope", max_tokens=4, messages=MESSAGES)
-    assert unknown.value.request_id is None or unknown.value.request_id.startswith("req_")
 
 
 def test_closing_a_stream_stops_the_engine(client: openai.OpenAI, worker: LiveWorker) -> None:

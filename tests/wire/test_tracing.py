@@ -121,11 +121,10 @@ def test_a_collector_that_is_away_costs_spans_and_nothing_else(worker: LiveWorke
     with Collector() as collector:
         url = collector.url
     config = configuration({"w0": worker.url}, telemetry={"otlp_endpoint": url})
-    gateway = GatewayProcess(tmp_path, config)
-    gateway.start()
-    gateway.wait_ready()
-    with gateway.client() as client:
-        for _ in range(20):
-            assert client.post(PATH, json=BODY).status_code == 200
-    assert gateway.stop() == 0
-    assert [line for line in gateway.log if "traceback" in line] == []
+    with GatewayProcess(tmp_path, config) as gateway:
+        gateway.wait_ready()
+        with gateway.client() as client:
+            for _ in range(20):
+                assert client.post(PATH, json=BODY).status_code == 200
+        assert gateway.stop() == 0
+        assert [line for line in gateway.log if "traceback" in line] == []

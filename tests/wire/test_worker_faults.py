@@ -10,9 +10,10 @@ import httpx2
 import orjson
 import pytest
 
-from tests.gateway_process import GatewayProcess, configuration, worker_entry
+from tests.gateway_process import KEY, GatewayProcess, configuration, worker_entry
 from tests.live_worker import LiveWorker, ScriptedWorker, http_answer, http_stream
 from tests.wire.answers import OURS, checked, error_of, events, request_id
+from tests.wire.raw import RawClient, post
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 HASTY = {"connect": "500ms", "first_token": "600ms", "idle": "600ms", "total": "1500ms"}
@@ -118,6 +119,13 @@ ANSWERS: dict[str, tuple[bytes, int, str, str | None]] = {
     "a stream of comments": (http_stream(b": hello\n\n", b": bye\n\n"), *(502, "upstream_error", "worker_broke")),
 }
 
+# A stream that is over for everybody but HTTP: its last chunk is missing.
+DAWDLING = http_stream(
+    b'data: {"choices":[{"delta":{"content":"hi"}}]}\n\n',
+    b'data: {"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":2}}\n\n',
+    b"data: [DONE]\n\n",
+).removesuffix(b"0\r\n\r\n")
+
 
 @pytest.fixture(scope="module")
 def worker() -> Iterator[LiveWorker]:
@@ -127,14 +135,18 @@ def worker() -> Iterator[LiveWorker]:
 
 @pytest.fixture(scope="module")
 def gateway(worker: LiveWorker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    with ScriptedWorker(**{name: script for name, (script, *_) in ANSWERS.items()}) as scripted:
+    scripts = {name: script for name, (script, *_) in ANSWERS.items()}
+    with ScriptedWorker(**scripts, dawdling=DAWDLING) as scripted:
         written = configuration(
             [worker_entry("w0", worker.url), worker_entry("s0", scripted.url, serves="odd@v1", serves_as="tiny@v1")],
             models={
                 "tiny": {"context": 32768, "versions": {"v1": {}}},
                 "odd": {"context": 32768, "versions": {"v1": {}}},
             },
-            routes=[{"name": "hasty", "match": {"model": "hasty"}, "candidates": ["tiny"], "timeout": HASTY}],
+            routes=[
+                {"name": "hasty", "match": {"model": "hasty"}, "candidates": ["tiny"], "timeout": HASTY},
+                {"name": "odd", "match": {"model": "hasty-odd"}, "candidates": ["odd"], "timeout": HASTY},
+            ],
         )
         with GatewayProcess(tmp_path_factory.mktemp("faults"), written) as gateway:
             yield gateway
@@ -168,9 +180,9 @@ def test_what_a_worker_answers(name: str, stream: bool, http: httpx2.Client, gat
     assert answer.headers["x-tollgate-attempts"] == "1"
     assert set(answer.headers) <= OURS
     assert "10.0.0.7" not in answer.text
-    (row,) = gateway.rows(request_id(answer))
-    assert (row["outcome"], row["status"]) == ("rejected" if status < 500 else "failed", status)
-    assert (row["prompt_tokens"], row["output_tokens"], row["cost_nanousd"]) == (0, 0, 0)
+    line = gateway.request_line(request_id(answer))
+    assert (line["outcome"], line["status"]) == ("rejected" if status < 500 else "failed", status)
+    assert (line["prompt_tokens"], line["output_tokens"], line["cost_usd"]) == (0, 0, 0)
 
 
 def test_a_refusal_is_in_the_engines_own_words(http: httpx2.Client) -> None:
@@ -298,9 +310,7 @@ def test_a_stream_that_stalls_ends_with_an_error_event(http: httpx2.Client, gate
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
-def test_an_error_that_the_engine_puts_into_its_stream(
-    path: str, http: httpx2.Client, gateway: GatewayProcess
-) -> None:
+def test_an_error_that_the_engine_puts_into_its_stream(path: str, http: httpx2.Client, gateway: GatewayProcess) -> None:
     wish = {"fault": "error_frame", "after": 4, "pace": 0.01, "status": 500}
     answer = ask(http, path, stream=True, standin=wish)
     assert checked(orjson.loads(events(answer.content)[-1][1])["error"])["type"] == "upstream_error"
@@ -313,6 +323,21 @@ def test_keep_alive_comments_pass_and_keep_the_stream_alive(http: httpx2.Client)
     answer = ask(http, model="hasty", stream=True, standin=wish)
     assert answer.content.count(b": keep-alive\n\n") >= 3
     assert events(answer.content)[-1] == ("", b"[DONE]")
+
+
+def test_a_client_has_its_answer_when_its_worker_has_yet_to_close(http: httpx2.Client, gateway: GatewayProcess) -> None:
+    """It may leave then, and that is no abort."""
+    aborts = gateway.metric("tollgate_aborts_total")
+    body = orjson.dumps({"model": "hasty-odd", "script": "dawdling", "stream": True})
+    with RawClient(gateway.port) as client:
+        client.send(post("/v1/chat/completions", body, f"authorization: Bearer {KEY}"))
+        answer = client.answer()
+    assert answer.complete
+    assert answer.body.endswith(b"data: [DONE]\n\n")
+    (row,) = gateway.rows(answer.headers["x-request-id"])
+    assert (row["outcome"], row["estimated"], row["prompt_tokens"], row["output_tokens"]) == ("ok", 0, 5, 2)
+    assert gateway.request_line(answer.headers["x-request-id"])["outcome"] == "ok"
+    assert gateway.metric("tollgate_aborts_total") == aborts
 
 
 def test_nothing_stays_in_flight(http: httpx2.Client, gateway: GatewayProcess) -> None:

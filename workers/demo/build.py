@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from random import Random
 
@@ -27,6 +28,8 @@ from workers.demo.tokenizer import save_tokenizer, train_tokenizer
 from workers.demo.training import batched, be_deterministic, new_model, perplexity, train
 from workers.demo.windows import Document, Encoder, documents, windows
 from workers.directories import replaced
+
+LIBRARIES = ("torch", "transformers", "tokenizers", "peft")
 
 
 class Corpus:
@@ -77,13 +80,15 @@ def build_model(recipe: Recipe, corpus: Corpus, directory: Path, report: Report)
     # A completion ends where a document ends, a chat answer where a message ends.
     model.generation_config.eos_token_id = [end, document]
     model.to(torch.bfloat16).save_pretrained(directory)
-    card.write_model_card(directory, recipe, sum(p.numel() for p in model.parameters()), examine(directory, corpus))
+    parameters = sum(p.numel() for p in model.parameters())
+    libraries = {library: version(library) for library in LIBRARIES}
+    card.write_model_card(directory, recipe, parameters, examine(directory, corpus), libraries)
 
 
 def build_adapter(adapter: AdapterRecipe, base: Path, corpus: Corpus, directory: Path, report: Report) -> None:
     be_deterministic(SEED)
     train_adapter(adapter, base, corpus.encoder, Random(SEED), directory, report)
-    card.write_adapter_card(directory, adapter, RANK)
+    card.write_adapter_card(directory, adapter.name, adapter.example, RANK)
 
 
 def examine(directory: Path, corpus: Corpus) -> Examination:

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Mapping
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from workers.demo.examination import Examination
 from workers.demo.recipe import BATCH_TOKENS, SEED, Recipe
-
-if TYPE_CHECKING:
-    from workers.demo.adapters import AdapterRecipe
-
-LIBRARIES = ("torch", "transformers", "tokenizers", "peft")
 
 MODEL_CARD = """\
 # {name}
@@ -43,7 +37,10 @@ Try it with: {example}
 """
 
 
-def write_model_card(directory: Path, recipe: Recipe, parameters: int, examination: Examination) -> None:
+def write_model_card(
+    directory: Path, recipe: Recipe, parameters: int, examination: Examination, libraries: Mapping[str, str]
+) -> None:
+    """`model-card.json` for programs, `README.md` for people; `libraries` are the versions it was made with."""
     facts = {
         "name": recipe.name,
         "parameters": parameters,
@@ -52,7 +49,7 @@ def write_model_card(directory: Path, recipe: Recipe, parameters: int, examinati
         "recipe": asdict(recipe),
         "examination": examination.as_json(),
         "python": platform.python_version(),
-        "libraries": {library: version(library) for library in LIBRARIES},
+        "libraries": dict(libraries),
     }
     (directory / "model-card.json").write_text(json.dumps(facts, indent=2) + "\n")
     (directory / "README.md").write_text(
@@ -67,7 +64,5 @@ def write_model_card(directory: Path, recipe: Recipe, parameters: int, examinati
     )
 
 
-def write_adapter_card(directory: Path, adapter: AdapterRecipe, rank: int) -> None:
-    (directory / "README.md").write_text(
-        ADAPTER_CARD.format(name=adapter.name, rank=rank, seed=SEED, example=adapter.example)
-    )
+def write_adapter_card(directory: Path, name: str, example: str, rank: int) -> None:
+    (directory / "README.md").write_text(ADAPTER_CARD.format(name=name, rank=rank, seed=SEED, example=example))

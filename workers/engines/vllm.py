@@ -14,8 +14,11 @@ ENVIRONMENT = {
     "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "300",
 }
 
-CPU_ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1"}  # GiB; the default takes half of the machine's memory
-CPU_ARGUMENTS = ("--dtype", "bfloat16", "--enforce-eager")
+# The model runs in the engine's process instead of one more: a third less memory and time to start.
+CPU_ENVIRONMENT = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+# Without a size the KV cache takes half of the machine's memory. Not VLLM_CPU_KVCACHE_SPACE, which counts in GiB and
+# would win over a size in `launch.args`.
+CPU_ARGUMENTS = ("--dtype", "bfloat16", "--enforce-eager", "--kv-cache-memory-bytes", str(2**30))
 
 
 def spec(job: Job, python: str) -> LaunchSpec:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import shutil
 import sys
 from importlib.metadata import version
@@ -28,6 +29,7 @@ TOKENIZER_FILES = ("tokenizer*", "chat_template*", "special_tokens_map.json", "g
 
 def quantize(base: Path, recipe: QuantizationRecipe, out: Path, samples: int, seed: int) -> None:
     torch.manual_seed(seed)
+    logging.getLogger("torch.fx").setLevel(logging.ERROR)  # it warns of what llmcompressor does on purpose
     base_sha256 = digest_of(base)
     model = AutoModelForCausalLM.from_pretrained(base, dtype="auto")
     calibration: list[list[int]] = []

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from workers.cli import main
+from workers.environments import PACKAGE_ROOT
 from workers.quantization.manifest import Manifest, digest_of
 from workers.quantize import SAMPLES, SEED
 
@@ -18,16 +22,6 @@ def base(tmp_path: Path) -> Path:
     (directory / "tokenizer.json").write_text("{}")
     (directory / "model.safetensors").write_bytes(b"weights")
     return directory
-
-
-@pytest.fixture
-def recorder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Stands in for the quantization environment's python: writes down its arguments."""
-    python, written = tmp_path / "python", tmp_path / "arguments"
-    python.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {written}\n')
-    python.chmod(0o755)
-    monkeypatch.setenv("TOLLGATE_QUANTIZE_PYTHON", str(python))
-    return written
 
 
 def manifest(base: Path, recipe: str = "fp8", seed: int = SEED, samples: int = SAMPLES) -> Manifest:
@@ -78,3 +72,21 @@ def test_a_current_output_is_kept_when_only_needed(base: Path, tmp_path: Path) -
     manifest(base).write(out)
 
     assert main(["quantize", str(base), "--recipe", "fp8", "--out", str(out), "--if-needed"]) == 0
+
+
+def test_the_work_is_handed_to_the_quantization_environment(base: Path, tmp_path: Path) -> None:
+    python, out = tmp_path / "python", tmp_path / "out"
+    python.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
+    python.chmod(0o755)
+
+    done = subprocess.run(
+        [sys.executable, "-m", "workers.cli", "quantize", base, "--recipe", "w8a8", "--out", out, "--seed", "7"],
+        env={**os.environ, "PYTHONPATH": str(PACKAGE_ROOT), "TOLLGATE_QUANTIZE_PYTHON": str(python)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    handed = [*("-m", "workers.quantization.apply", str(base), "--recipe", "w8a8", "--out", str(out))]
+    assert done.stdout.split() == [*handed, "--samples", str(SAMPLES), "--seed", "7"]

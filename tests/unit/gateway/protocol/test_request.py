@@ -82,7 +82,7 @@ def test_any_json_is_read_or_refused(endpoint: Endpoint, document: object) -> No
         assert request.estimated_prompt_tokens > 0
         assert request.choices >= 1
         assert request.max_output_tokens is None or request.max_output_tokens > 0
-        orjson.dumps(worker_fields(request))
+        orjson.dumps([[worker_fields(request)]])
 
 
 @given(st.sampled_from(list(ENDPOINTS.values())), st.binary() | st.none(), st.binary())
@@ -198,6 +198,21 @@ def test_everything_else_goes_as_it_came(fields: dict[str, Any], endpoint: Endpo
     assert copy == fields
     copy["model"] = "other"
     assert request.fields == fields
+
+
+@pytest.mark.parametrize("opening", [b"[", b'{"a":', b'[1,{"a":[],"b":'])
+def test_what_is_nested_too_deeply_to_be_written_again_is_refused(opening: bytes) -> None:
+    closing = opening.replace(b"[]", b"").translate(bytes.maketrans(b"[{", b"]}"), b':1a",b')[::-1]
+    deepest = 0
+    for depth in range(1, 600):
+        body = b'{"model":"m","x":' + opening * depth + b"1" + closing * depth + b"}"
+        request = read_or_refused(CHAT, JSON, body)
+        if request is None:
+            break
+        orjson.dumps({"prompt": {"fields": [worker_fields(request)]}})
+        deepest = depth * len(closing)
+    assert 200 < deepest < 300
+    assert "nested deeper" in refusal(body).message
 
 
 # How large the prompt is

@@ -38,7 +38,9 @@ def test_a_cpu_worker_runs_eagerly_in_bfloat16_with_a_small_cache(gpu: Gpu | Non
     assert given["--dtype"] == ["bfloat16"]
     assert "--enforce-eager" in given
     assert "--tensor-parallel-size" not in given
-    assert made.env["VLLM_CPU_KVCACHE_SPACE"] == "1"
+    assert given["--kv-cache-memory-bytes"] == [str(2**30)]
+    assert made.env["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"
+    assert "VLLM_CPU_KVCACHE_SPACE" not in made.env
 
 
 def test_several_gpus_share_the_model() -> None:

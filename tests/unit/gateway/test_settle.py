@@ -1,0 +1,226 @@
+"""The end of a request: each account gets its entry once, whatever the request came to."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from gateway.errors import GatewayError, InternalError, NotFound, Overloaded, WorkerBroke, WorkerFailed, WorkerRefused
+from gateway.ledger.record import Attempt
+from gateway.logs import LogWriter
+from gateway.protocol.usage import Usage
+from gateway.settle import Settlement
+from gateway.telemetry import Metrics
+from gateway.trace import Trace
+from tests.unit.gateway.stories import Transport, backend, exchange, trace
+
+USAGE = Usage(24, 3, 16)
+
+
+class Books:
+    """A ledger, a lease and a log that remember."""
+
+    def __init__(self) -> None:
+        self.rows: list[Attempt] = []
+        self.leases: list[tuple[int, int]] = []
+        self.metrics = Metrics()
+        reading, writing = os.pipe()
+        self._reading, self._writing = os.fdopen(reading, "rb"), os.fdopen(writing, "wb")
+        self._log = LogWriter(writing)
+        self.settlement = Settlement(self, self.metrics, self._log, None)  # type: ignore[arg-type]
+
+    headers: list[tuple[bytes, bytes]] = []  # noqa: RUF012 - what a lease has
+
+    def record(self, attempt: Attempt) -> None:
+        self.rows.append(attempt)
+
+    def settle(self, tokens: int, cost: int, now: float) -> None:
+        self.leases.append((tokens, cost))
+
+    def line(self) -> dict[str, Any]:
+        """The only line of the log; ends it."""
+        self._log.close()
+        self._writing.close()
+        (line,) = self._reading.read().splitlines()
+        return json.loads(line)
+
+    def close(self) -> None:
+        self._log.close()
+        self._writing.close()
+        self._reading.close()
+
+    def counted(self, name: str) -> float:
+        self.metrics.pour()
+        return sum(
+            sample.value
+            for family in self.metrics.registry.collect()
+            for sample in family.samples
+            if sample.name == name
+        )
+
+
+@pytest.fixture
+def books() -> Iterator[Books]:
+    books = Books()
+    yield books
+    books.close()
+
+
+def story(books: Books, change: Callable[[Trace], None], **fields: Any) -> Trace:
+    """Settles a request on one worker after `change` has happened to it."""
+
+    async def run() -> Trace:
+        made = trace(exchange(Transport()), on=backend(), lease=books, **fields)  # type: ignore[arg-type]
+        change(made)
+        books.settlement.settle(made)
+        return made
+
+    return asyncio.run(run())
+
+
+def answered(made: Trace) -> None:
+    assert made.dispatch is not None
+    made.usage, made.measured, made.exchange.status = USAGE, True, 200
+    made.dispatch.close("ok", USAGE)
+
+
+def cut_after_its_end(made: Trace) -> None:
+    """The client has the whole stream; the gateway stopped before the worker had closed it."""
+    made.first_at, made.exchange.status, made.exchange.response_complete = 1.0, 200, True
+    made.usage, made.measured = USAGE, True
+
+
+def fails(error: GatewayError, status: int) -> Callable[[Trace], None]:
+    def change(made: Trace) -> None:
+        made.error, made.exchange.status = error, status
+
+    return change
+
+
+def left(made: Trace) -> None:
+    made.exchange.disconnected = True
+
+
+def left_streaming(made: Trace) -> None:
+    made.exchange.disconnected, made.exchange.status = True, 200
+    made.first_at, made.events = 1.0, 9
+
+
+def cut(made: Trace) -> None:
+    made.first_at, made.events, made.exchange.status = 1.0, 9, 200
+    made.error = Overloaded("The gateway is shutting down.")
+
+
+def broke(made: Trace) -> None:
+    assert made.dispatch is not None
+    made.first_at, made.events, made.exchange.status = 1.0, 9, 200
+    made.usage = Usage(24, 3, 0)
+    made.error = WorkerBroke("gone")
+    made.dispatch.close("broken", Usage(24, 3, 8))
+
+
+ENDINGS: dict[str, tuple[Callable[[Trace], None], str, int, Usage, bool, str]] = {
+    "answered": (answered, "ok", 200, USAGE, False, "info"),
+    "cut off after its end": (cut_after_its_end, "ok", 200, USAGE, False, "info"),
+    "refused by the engine": (
+        fails(WorkerRefused(400, "no", type="t", param=None, code=None), 400),
+        *("rejected", 400, Usage(0, 0, 0), False, "info"),
+    ),
+    "failed by the engine": (fails(WorkerFailed("no"), 502), "failed", 502, Usage(0, 0, 0), False, "warning"),
+    "no room": (fails(Overloaded("no"), 503), "failed", 503, Usage(0, 0, 0), False, "warning"),
+    "failed by us": (fails(InternalError("no"), 500), "failed", 500, Usage(0, 0, 0), False, "warning"),
+    "left": (left, "aborted", 0, Usage(100, 0, 0), True, "info"),
+    "left in a stream": (left_streaming, "aborted", 200, Usage(100, 0, 8), True, "info"),
+    "cut off in a stream": (cut, "broken", 200, Usage(100, 0, 8), True, "warning"),
+    "broke in a stream": (broke, "broken", 200, Usage(24, 3, 8), True, "warning"),
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_every_ending(ending: str, books: Books) -> None:
+    change, outcome, status, usage, estimated, level = ENDINGS[ending]
+    made = story(books, change)
+    (row,) = books.rows
+    assert (row.outcome, row.status, row.estimated) == (outcome, status, estimated)
+    assert Usage(row.prompt_tokens, row.cached_tokens, row.output_tokens) == usage
+    assert (row.attempt_id, row.request_id, row.tenant, row.key_id) == ("req_1.1", "req_1", "ann", "k1")
+    assert (row.model, row.version, row.route, row.worker) == ("chat", "a", "direct", "w0")
+    assert (row.cost_nanousd > 0) == (outcome in ("ok", "aborted", "broken"))
+    assert books.leases == [(usage.prompt_tokens + usage.output_tokens, row.cost_nanousd)]
+    assert books.counted("tollgate_requests_total") == 1
+    assert books.counted("tollgate_attempts_total") == 1
+    assert books.counted("tollgate_tokens_total") == sum(usage)
+    assert made.dispatch is not None
+    assert made.dispatch.backend.inflight == 0
+    line = books.line()
+    assert (line["outcome"], line["status"], line["level"]) == (outcome, status or 499, level)
+    assert line["estimated"] == estimated
+
+
+def test_a_request_that_never_got_anywhere(books: Books) -> None:
+    """No row and nothing to give back, but a line and a count."""
+
+    async def run() -> None:
+        lost = Trace("req_1", exchange(Transport()), trace(exchange(Transport())).table, 0.0)
+        lost.error, lost.exchange.status = NotFound("no such model"), 404
+        books.settlement.settle(lost)
+
+    asyncio.run(run())
+    assert (books.rows, books.leases) == ([], [])
+    assert books.counted("tollgate_requests_total") == 1
+    line = books.line()
+    assert (line["outcome"], line["tenant"], line["model"], line["worker"]) == ("rejected", "", "", "")
+
+
+def test_a_cache_hit_is_a_row_that_costs_nothing(books: Books) -> None:
+    def hit(made: Trace) -> None:
+        made.dispatch, made.cache, made.usage, made.exchange.status = None, "hit", USAGE, 200
+
+    story(books, hit)
+    (row,) = books.rows
+    assert (row.attempt_id, row.outcome, row.worker, row.cost_basis) == ("req_1.0", "cached", "", "none")
+    assert (row.prompt_tokens, row.output_tokens, row.cost_nanousd) == (24, 16, 0)
+    assert books.leases == [(0, 0)]
+    assert books.counted("tollgate_tokens_total") == 0
+    assert books.line()["outcome"] == "cached"
+
+
+def test_an_attempt_before_the_last_has_a_row_of_its_own(books: Books) -> None:
+    def retried(made: Trace) -> None:
+        assert made.dispatch is not None
+        first = made.dispatch
+        books.settlement.failed_attempt(made, first, 503)
+        made.dispatch = None
+        assert made.attempts == 1
+        made.dispatch = trace(made.exchange, on=backend(), number=2).dispatch
+        assert made.attempts == 2
+        answered(made)
+
+    story(books, retried)
+    assert [(row.attempt_id, row.outcome, row.status) for row in books.rows] == [
+        ("req_1.1", "failed", 503),
+        ("req_1.2", "ok", 200),
+    ]
+    assert books.leases == [(40, books.rows[1].cost_nanousd)]
+    assert books.counted("tollgate_attempts_total") == 2
+    line = books.line()
+    assert (line["attempts"], line["failed_attempts"]) == (2, [{"worker": "w0", "status": 503}])
+
+
+@pytest.mark.parametrize(("prompts", "shown"), [("none", "<12 chars>"), ("full", "your secret!")])
+def test_an_engine_may_quote_the_prompt_it_refuses(prompts: str, shown: str, books: Books) -> None:
+    error = WorkerRefused(400, "your secret!", type="t", param="messages", code=None)
+    story(books, fails(error, 400), prompts=prompts)
+    assert books.line()["error"] == {"message": shown, "type": "t", "param": "messages", "code": None}
+
+
+def test_the_engines_words_about_itself_are_for_the_operator(books: Books) -> None:
+    error = WorkerFailed("The worker failed.")
+    error.add_note("CUDA error: out of memory")
+    story(books, fails(error, 502))
+    assert books.line()["error"]["notes"] == ["CUDA error: out of memory"]
