@@ -17,6 +17,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(420)]
 
 QUESTION = [{"role": "user", "content": "What does textwrap.dedent do?"}]
 SQL_REQUEST = [{"role": "user", "content": "Show the name and price of all products with a price above 100."}]
+LONG = {"model": "scribe", "messages": QUESTION, "max_tokens": 900, "extra_body": {"ignore_eos": True}}
 IDLE_WITHIN = 1.0  # the promise: what a client cancels stops on the engine within a second
 
 
@@ -244,10 +245,8 @@ class TestErrors:
 class TestLeaving:
     """A client that goes away: the engine is idle within a second, and what it had done is in the ledger."""
 
-    LONG = {"model": "scribe", "messages": QUESTION, "max_tokens": 900, "extra_body": {"ignore_eos": True}}
-
     def test_in_the_middle_of_a_stream(self, client: OpenAI, stack: Stack) -> None:
-        stream = client.chat.completions.create(**self.LONG, stream=True)
+        stream = client.chat.completions.create(**LONG, stream=True)
         request_id = stream.response.headers["x-request-id"]
         for _, _ in zip(range(5), stream, strict=False):
             pass
@@ -261,7 +260,7 @@ class TestLeaving:
 
     def test_before_a_whole_answer(self, client: OpenAI, stack: Stack) -> None:
         with pytest.raises(openai.APITimeoutError):
-            client.with_options(timeout=0.3).chat.completions.create(**self.LONG)
+            client.with_options(timeout=0.3).chat.completions.create(**LONG)
         _idle_within(stack, IDLE_WITHIN)
 
 
