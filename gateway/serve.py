@@ -31,6 +31,7 @@ from gateway.errors import (
     QuotaExhausted,
     RateLimited,
     UpstreamError,
+    WorkerUnreachable,
 )
 from gateway.fleet.backend import Backend
 from gateway.fleet.registry import Fleet
@@ -251,7 +252,7 @@ class Story:
                 self._forwarded(),
                 self._deadlines(admitted, number),
             )
-        except UpstreamError as error:
+        except WorkerUnreachable as error:  # a slow or broken answer is one request's; this is everybody's
             self._service.fleet.report_failure(backend, error.message)
             raise
         if response.status >= 300:  # a worker has nowhere to redirect to
