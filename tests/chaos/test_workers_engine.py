@@ -94,8 +94,7 @@ def test_real_workers_start_answer_and_leave_nothing(site: RealSite, launcher: L
 
     family = descendants(launcher.process.pid)
     assert len(family) >= 2 * 3  # of each: the guard, the API server and the engine core at least
-    memory = shared_memory(family)
-    assert memory
+    memory = shared_memory(family)  # none while each engine is one process
     launcher.send(signal.SIGKILL)
     eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in family), "every process is gone")
     assert not [path for path in memory if path.exists()]
