@@ -1,5 +1,5 @@
 """The client's side of the wire: uvicorn parses and keeps connections, the data-plane paths are answered from here.
 
 `connection` takes those paths out of uvicorn's hands before ASGI begins, `exchange` is one request and its answer,
-`encode` writes heads and chunks.
+`arrivals` knows when requests came.
 """
