@@ -1,13 +1,15 @@
 """One attempt of one request on one worker: the account it holds open, and the single row it leaves in the ledger.
 
 Opening takes a place in the worker's in-flight account and starts its share of the worker's time; closing gives both
-back and records what it cost. The first outcome wins and closing is synchronous, so a cancelled task settles too.
+back, records what it cost, and tells the worker's breaker how it went. The first outcome wins and closing is
+synchronous, so a cancelled task settles too.
 """
 
 from __future__ import annotations
 
 import time
 
+from gateway.errors import GatewayError, Overloaded, UpstreamError
 from gateway.fleet.backend import Backend
 from gateway.ledger.pricing import gpu_cost, token_cost
 from gateway.ledger.record import CostBasis, Outcome
@@ -23,6 +25,7 @@ class Dispatch:
     __slots__ = (
         "_entered",
         "_prompt_tokens",
+        "_trial",
         "_unseen_tokens",
         "_waiting_tokens",
         "backend",
@@ -50,6 +53,8 @@ class Dispatch:
         self._prompt_tokens = prompt_tokens
         self._unseen_tokens = unseen_tokens
         self._waiting_tokens = prompt_tokens
+        breaker = backend.breakers.get(step.engine_model) if backend.breakers else None
+        self._trial = breaker if breaker is not None and breaker.began(self.opened_at) else None
         backend.inflight += 1
         backend.pending_tokens += prompt_tokens
         self._entered = backend.meter.enter(self.opened_at)
@@ -65,6 +70,15 @@ class Dispatch:
         queued = max(1, backend.pending_tokens + self._prompt_tokens)
         backend.seconds_per_prompt_token = _smooth(backend.seconds_per_prompt_token, (now - self.opened_at) / queued)
 
+    def blame(self, error: GatewayError) -> None:
+        """What this failure says of the worker to those that come after; to be told before `close`."""
+        backend, now = self.backend, time.monotonic()
+        if isinstance(error, Overloaded):
+            backend.full(now)
+        elif isinstance(error, UpstreamError):
+            backend.failed(self.step.engine_model, now, trial=self._trial)
+            self._trial = None
+
     def close(self, outcome: Outcome, usage: Usage) -> bool:
         """Ends the attempt; False when it had ended already."""
         if self.outcome is not None:
@@ -76,6 +90,12 @@ class Dispatch:
         backend.pending_tokens -= self._waiting_tokens
         self._waiting_tokens = 0
         self.gpu_ns = backend.meter.leave(self._entered, now)
+        if outcome == "ok" or outcome == "rejected":
+            backend.succeeded(self.step.engine_model)
+        elif self._trial is not None:
+            self._trial.left_open()
+        if backend.queue:
+            backend.let_in(now)
         worker = backend.worker
         if outcome in ("failed", "rejected"):  # no work done; what it held of the worker's time stays with the worker
             self.gpu_ns = 0

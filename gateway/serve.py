@@ -8,22 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import hashlib
 import logging
 import random
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import Any
 
-import orjson
-
+from gateway.attempt import EVENT_STREAM, JSON, Attempt, relay_of
 from gateway.cache.entry import Entry, Store
 from gateway.cache.flight import Flights
 from gateway.cache.key import cache_key, is_deterministic
-from gateway.dispatch import Dispatch
 from gateway.downstream.exchange import Exchange, new_request_id
-from gateway.engines.dialect import Dialect
 from gateway.errors import (
     GatewayError,
     InternalError,
@@ -31,21 +27,18 @@ from gateway.errors import (
     QuotaExhausted,
     RateLimited,
     UpstreamError,
-    WorkerUnreachable,
 )
-from gateway.fleet.backend import Backend
 from gateway.fleet.registry import Fleet
 from gateway.protocol.endpoints import ENDPOINTS
-from gateway.protocol.request import Request, multipart_with_model, read_request, worker_fields
-from gateway.protocol.stream import FrameError, StreamRelay, error_event, renames
-from gateway.protocol.traceparent import read_traceparent
+from gateway.protocol.request import Request, read_request
+from gateway.protocol.stream import StreamRelay, error_event, renames
 from gateway.protocol.usage import NO_USAGE, Usage, find_usage
+from gateway.race import Race, Racing
 from gateway.routing.preferences import read_preferences
-from gateway.routing.retry import RetryBudget
 from gateway.routing.router import Router, spell
-from gateway.routing.types import Ask, Step
+from gateway.routing.types import Ask
 from gateway.settle import Settlement
-from gateway.table import Candidate, Table, Timeout
+from gateway.table import Candidate, Table
 from gateway.telemetry import Metrics
 from gateway.tenancy.access import may_use
 from gateway.tenancy.keys import authenticate
@@ -55,11 +48,7 @@ from gateway.upstream.response import Response
 
 logger = logging.getLogger("tollgate.serve")
 
-MAX_ANSWER_BYTES = 256 * 1024 * 1024
-MAX_ERROR_BYTES = 1024 * 1024
 FIRST_GUESS_OUTPUT_TOKENS = 256.0
-JSON = b"application/json"
-EVENT_STREAM = b"text/event-stream"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +80,7 @@ class Service:
         self.flights = flights
         self.metrics = metrics
         self.settlement = settlement
-        self.retries = RetryBudget()
+        self.racing = Racing(fleet, settlement)
         self.output_tokens: dict[str, float] = {}  # model -> smoothed length of its answers
 
     async def handle(self, exchange: Exchange) -> None:
@@ -119,13 +108,13 @@ class Service:
 class Story:
     """One request from its arrival to the end of its answer."""
 
-    __slots__ = ("_exchange", "_response", "_revision", "_service", "trace")
+    __slots__ = ("_attempt", "_exchange", "_revision", "_service", "trace")
 
     def __init__(self, service: Service, exchange: Exchange) -> None:
         self._service = service
         self._exchange = exchange
         self._revision = service.revision
-        self._response: Response | None = None
+        self._attempt: Attempt | None = None  # whose answer has begun
         self.trace = Trace(new_request_id(), exchange, service.revision.table, time.time())
 
     async def run(self) -> None:
@@ -159,11 +148,11 @@ class Story:
             adapter = model.adapters[candidate.adapter] if candidate.adapter else None
             return may_use(key.tenant, model, adapter, request.model)
 
-        plan = router.plan(ask, router.names.resolve(ask), service.fleet.views, permits, random.random())
+        resolution = router.names.resolve(ask)
+        plan = router.plan(ask, resolution, service.fleet.views, permits, draw=random.random(), now=time.monotonic())
         lease = service.limiter.admit(
             key.tenant, key.id, ask.prompt_tokens + ask.output_tokens, int(plan.steps[0].nanousd), time.time()
         )
-        service.retries.deposit(plan.route.retry.budget)
         trace.admitted = admitted = Admitted(request, key, ask, plan, lease)
         return admitted
 
@@ -207,7 +196,7 @@ class Story:
         trace.first_at = trace.answered_at = time.monotonic()
         headers = self._headers(entry)
         if entry.content_type.startswith(EVENT_STREAM):
-            relay = self._relay(request, entry.engine_model, _no_frame_error)
+            relay = relay_of(request, entry.engine_model, _no_frame_error)
             body = relay.feed(entry.body) + relay.finish()
             exchange.start(200, entry.content_type, headers)
             exchange.write(body)
@@ -219,89 +208,40 @@ class Story:
     # From the workers
 
     async def _answer_from_workers(self, admitted: Admitted) -> Entry | None:
-        """Tries the plan's workers in order until one answers; only before a byte has reached the client may the next
-        one be tried. Gives the answer back in a form that can be kept, None when it should not be."""
-        steps = admitted.plan.steps[: admitted.plan.route.retry.attempts + 1]
-        for number, step in enumerate(steps, start=1):
-            try:
-                return await self._attempt(admitted, step, number)
-            except (UpstreamError, Overloaded) as error:
-                self.abandon()
-                if (
-                    self._exchange.started
-                    or number == len(steps)
-                    or time.monotonic() - self._exchange.arrived >= admitted.plan.route.timeout.total
-                    or not self._service.retries.take()
-                ):
-                    raise
-                self._give_up_attempt(error)
-        raise AssertionError("a plan has at least one step")
+        """The answer of the first worker that has one. Gives it back in a form that can be kept, None when it should
+        not be."""
+        self._attempt = attempt = await Race(self._service.racing, self.trace, admitted).winner()
+        if attempt.relay is not None and attempt.response is not None:
+            return await self._stream(attempt, attempt.relay, attempt.response)
+        return self._whole(admitted.request, attempt)
 
-    async def _attempt(self, admitted: Admitted, step: Step, number: int) -> Entry | None:
-        trace, request = self.trace, admitted.request
-        backend = cast("Backend", step.view)
-        body = self._worker_body(admitted, step, backend.dialect)
-        ask = admitted.ask
-        unseen = 0 if request.stream else ask.output_tokens
-        trace.dispatch = dispatch = Dispatch(backend, step, number, ask.prompt_tokens, unseen)
-        try:
-            self._response = response = await backend.pool.request(
-                request.endpoint.path,
-                request.content_type,
-                body,
-                self._forwarded(),
-                self._deadlines(admitted, number),
-            )
-        except WorkerUnreachable as error:  # a slow or broken answer is one request's; this is everybody's
-            self._service.fleet.report_failure(backend, error.message)
-            raise
-        if response.status >= 300:  # a worker has nowhere to redirect to
-            raise backend.dialect.error(response.status, await response.read(MAX_ERROR_BYTES))
-        content_type = response.header(b"content-type") or JSON
-        if content_type.startswith(EVENT_STREAM):
-            relay = self._relay(request, step.engine_model, backend.dialect.frame_error)
-            first, raw = await _open_stream(relay, response)
-            trace.waited += response.read_at - dispatch.opened_at
-            dispatch.first_token()
-            return await self._stream(dispatch, relay, response, content_type, first, raw)
-        answer = await response.read(MAX_ANSWER_BYTES)
-        trace.waited += response.read_at - dispatch.opened_at
-        return self._whole(request, dispatch, response.status, content_type, answer)
-
-    def _whole(
-        self, request: Request, dispatch: Dispatch, status: int, content_type: bytes, answer: bytes
-    ) -> Entry | None:
-        trace, step = self.trace, dispatch.step
+    def _whole(self, request: Request, attempt: Attempt) -> Entry | None:
+        trace, dispatch, answer = self.trace, attempt.dispatch, attempt.body
+        step = dispatch.step
         trace.usage = usage = find_usage(answer) or NO_USAGE
         trace.measured = True
         dispatch.close("ok", usage)
         if usage.output_tokens:
             self._service.learn(step.target.model, usage.output_tokens)
         headers = self._headers()
-        headers.append(_cost_header(dispatch.cost_nanousd))
+        headers.append(_cost_header(dispatch.cost_nanousd + sum(row.cost_nanousd for row in trace.others)))
         trace.answered_at = time.monotonic()
-        self._exchange.respond(status, content_type, headers, _renamed(answer, step.engine_model, request.model))
-        if status != 200 or trace.cache != "miss":
+        body = _renamed(answer, step.engine_model, request.model)
+        self._exchange.respond(attempt.status, attempt.content_type, headers, body)
+        if attempt.status != 200 or trace.cache != "miss":
             return None
-        return Entry(answer, content_type, spell(step.target), step.engine_model, *usage)
+        return Entry(answer, attempt.content_type, spell(step.target), step.engine_model, *usage)
 
-    async def _stream(
-        self,
-        dispatch: Dispatch,
-        relay: StreamRelay,
-        response: Response,
-        content_type: bytes,
-        first: bytes,
-        raw: list[bytes],
-    ) -> Entry | None:
+    async def _stream(self, attempt: Attempt, relay: StreamRelay, response: Response) -> Entry | None:
         """Passes the stream on: from the worker's socket to the client's in one call, without a task switch."""
-        exchange, trace, step = self._exchange, self.trace, dispatch.step
+        exchange, trace, dispatch = self._exchange, self.trace, attempt.dispatch
+        step = dispatch.step
         most_kept = self._revision.table.settings.cache.max_entry_bytes
-        kept = raw if trace.cache == "miss" else None
+        kept = attempt.raw if trace.cache == "miss" else None
         kept_bytes = 0
         observe_gap = self._service.metrics.gaps(step.target.model, step.target.version or "").observe
-        exchange.start(response.status, content_type, self._headers())
-        exchange.write(first)
+        exchange.start(response.status, attempt.content_type, self._headers())
+        exchange.write(attempt.first)
         trace.first_at = trace.answered_at = last = time.monotonic()
 
         def pass_on(data: bytes) -> None:
@@ -342,23 +282,23 @@ class Story:
             usage = dispatch.estimated_usage(relay.events, usage)
         if relay.error is not None:
             trace.error = relay.error
+            dispatch.blame(relay.error)
             dispatch.close("broken", usage)
             return None
         dispatch.close("ok", usage)
         if relay.usage is None:
             return None
         self._service.learn(step.target.model, usage.output_tokens)
-        return (
-            None if kept is None else Entry(b"".join(kept), content_type, spell(step.target), step.engine_model, *usage)
-        )
+        if kept is None:
+            return None
+        return Entry(b"".join(kept), attempt.content_type, spell(step.target), step.engine_model, *usage)
 
     # When it does not work out
 
     def abandon(self) -> None:
         """Drops the worker's answer, if one is under way, so that its engine stops."""
-        if self._response is not None:
-            self._response.abort()
-            self._response = None
+        if self._attempt is not None:
+            self._attempt.abort()
 
     def refuse(self, error: GatewayError) -> None:
         """Answers with an error, or ends a stream that has begun with an error event."""
@@ -392,14 +332,6 @@ class Story:
         elif not exchange.response_complete:
             self.refuse(Overloaded("The gateway is shutting down.", retry_after=1.0))
 
-    def _give_up_attempt(self, error: GatewayError) -> None:
-        """Keeps what the attempt was, and clears the way for the next."""
-        trace = self.trace
-        dispatch, trace.dispatch = trace.dispatch, None
-        assert dispatch is not None
-        trace.waited += time.monotonic() - dispatch.opened_at
-        self._service.settlement.failed_attempt(trace, dispatch, error.status)
-
     # Small parts
 
     def _expected_output(self, request: Request) -> int:
@@ -411,43 +343,6 @@ class Story:
             model = request.model if named is None else named.model
             most = self._service.output_tokens.get(model, FIRST_GUESS_OUTPUT_TOKENS)
         return int(most * request.choices)
-
-    def _worker_body(self, admitted: Admitted, step: Step, dialect: Dialect) -> bytes:
-        request = admitted.request
-        if request.fields is None:
-            return multipart_with_model(request, step.engine_model)
-        fields = worker_fields(request)
-        dialect.select(fields, step.engine_model, step.target.adapter)
-        if request.endpoint.name in dialect.salted_endpoints:
-            # One tenant's prompts must not be guessable from the speed of another's: the engine's prefix cache is kept
-            # apart per tenant, whatever salt the client sends itself.
-            own = fields.get("cache_salt")
-            fields["cache_salt"] = _salt(admitted.key.tenant.name, own if isinstance(own, str) else "")
-        return orjson.dumps(fields)
-
-    def _deadlines(self, admitted: Admitted, number: int) -> Timeout:
-        """The route's, whose `total` holds over all attempts."""
-        timeout = admitted.plan.route.timeout
-        if not admitted.request.stream:
-            timeout = _for_document(timeout)
-        if number > 1:
-            timeout = replace(timeout, total=timeout.total - (time.monotonic() - self._exchange.arrived))
-        return timeout
-
-    def _forwarded(self) -> bytes:
-        """The header lines a worker gets besides the ones its connection needs: enough to find the request again."""
-        lines = b"x-request-id: %b\r\n" % self.trace.id.encode()
-        header = self._exchange.header(b"traceparent")
-        return lines + b"traceparent: %b\r\n" % header if header and read_traceparent(header) else lines
-
-    def _relay(self, request: Request, engine_model: str, frame_error: FrameError) -> StreamRelay:
-        return StreamRelay(
-            request.endpoint,
-            engine_model=engine_model,
-            asked_model=request.model,
-            keep_usage=request.wants_usage,
-            frame_error=frame_error,
-        )
 
     def _headers(self, cached: Entry | None = None) -> list[bytes]:
         """The lines every answer has, an error's too; `cached` is the entry it is replayed from."""
@@ -467,30 +362,11 @@ class Story:
         headers = [
             b"x-request-id: " + trace.id.encode(),
             *_place_lines(served, worker, route),
-            b"x-tollgate-attempts: %d" % trace.attempts,
+            b"x-tollgate-attempts: %d" % trace.asked,
             b"x-tollgate-cache: " + trace.cache.encode(),
         ]
         headers += limits
         return headers
-
-
-async def _open_stream(relay: StreamRelay, response: Response) -> tuple[bytes, list[bytes]]:
-    """Reads until the first event is whole, so that an error in it can still be answered by another worker.
-
-    Gives what to pass on and the bytes as they came. Raises the error that the first event is, or that ends it.
-    """
-    raw: list[bytes] = []
-    first = b""
-    while relay.state == "opening":
-        data = await response.take()
-        if not data:
-            relay.finish()
-            break
-        raw.append(data)
-        first += relay.feed(data)
-    if relay.error is not None:
-        raise relay.error
-    return first, raw
 
 
 def _renamed(body: bytes, engine_model: str, asked: str) -> bytes:
@@ -506,17 +382,6 @@ def _place_lines(served: str, worker: str, route: str) -> tuple[bytes, ...]:
     """Header lines of where an answer came from, those that are known. All are names from the configuration."""
     named = (("model", served), ("worker", worker), ("route", route))
     return tuple(f"x-tollgate-{name}: {value}".encode() for name, value in named if value)
-
-
-@functools.lru_cache(maxsize=4096)
-def _salt(tenant: str, own: str) -> str:
-    return hashlib.blake2b(f"{tenant}\0{own}".encode(), digest_size=16).hexdigest()
-
-
-@functools.lru_cache(maxsize=1024)
-def _for_document(timeout: Timeout) -> Timeout:
-    """An answer that is not streamed comes when its last token is done: that is its first byte as well."""
-    return replace(timeout, first_token=timeout.total)
 
 
 def _cost_header(nanousd: int) -> bytes:

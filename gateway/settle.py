@@ -49,15 +49,18 @@ class Settlement:
             trace.admitted.lease.settle(tokens, cost, time.time())
         self._report(trace, usage, estimated, cost)
 
-    def failed_attempt(self, trace: Trace, dispatch: Dispatch, status: int) -> None:
-        """Closes an attempt that another one follows, and keeps its row."""
+    def other_attempt(self, trace: Trace, dispatch: Dispatch, outcome: Outcome, status: int) -> None:
+        """Closes an attempt that another one follows or beats, and keeps its row. What was begun and broken off is
+        billed as far as it can have gone."""
         assert trace.admitted is not None
-        dispatch.close("failed", NO_USAGE)
-        self._metrics.attempted(dispatch.backend.worker.name, "failed")
-        trace.failed.append(_row(trace, trace.admitted, dispatch, status, NO_USAGE, False))
+        estimated = outcome != "failed"
+        usage = dispatch.estimated_usage(0, None) if estimated else NO_USAGE
+        dispatch.close(outcome, usage)
+        self._metrics.attempted(dispatch.backend.worker.name, outcome)
+        trace.others.append(_row(trace, trace.admitted, dispatch, status, usage, estimated))
 
     def _rows(self, trace: Trace, admitted: Admitted, usage: Usage, estimated: bool) -> list[Attempt]:
-        rows = trace.failed
+        rows = trace.others
         dispatch = trace.dispatch
         if dispatch is not None:
             self._metrics.attempted(dispatch.backend.worker.name, dispatch.outcome or "")
@@ -107,7 +110,7 @@ class Settlement:
             "route": route,
             "reason": "" if plan is None else plan.reason,
             "worker": "" if dispatch is None else dispatch.backend.worker.name,
-            "attempts": trace.attempts,
+            "attempts": trace.asked,
             "cache": trace.cache,
             "stream": request is not None and request.stream,
             "status": status,
@@ -124,8 +127,13 @@ class Settlement:
         }
         if error is not None:
             line["error"] = _for_log(error, trace.table.settings.log.prompts)
-        if trace.failed:
-            line["failed_attempts"] = [{"worker": row.worker, "status": row.status} for row in trace.failed]
+        if trace.others:
+            line["other_attempts"] = [
+                {"worker": row.worker, "outcome": row.outcome, "status": row.status} for row in trace.others
+            ]
+        if trace.queued:
+            line["queued_ms"] = _milliseconds(trace.queued)
+            self._metrics.queue_seconds.observe(trace.queued)
         if request is not None and request.fields is not None:
             line["parameters"] = masked(request.fields)
             prompt = prompt_for_log(request.fields, trace.table.settings.log.prompts)

@@ -52,7 +52,7 @@ class Spans:
             "tollgate.request_id": trace.id,
             "tollgate.tenant": "" if trace.key is None else trace.key.tenant.name,
             "tollgate.cached_tokens": tokens[1],
-            "tollgate.attempts": trace.attempts,
+            "tollgate.attempts": trace.asked,
             "tollgate.cache": trace.cache,
             "tollgate.cost_usd": cost / 1e9,
         }

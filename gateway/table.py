@@ -62,6 +62,7 @@ class Worker:
     api_key: str | None
     launch: Launch | None
     serves_as: str | None
+    max_inflight: int | None = None  # requests it is given at once; None: as many as there are connections
 
     @property
     def hourly(self) -> int:
@@ -144,8 +145,11 @@ class CachePolicy:
 
 @dataclass(frozen=True, slots=True)
 class Hedge:
-    after: str = "p95"
-    at_most: float = 0.05
+    """When a second worker is asked: after `seconds`, or after the `percentile` of what the model took of late."""
+
+    percentile: float | None
+    seconds: float | None
+    at_most: float  # share of the requests
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +233,14 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
+class Queue:
+    """How many requests may wait in one process for a worker that has room, and how many seconds each."""
+
+    length: int = 512
+    wait: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """gateway.yaml: how the process runs. `server`, `state` and `ledger` take effect at start, the rest at once."""
 
@@ -238,6 +250,7 @@ class Settings:
     cache: Cache = Cache()
     log: Log = Log()
     probe: Probe = Probe()
+    queue: Queue = Queue()
     otlp_endpoint: str | None = None
     admin_key_digests: frozenset[bytes] = frozenset()
 

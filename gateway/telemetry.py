@@ -132,6 +132,12 @@ class Metrics:
         self.attempts = Counter(
             "tollgate_attempts_total", "Attempts on workers by outcome.", ("worker", "outcome"), registry=self.registry
         )
+        self.queue_seconds = Histogram(
+            "tollgate_queue_seconds",
+            "How long requests waited for a worker with room, those that found none at once.",
+            buckets=LATENCY_BUCKETS,
+            registry=self.registry,
+        )
         self.cache = Counter("tollgate_cache_total", "Requests by cache result.", ("result",), registry=self.registry)
         self.refusals = Counter(
             "tollgate_limit_refusals_total",

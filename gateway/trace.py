@@ -40,17 +40,14 @@ class Trace:
     request: Request | None = None  # once understood
     admitted: Admitted | None = None
     dispatch: Dispatch | None = None  # the attempt under way, or the last one
-    failed: list[Attempt] = field(default_factory=list[Attempt])  # the rows of attempts that came to nothing
+    asked: int = 0  # workers, so far
+    others: list[Attempt] = field(default_factory=list[Attempt])  # the rows of attempts that gave no answer
     cache: CacheResult = "bypass"
     usage: Usage | None = None  # as the engine reported it
     measured: bool = False  # and that is of the whole answer
     events: int = 0  # of a stream, as seen
     first_at: float | None = None  # the first byte of a stream went to the client
     answered_at: float | None = None  # the answer began
+    queued: float = 0.0  # seconds spent waiting for a worker with room
     waited: float = 0.0  # seconds spent waiting for workers and not for the gateway
     error: GatewayError | None = None
-
-    @property
-    def attempts(self) -> int:
-        """How many workers have been asked so far."""
-        return len(self.failed) if self.dispatch is None else self.dispatch.number

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -118,7 +119,7 @@ def _set_draining(gateway: GatewayPort, name: str, draining: bool) -> Backend:
 
 
 def _worker(backend: Backend) -> dict[str, Any]:
-    worker = backend.worker
+    worker, now = backend.worker, time.monotonic()
     return {
         "name": worker.name,
         "url": worker.url,
@@ -132,7 +133,12 @@ def _worker(backend: Backend) -> dict[str, Any]:
         "draining": backend.draining,
         "serves": backend.base_name or None,
         "adapters": dict(backend.adapters),
+        "breakers": {name: breaker.state for name, breaker in backend.breakers.items() if breaker.state != "closed"},
+        "ejected_seconds": max(0.0, backend.standing.ejected_until - now),
         "in_flight": backend.inflight,
+        "max_inflight": worker.max_inflight,
+        "full": not backend.has_room(now),
+        "queued": len(backend.queue),
         "pending_tokens": backend.pending_tokens,
         "connections": backend.pool.connections,
         "busy_seconds": backend.meter.busy / 1e9,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from gateway import table
 from gateway.config.draft import Draft
 from gateway.config.references import References
-from gateway.config.units import nanousd
+from gateway.config.units import nanousd, parse_duration
 from gateway.config.written import Configuration, fleet, models, routes, tenants
 from gateway.routing.names import parse
 
@@ -55,6 +55,7 @@ def _settings(written: Configuration) -> table.Settings:
         cache=table.Cache(cache.default_ttl, cache.max_entry_kb * KIB, cache.max_memory_mb * MIB),
         log=table.Log(written.log.format, written.log.prompts),
         probe=table.Probe(written.probe.every, written.probe.wait),
+        queue=table.Queue(written.queue.length, written.queue.wait),
         otlp_endpoint=written.telemetry.otlp_endpoint,
         admin_key_digests=frozenset(bytes.fromhex(key.sha256) for key in written.admin.keys),
     )
@@ -83,6 +84,7 @@ def _worker(spec: fleet.Worker, gpus: dict[str, table.Gpu]) -> table.Worker:
         api_key=spec.api_key,
         launch=launch,
         serves_as=spec.serves_as,
+        max_inflight=spec.max_inflight,
     )
 
 
@@ -113,7 +115,6 @@ def _route(
         found = (parse(references.follow(name), compiled) for name in names)
         return tuple(candidate for candidate in found if candidate is not None)
 
-    hedge = None if spec.hedge is None else table.Hedge(spec.hedge.after, spec.hedge.at_most)
     timeout, ttl = spec.timeout, spec.cache.ttl
     return table.Route(
         name=spec.name,
@@ -128,11 +129,18 @@ def _route(
         subject_to=table.SubjectTo(spec.subject_to.ttft_p95, spec.subject_to.min_quality),
         fallback=candidates(spec.fallback),
         retry=table.Retry(spec.retry.attempts, spec.retry.budget),
-        hedge=hedge,
+        hedge=_hedge(spec.hedge) if spec.hedge else None,
         timeout=table.Timeout(timeout.connect, timeout.first_token, timeout.idle, timeout.total),
         cache=table.CachePolicy(spec.cache.when, settings.cache.default_ttl if ttl is None else ttl),
         mode=spec.mode,
     )
+
+
+def _hedge(spec: routes.Hedge) -> table.Hedge:
+    after = spec.after
+    if after.startswith("p"):
+        return table.Hedge(float(after[1:]), None, spec.at_most)
+    return table.Hedge(None, parse_duration(after), spec.at_most)
 
 
 def _any_of(names: list[str] | None) -> frozenset[str] | None:

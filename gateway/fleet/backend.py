@@ -2,18 +2,92 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+import logging
+from collections import deque
+from dataclasses import dataclass, field
 
 from gateway.engines.dialect import Dialect
 from gateway.ledger.pricing import Meter
+from gateway.routing.breaker import Breaker
+from gateway.routing.outliers import Standing
 from gateway.routing.types import WorkerView
 from gateway.upstream.pool import Pool
+
+logger = logging.getLogger("tollgate.fleet")
+
+BUSY_SECONDS = 1.0  # for so long an engine that refused for lack of room is taken to have no more than it had then
+FEW = 8  # requests in flight
+SMOOTHING = 0.1  # weight of the newest interval in `turnover`
 
 
 @dataclass(slots=True, kw_only=True)
 class Backend(WorkerView):
-    """A `WorkerView` plus its connections, its engine's dialect and the meter that shares out its busy time."""
+    """A `WorkerView` plus its connections, its engine's dialect and the meter that shares out its busy time.
+
+    `queue` holds the requests that wait for a place here, longest first, each as the future it is told by. Points in
+    time are `time.monotonic()` seconds.
+    """
 
     pool: Pool
     dialect: Dialect
     meter: Meter
+    queue: deque[asyncio.Future[Backend]] = field(default_factory=deque[asyncio.Future["Backend"]])
+    promised: int = 0  # places given to requests that waited and have not taken them yet
+    turnover: float | None = None  # seconds between two places given, smoothed
+    _given_at: float | None = None
+    _full_at: int = 0  # requests in flight when the engine refused for lack of room
+    _full_until: float = 0.0
+
+    def has_room(self, now: float) -> bool:
+        most = self.worker.max_inflight
+        if self._full_until > now:
+            most = self._full_at if most is None else min(most, self._full_at)
+        return most is None or self.inflight + self.promised < most
+
+    def let_in(self, now: float) -> None:
+        """Gives the places that are free to those who have waited longest. To be called whenever one comes free."""
+        queue = self.queue
+        while queue and self.up and not self.draining and self.has_room(now):
+            waiter = queue.popleft()
+            if waiter.done():  # it has a place elsewhere, or has left
+                continue
+            self.promised += 1
+            waiter.set_result(self)
+            if self._given_at is not None:
+                since = now - self._given_at
+                self.turnover = since if self.turnover is None else self.turnover + SMOOTHING * (since - self.turnover)
+            self._given_at = now if queue else None
+
+    def full(self, now: float) -> None:
+        """The engine has refused one of the requests in flight for lack of room. With few of them in flight that is
+        not our doing, and says nothing of how many it could take."""
+        if self.inflight > FEW:
+            self._full_at = self.inflight - 1
+            self._full_until = now + BUSY_SECONDS
+
+    def succeeded(self, engine_model: str) -> None:
+        """An attempt has been answered, were it with a refusal of the request."""
+        self.standing.attempts += 1.0
+        if self.breakers and (breaker := self.breakers.get(engine_model)) is not None:
+            was, _ = breaker.state, breaker.succeeded()
+            if was != "closed":
+                self._say(logging.INFO, "breaker closed", engine_model)
+
+    def failed(self, engine_model: str, now: float, *, trial: Breaker | None) -> None:
+        """An attempt has failed, and it was the worker's fault; `trial` is the breaker whose trial it was."""
+        self.standing.attempts += 1.0
+        self.standing.failures += 1.0
+        breaker = self.breakers.setdefault(engine_model, Breaker())
+        was, _ = breaker.state, breaker.failed(now, trial=trial is breaker)
+        if breaker.state == "open" and was != "open":
+            self._say(logging.WARNING, "breaker opened", engine_model)
+
+    def forgive(self, now: float) -> None:
+        """It has been away and is back: what it was before says nothing any more."""
+        self.breakers.clear()
+        self.standing = Standing()
+        self.let_in(now)
+
+    def _say(self, level: int, event: str, engine_model: str) -> None:
+        logger.log(level, event, extra={"fields": {"worker": self.worker.name, "serves": engine_model}})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from random import Random
 
@@ -12,11 +13,13 @@ import httpx2
 from gateway.fleet.backend import Backend
 from gateway.fleet.probes import Prober, open_client
 from gateway.fleet.watch import Watch
+from gateway.routing import outliers
 from gateway.table import Table, Timeout, Worker
 
 logger = logging.getLogger("tollgate.fleet")
 
 RETIRED_POLL_SECONDS = 0.1
+REVIEW_SECONDS = 1.0  # between two looks for workers that fail more than their siblings
 
 Served = tuple[str, str | None]
 
@@ -37,6 +40,7 @@ class Fleet:
         self._client: httpx2.AsyncClient | None = None
         self._watches: dict[str, tuple[Watch, asyncio.Task[None]]] = {}
         self._retired: set[asyncio.Task[None]] = set()
+        self._review: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
 
     def backends(self) -> Collection[Backend]:
@@ -70,18 +74,25 @@ class Fleet:
                 self._retire(backend, patience)
         if self._client is not None:
             self._watch_all(self._client, table)
+        for backend in backends.values():
+            if backend.queue:  # its limit may have been raised
+                backend.let_in(time.monotonic())
         self._notify()
 
     async def start(self) -> None:
-        """Begins to probe."""
+        """Begins to probe, and to look for outliers."""
         if self._client is None:
             self._client = open_client()
+            self._review = asyncio.create_task(self._review_often(), name="review the workers")
             if self._table is not None:
                 self._watch_all(self._client, self._table)
 
     async def stop(self) -> None:
         """Ends all probes and closes all connections that carry no request."""
         tasks = [task for _, task in self._watches.values()] + list(self._retired)
+        if self._review is not None:
+            tasks.append(self._review)
+            self._review = None
         self._watches.clear()
         for task in tasks:
             task.cancel()
@@ -91,6 +102,18 @@ class Fleet:
         client, self._client = self._client, None
         if client is not None:
             await client.aclose()
+
+    def review(self, now: float) -> None:
+        """Ejects workers that fail far more often than those that serve the same."""
+        for (_, version), siblings in self._serving.items():
+            if version is None or len(siblings) == 1:
+                continue
+            well = [backend for backend in siblings if backend.up and not backend.draining]
+            for place in outliers.look([backend.standing for backend in well], now):
+                backend = well[place]
+                seconds = backend.standing.ejected_until - now
+                fields = {"worker": backend.worker.name, "for_seconds": round(seconds, 1)}
+                logger.warning("worker ejected", extra={"fields": fields})
 
     def drain(self, name: str) -> Backend:
         """Gives the worker no new requests; KeyError when there is none of that name."""
@@ -115,6 +138,11 @@ class Fleet:
             return is_so()
         return True
 
+    async def _review_often(self) -> None:
+        while True:
+            await asyncio.sleep(REVIEW_SECONDS)
+            self.review(time.monotonic())
+
     def _backend(self, worker: Worker, old: Backend | None) -> Backend:
         if old is not None and _place(old.worker) == _place(worker):
             return old
@@ -125,6 +153,7 @@ class Fleet:
         if backend.draining != draining:
             backend.draining = draining
             logger.info("worker draining" if draining else "worker undrained", extra={"fields": {"worker": name}})
+            backend.let_in(time.monotonic())
             self._notify()
         return backend
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from random import Random
 
@@ -112,6 +113,7 @@ class Watch:
             return
         elif before == "down" and backend.up:
             backend.why_down = ""
+            backend.forgive(time.monotonic())
             fields |= {"serves": backend.base_name, "adapters": sorted(backend.adapters)}
             logger.info("worker up", extra={"fields": fields})
         else:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-Outcome = Literal["ok", "cached", "aborted", "broken", "failed", "rejected"]
+Outcome = Literal[
+    "ok",
+    "cached",
+    "aborted",  # the client left
+    "hedged",  # another worker, asked because this one was slow, answered first
+    "broken",  # in the middle of a stream
+    "failed",
+    "rejected",  # the worker refused the request
+]
 CostBasis = Literal["gpu_time", "token_price", "none"]
 
 

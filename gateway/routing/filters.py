@@ -24,6 +24,17 @@ def cannot(view: WorkerView, ask: Ask, model: Model, adapter: str | None) -> Dro
     return None
 
 
+def barred(view: WorkerView, engine_model: str, now: float) -> Drop | None:
+    """What speaks against a worker that could answer: its own recent failures. Without another it is asked still."""
+    if view.standing.ejected_until > now:
+        return "ejected"
+    if view.breakers:
+        breaker = view.breakers.get(engine_model)
+        if breaker is not None and not breaker.allows(now):
+            return "breaker_open"
+    return None
+
+
 def misses(view: WorkerView, ask: Ask, model: Model, terms: SubjectTo) -> Drop | None:
     """What the route rules out; a fallback is what it takes instead when nothing meets its terms."""
     if terms.min_quality is not None and scorers.quality(model.versions[view.worker.version]) < terms.min_quality:

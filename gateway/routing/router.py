@@ -34,8 +34,13 @@ class Router:
         self.names = Names(table)
         self._models = table.models
 
-    def plan(self, ask: Ask, resolution: Resolution, views: Views, permits: Permits, draw: float) -> Plan:
-        """Orders the workers for `ask`. `draw` is uniform in [0, 1) and picks the version by the traffic split.
+    def plan(
+        self, ask: Ask, resolution: Resolution, views: Views, permits: Permits, *, draw: float, now: float
+    ) -> Plan:
+        """Orders the workers for `ask`. `draw` is uniform in [0, 1) and picks the version by the traffic split; `now`
+        is in seconds on the clock of breakers and ejections.
+
+        A worker barred for its failures is left out as long as there is another, never the last one.
 
         Raises `Forbidden` when the tenant may use none of the candidates, `Overloaded` when workers exist but none is
         up, `BadRequest` when the request's own terms exclude all.
@@ -43,6 +48,7 @@ class Router:
         route = resolution.route
         objective = ask.preferences.optimize or route.minimize
         ranked: list[_Ranked] = []
+        barred: list[tuple[_Ranked, Dropped]] = []
         dropped: list[Dropped] = []
         for last_resort, candidates in ((False, route.candidates), (True, route.fallback)):
             for candidate in candidates:
@@ -65,7 +71,17 @@ class Router:
                     step = _predict(view, ask, target)
                     score, tie = _rank(objective, step, model)
                     sibling = drawn is not None and version != drawn
-                    ranked.append(_Ranked(last_resort, sibling, score, tie, len(ranked), step))
+                    place = _Ranked(last_resort, sibling, score, tie, len(ranked) + len(barred), step)
+                    reason = filters.barred(view, step.engine_model, now)
+                    if reason is None:
+                        ranked.append(place)
+                    else:
+                        barred.append((place, Dropped(view.worker.name, spell(target), reason)))
+        if barred:
+            if ranked:
+                dropped += [why for _, why in barred]
+            else:
+                ranked = [place for place, _ in barred]
         if not ranked:
             raise _nowhere(ask, dropped)
         if len(ranked) > 1:

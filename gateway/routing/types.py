@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from gateway.routing.breaker import Breaker
+from gateway.routing.outliers import Standing
 from gateway.table import Candidate, Objective, Route, Tenant, Worker
 
 Task = Literal["generate", "embed", "any"]
@@ -17,6 +19,8 @@ Drop = Literal[
     "not_allowed",  # the tenant may not use it
     "down",  # health probes fail or it has not answered yet
     "draining",  # an operator asked it to finish
+    "ejected",  # fails far more often than the others that serve the same
+    "breaker_open",  # fails again and again with this model or adapter
     "adapter_missing",  # the worker does not hold the adapter
     "context_length",  # the prompt does not fit
     "quality",  # below the route's min_quality
@@ -42,6 +46,8 @@ class WorkerView:
     draining: bool = False
     base_name: str = ""  # the name the engine serves the base model under
     adapters: Mapping[str, str] = field(default_factory=dict[str, str])  # adapter -> the engine's name for it
+    breakers: dict[str, Breaker] = field(default_factory=dict[str, Breaker])  # by engine's model name, once it failed
+    standing: Standing = field(default_factory=Standing)
     inflight: int = 0  # requests dispatched and not finished
     pending_tokens: int = 0  # prompt tokens dispatched and not yet at their first token
     seconds_per_prompt_token: float | None = None

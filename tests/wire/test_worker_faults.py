@@ -319,10 +319,18 @@ def test_an_error_that_the_engine_puts_into_its_stream(path: str, http: httpx2.C
 
 
 def test_keep_alive_comments_pass_and_keep_the_stream_alive(http: httpx2.Client) -> None:
-    wish = {"first_token_delay": 1.0, "keep_alive": 0.2, "tokens": 3}
+    wish = {"pace": 0.9, "keep_alive": 0.2, "tokens": 2}
     answer = ask(http, model="hasty", stream=True, standin=wish)
     assert answer.content.count(b": keep-alive\n\n") >= 3
     assert events(answer.content)[-1] == ("", b"[DONE]")
+
+
+def test_keep_alive_comments_are_no_first_token(http: httpx2.Client, gateway: GatewayProcess) -> None:
+    wish = {"first_token_delay": 30.0, "keep_alive": 0.1}
+    answer = ask(http, model="hasty", stream=True, standin=wish)
+    assert (answer.status_code, error_of(answer)["code"]) == (504, "worker_timeout")
+    (row,) = gateway.rows(request_id(answer))
+    assert row["duration_seconds"] < 10
 
 
 def test_a_client_has_its_answer_when_its_worker_has_yet_to_close(http: httpx2.Client, gateway: GatewayProcess) -> None:

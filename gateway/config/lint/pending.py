@@ -19,13 +19,6 @@ class Pending(NamedTuple):
 PENDING = (
     Pending(
         "routes",
-        ("hedge",),
-        None,
-        "a second worker is asked only after the first has failed, not while it is slow",
-        "delete it, or keep it for the version that hedges",
-    ),
-    Pending(
-        "routes",
         ("mode",),
         "enforce",
         "the route decides as with `enforce`",

@@ -77,6 +77,13 @@ class Worker(Written):
     gpu: Name | None = Field(default=None, description="The kind of GPU it runs on, from `gpus`", examples=["l40s"])
     gpus: int = Field(default=1, ge=1, le=4096, description="How many of them", examples=[1])
     max_loras: int = Field(default=0, ge=0, le=4096, description="LoRA adapters it holds at once", examples=[8])
+    max_inflight: int | None = Field(
+        default=None,
+        ge=1,
+        le=16_384,
+        description="Requests it is given at once, the others wait here; left out: as many as come",
+        examples=[80],
+    )
     price: Price | None = Field(
         default=None,
         description="Token prices, for an endpoint that is not paid by the hour",

@@ -89,6 +89,17 @@ class Probe(Written):
     wait: Duration = Field(default=5.0, description="How long one probe may take", examples=["5s"])
 
 
+class Queue(Written):
+    length: int = Field(
+        default=512,
+        ge=0,
+        le=100_000,
+        description="Requests that may wait in each process until a worker has room",
+        examples=[512],
+    )
+    wait: Duration = Field(default=10.0, description="How long one may wait there", examples=["10s"])
+
+
 class AdminKey(Written):
     id: Name = Field(description="What logs call this key", examples=["ops"])
     sha256: Digest = Field(description="Digest of the key, from `tollgate keys create`", examples=["5e88…42d8"])
@@ -118,4 +129,5 @@ class Gateway(Written):
     log: Log = Field(default_factory=Log, description="The request log")
     telemetry: Telemetry = Field(default_factory=Telemetry, description="OpenTelemetry")
     probe: Probe = Field(default_factory=Probe, description="How workers are watched")
+    queue: Queue = Field(default_factory=Queue, description="Where requests wait when every worker is full")
     admin: Admin = Field(default_factory=Admin, description="Who may use /admin/v1")

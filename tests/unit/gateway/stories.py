@@ -106,5 +106,5 @@ def trace(
     )
     made.admitted = Admitted(request, key, ask(), plan, lease)
     if on is not None:
-        made.dispatch = dispatch(on, number=number)
+        made.dispatch, made.asked = dispatch(on, number=number), number
     return made

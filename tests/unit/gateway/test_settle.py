@@ -17,7 +17,7 @@ from gateway.protocol.usage import Usage
 from gateway.settle import Settlement
 from gateway.telemetry import Metrics
 from gateway.trace import Trace
-from tests.unit.gateway.stories import Transport, backend, exchange, trace
+from tests.unit.gateway.stories import Transport, backend, dispatch, exchange, trace
 
 USAGE = Usage(24, 3, 16)
 
@@ -194,11 +194,8 @@ def test_an_attempt_before_the_last_has_a_row_of_its_own(books: Books) -> None:
     def retried(made: Trace) -> None:
         assert made.dispatch is not None
         first = made.dispatch
-        books.settlement.failed_attempt(made, first, 503)
-        made.dispatch = None
-        assert made.attempts == 1
-        made.dispatch = trace(made.exchange, on=backend(), number=2).dispatch
-        assert made.attempts == 2
+        books.settlement.other_attempt(made, first, "failed", 503)
+        made.dispatch, made.asked = dispatch(backend(), number=2), 2
         answered(made)
 
     story(books, retried)
@@ -209,7 +206,22 @@ def test_an_attempt_before_the_last_has_a_row_of_its_own(books: Books) -> None:
     assert books.leases == [(40, books.rows[1].cost_nanousd)]
     assert books.counted("tollgate_attempts_total") == 2
     line = books.line()
-    assert (line["attempts"], line["failed_attempts"]) == (2, [{"worker": "w0", "status": 503}])
+    assert (line["attempts"], line["other_attempts"]) == (2, [{"worker": "w0", "outcome": "failed", "status": 503}])
+
+
+def test_an_attempt_that_another_one_beat_is_billed_for_what_it_may_have_done(books: Books) -> None:
+    def hedged(made: Trace) -> None:
+        assert made.dispatch is not None
+        books.settlement.other_attempt(made, made.dispatch, "hedged", 0)
+        made.dispatch, made.asked = dispatch(backend(), number=2), 2
+        answered(made)
+
+    story(books, hedged)
+    loser, winner = books.rows
+    assert (loser.outcome, loser.status, loser.estimated, loser.cost_basis) == ("hedged", 0, True, "gpu_time")
+    assert (loser.prompt_tokens, winner.estimated) == (100, False)
+    assert loser.cost_nanousd > 0
+    assert books.leases == [(40, loser.cost_nanousd + winner.cost_nanousd)]
 
 
 @pytest.mark.parametrize(("prompts", "shown"), [("none", "<12 chars>"), ("full", "your secret!")])

@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.config import load
-from gateway.table import Candidate, Limits, Log, Match, Price, Retry, Server, Settings, SubjectTo, Timeout
+from gateway.table import Candidate, Hedge, Limits, Log, Match, Price, Retry, Server, Settings, SubjectTo, Timeout
 
 
 @pytest.fixture
@@ -89,9 +89,9 @@ def test_routes(table):
 
 def test_a_hedge_keeps_what_was_written(write, example, environ):
     routes = example["routes.yaml"] + "    hedge: {after: 250ms, at_most: 3%}\n"
-    hedge = load(write(example | {"routes.yaml": routes}), environ).routes[1].hedge
-    assert hedge is not None
-    assert (hedge.after, hedge.at_most) == ("250ms", 0.03)
+    assert load(write(example | {"routes.yaml": routes}), environ).routes[1].hedge == Hedge(None, 0.25, 0.03)
+    routes = routes.replace("250ms", "p99")
+    assert load(write(example | {"routes.yaml": routes}), environ).routes[1].hedge == Hedge(99.0, None, 0.03)
 
 
 def test_tenants_and_their_keys(table):

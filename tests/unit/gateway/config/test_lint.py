@@ -379,7 +379,6 @@ def test_a_ledger_that_cannot_be_used_is_told(expect):
 # pending
 
 PENDING_CASES = {
-    ("hedge",): {"routes.yaml": ("    minimize: cost\n", "    minimize: cost\n    hedge: {after: p95} #?\n")},
     ("mode",): {"routes.yaml": ("    minimize: cost\n", "    minimize: cost\n    mode: shadow #?\n")},
     ("weight",): {"tenants.yaml": ("    tier: gold\n", "    tier: gold\n    weight: 2 #?\n")},
     ("state",): {"gateway.yaml": ("state: memory://", "state: redis://h/0 #?")},

@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import BadRequest, Forbidden, GatewayError, Overloaded
+from gateway.routing.breaker import FAILURES_TO_TRIP, Breaker
+from gateway.routing.outliers import Standing
 from gateway.routing.router import Router, Views
 from gateway.routing.types import Ask, Dropped, Plan, Preferences, WorkerView
 from gateway.table import Candidate, Model, Objective, Price, Route, SubjectTo
@@ -17,6 +19,8 @@ from tests.unit.gateway.routing.tables import USD, ask, fleet, model, names, rou
 
 CHAT = model("chat", version("a", "fp8", 0.9), version("b", "int4", 0.8), adapters=["sql"])
 BIG = model("big", version("x", "none", 1.0))
+
+NOW = 100.0
 
 
 def plan(
@@ -29,7 +33,7 @@ def plan(
     draw: float = 0.0,
 ) -> Plan:
     router = Router(table(*models, routes=routes))
-    return router.plan(request, router.names.resolve(request), views, permits, draw)
+    return router.plan(request, router.names.resolve(request), views, permits, draw=draw, now=NOW)
 
 
 def refused(request: Ask, views: Views, **how: Any) -> GatewayError:
@@ -286,3 +290,59 @@ def test_every_step_is_a_live_worker_that_serves_its_target(
         assert step.seconds >= step.ttft_seconds > 0
         assert step.nanousd >= 0
     assert all(dropped.reason in ("down", "draining", "adapter_missing") for dropped in made.dropped)
+
+
+# Workers that fail
+
+
+def opened() -> Breaker:
+    breaker = Breaker()
+    for _ in range(FAILURES_TO_TRIP):
+        breaker.failed(NOW, trial=False)
+    return breaker
+
+
+def test_a_worker_whose_breaker_is_open_is_left_out_while_there_is_another() -> None:
+    views = fleet(view("w1", base_name="chat", breakers={"chat": opened()}), view("w2", pending_tokens=5000))
+    made = plan(ask("chat"), views)
+    assert names(made.steps) == ["w2"]
+    assert [(each.worker, each.reason) for each in made.dropped] == [("w1", "breaker_open")]
+
+
+def test_a_breaker_is_of_one_model_on_one_worker() -> None:
+    views = fleet(view("w1", adapters={"sql": "sql"}, breakers={"sql": opened()}))
+    assert names(plan(ask("chat"), views).steps) == ["w1"]
+    beside = fleet(
+        view("w1", adapters={"sql": "sql"}, breakers={"sql": opened()}),
+        view("w2", adapters={"sql": "sql"}, pending_tokens=5000),
+    )
+    assert names(plan(ask("chat:sql"), beside).steps) == ["w2"]
+
+
+def test_an_ejected_worker_is_left_out_until_its_time_is_over() -> None:
+    views = fleet(view("w1", standing=Standing(ejected_until=NOW + 1)), view("w2", pending_tokens=5000))
+    made = plan(ask("chat"), views)
+    assert names(made.steps) == ["w2"]
+    assert [(each.worker, each.reason) for each in made.dropped] == [("w1", "ejected")]
+    over = fleet(view("w1", standing=Standing(ejected_until=NOW)), view("w2", pending_tokens=5000))
+    assert names(plan(ask("chat"), over).steps) == ["w1", "w2"]
+
+
+def test_the_last_ones_are_asked_whatever_speaks_against_them() -> None:
+    views = fleet(
+        view("w1", base_name="chat", breakers={"chat": opened()}, pending_tokens=10),
+        view("w2", standing=Standing(ejected_until=NOW + 9)),
+        view("w3", up=False),
+    )
+    made = plan(ask("chat"), views)
+    assert names(made.steps) == ["w2", "w1"]
+    assert [(each.worker, each.reason) for each in made.dropped] == [("w3", "down")]
+
+
+def test_a_fallback_in_good_standing_goes_before_a_candidate_in_bad() -> None:
+    made = plan(
+        ask("auto"),
+        fleet(view("w1", base_name="chat", breakers={"chat": opened()}), view("big", "big@x")),
+        routes=(route("auto", Candidate("chat", None), fallback=(Candidate("big", None),)),),
+    )
+    assert names(made.steps) == ["big"]

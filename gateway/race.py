@@ -1,0 +1,210 @@
+"""Which worker answers: one after another as they fail, or a second beside the first while that is slow.
+
+Only before a byte has reached the client may another worker be asked; this is that time, and it ends with a winner.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import cast
+
+from gateway.attempt import Attempt
+from gateway.errors import GatewayError, Overloaded, UpstreamError, WorkerTimeout
+from gateway.fleet.backend import Backend
+from gateway.fleet.registry import Fleet
+from gateway.fleet.room import WaitingRoom
+from gateway.ledger.record import Outcome
+from gateway.routing.pace import Pace
+from gateway.routing.types import Step
+from gateway.settle import Settlement
+from gateway.table import Hedge, Queue
+from gateway.trace import Admitted, Trace
+
+
+class Racing:
+    """What all races of one process share."""
+
+    __slots__ = ("fleet", "pace", "room", "settlement")
+
+    def __init__(self, fleet: Fleet, settlement: Settlement) -> None:
+        self.fleet = fleet
+        self.settlement = settlement
+        self.room = WaitingRoom()
+        self.pace = Pace()
+
+
+class Race:
+    """One request's, from its plan to the attempt that answers it."""
+
+    __slots__ = ("_admitted", "_allowances", "_left", "_queue", "_shared", "_steps", "_trace")
+
+    def __init__(self, shared: Racing, trace: Trace, admitted: Admitted) -> None:
+        route = admitted.plan.route
+        self._shared = shared
+        self._trace = trace
+        self._admitted = admitted
+        self._queue: Queue = trace.table.settings.queue
+        self._steps = list(admitted.plan.steps)  # not yet asked
+        self._left = route.retry.attempts + 1
+        self._allowances = allowances = shared.pace.allowances(route.name)
+        allowances.retries.deposit(route.retry.budget)
+        if route.hedge is not None:
+            allowances.hedges.deposit(route.hedge.at_most)
+
+    async def winner(self) -> Attempt:
+        """The attempt whose answer has begun; it is `trace.dispatch`'s.
+
+        Raises the last failure when nobody answers; its attempt is then `trace.dispatch`'s and still to be closed.
+        """
+        hedge, trace = self._admitted.plan.route.hedge, self._trace
+        while True:
+            first = await self._begin()
+            began = first.dispatch.opened_at
+            try:
+                if hedge is None:
+                    await first.open(self._shared.fleet)
+                    trace.waited += first.answered_at - began
+                    return first
+                winner = await self._hedged(first, hedge)
+                trace.waited += winner.answered_at - began
+                return winner
+            except (UpstreamError, Overloaded) as error:
+                now = time.monotonic()
+                trace.waited += now - began
+                dispatch = trace.dispatch
+                assert dispatch is not None
+                if self._is_past_its_ttft(now):  # by the request's own terms, which say nothing of the worker
+                    raise _late(cast("float", self._admitted.ask.preferences.max_ttft_seconds)) from error
+                dispatch.blame(error)
+                if not self._may_go_on(now):
+                    raise
+                trace.dispatch = None
+                self._shared.settlement.other_attempt(trace, dispatch, "failed", error.status)
+
+    async def _begin(self) -> Attempt:
+        """Takes a place on the best worker that has one, or waits for one."""
+        step = self._with_room()
+        if step is None:
+            step = await self._wait_for_room()
+        return self._take(step)
+
+    def _take(self, step: Step) -> Attempt:
+        self._steps.remove(step)
+        self._left -= 1
+        attempt = Attempt(self._trace, self._admitted, step)
+        self._trace.dispatch = attempt.dispatch
+        return attempt
+
+    def _with_room(self) -> Step | None:
+        now = time.monotonic()
+        for step in self._steps:
+            backend = cast("Backend", step.view)
+            if not backend.queue and backend.has_room(now):
+                return step
+        return None
+
+    async def _wait_for_room(self) -> Step:
+        trace, plan = self._trace, self._admitted.plan
+        began = time.monotonic()
+        elapsed = began - trace.exchange.arrived
+        patience = min(self._queue.wait, plan.route.timeout.first_token, plan.route.timeout.total - elapsed)
+        most = self._admitted.ask.preferences.max_ttft_seconds
+        if most is not None:
+            patience = min(patience, most - elapsed)
+        backends = [cast("Backend", step.view) for step in self._steps]
+        try:
+            backend = await self._shared.room.place(backends, length=self._queue.length, patience=max(0.0, patience))
+        finally:
+            seconds = time.monotonic() - began
+            trace.queued += seconds
+            trace.waited += seconds
+        return next(step for step in self._steps if step.view is backend)
+
+    async def _hedged(self, first: Attempt, hedge: Hedge) -> Attempt:
+        """Asks a second worker when the first takes longer than the route's moment; the first to answer wins."""
+        request, model = self._admitted.request, first.dispatch.step.target.model
+        latencies = self._shared.pace.latencies(model, request.stream)
+        after = hedge.seconds
+        if after is None:
+            after = latencies.percentile(hedge.percentile or 0.0)
+        if after is None or not self._steps or not self._left:
+            await first.open(self._shared.fleet)
+            winner = first
+        else:
+            winner = await self._first_of_two(first, after)
+            if winner is not first and first.dispatch.outcome == "hedged":
+                # At least so long: were it left out, the percentile would forget the slow ones, and hedge ever sooner.
+                latencies.observe(time.monotonic() - first.dispatch.opened_at)
+        latencies.observe(winner.answered_at - winner.dispatch.opened_at)
+        return winner
+
+    async def _first_of_two(self, first: Attempt, after: float) -> Attempt:
+        trace, fleet = self._trace, self._shared.fleet
+        running = {asyncio.create_task(first.open(fleet)): first}
+        leaves: Outcome = "aborted"  # what an attempt comes to that is still running at the end
+        try:
+            done, _ = await asyncio.wait(running, timeout=after)
+            if not done and (second := self._beside()) is not None:
+                running[asyncio.create_task(second.open(fleet))] = second
+            while True:
+                done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    attempt = running.pop(task)
+                    trace.dispatch = attempt.dispatch
+                    error = task.exception()
+                    if error is None:
+                        leaves = "hedged"
+                        return attempt
+                    if not isinstance(error, UpstreamError | Overloaded):  # a refusal is an answer too
+                        leaves = "hedged"
+                        raise error
+                    if not running:
+                        raise error
+                    attempt.dispatch.blame(error)
+                    self._shared.settlement.other_attempt(trace, attempt.dispatch, "failed", error.status)
+                    trace.dispatch = next(iter(running.values())).dispatch
+        finally:
+            for task, attempt in running.items():
+                task.cancel()
+                task.add_done_callback(_retrieve)
+                attempt.abort()
+                if attempt.dispatch is not trace.dispatch:
+                    self._shared.settlement.other_attempt(trace, attempt.dispatch, leaves, 0)
+
+    def _beside(self) -> Attempt | None:
+        """A second attempt beside the first, if a worker has room for it now and the route's share is not used up."""
+        step = self._with_room()
+        if step is None or not self._allowances.hedges.take():
+            return None
+        first = self._trace.dispatch
+        attempt = self._take(step)
+        self._trace.dispatch = first
+        return attempt
+
+    def _may_go_on(self, now: float) -> bool:
+        timeout = self._admitted.plan.route.timeout
+        return (
+            bool(self._steps)
+            and self._left > 0
+            and now - self._trace.exchange.arrived < timeout.total
+            and self._allowances.retries.take()
+        )
+
+    def _is_past_its_ttft(self, now: float) -> bool:
+        most = self._admitted.ask.preferences.max_ttft_seconds
+        return most is not None and self._admitted.request.stream and now - self._trace.exchange.arrived >= most
+
+
+def _late(most: float) -> GatewayError:
+    return WorkerTimeout(
+        f"No worker began its answer within the request's `routing.max_ttft_ms` of {most * 1000:g}.",
+        param="routing.max_ttft_ms",
+        code="ttft_exceeded",
+    )
+
+
+def _retrieve(task: asyncio.Task[None]) -> None:
+    """Nobody waits for it any more; what it failed with is no news."""
+    if not task.cancelled():
+        task.exception()
