@@ -18,7 +18,7 @@ What may be said is `Behaviour`. Everything a request leaves open comes from the
     dialect      vLLM's documents, events     metrics      what the engine counts
     models       names and adapters           tokens       the tokenizer, the text
     connection   HTTP on one socket           play         pacing and faults
-    server       the worker as an object
+    server       the worker as an object      seats        a bounded capacity
 """
 
 from loadtests.standin.behaviour import INSTANT, Behaviour, Fault

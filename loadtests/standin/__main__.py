@@ -20,6 +20,10 @@ def main() -> None:
     parser.add_argument("--model", default="standin", help="names served, separated by commas; the first is echoed")
     parser.add_argument("--adapter", nargs="*", default=[], metavar="NAME", help="LoRA adapters that are loaded")
     parser.add_argument("--behaviour", default="{}", help='JSON, for example \'{"tokens": 100, "pace": 0.02}\'')
+    parser.add_argument(
+        "--max-running", type=int, metavar="N", help="generates for N at once, the rest wait; default: all"
+    )
+    parser.add_argument("--max-queued", type=int, metavar="N", help="refuses (503) when N wait already; default: never")
     parser.add_argument("--keep-alive", type=float, default=5.0, help="seconds an idle connection lives; 0 for ever")
     arguments = parser.parse_args()
     try:
@@ -30,6 +34,8 @@ def main() -> None:
         arguments.model.split(","),
         adapters=arguments.adapter,
         behaviour=behaviour,
+        max_running=arguments.max_running,
+        max_queued=arguments.max_queued,
         keep_alive=arguments.keep_alive,
         host=arguments.host,
         port=arguments.port,

@@ -6,6 +6,8 @@ import asyncio
 import socket
 import struct
 from collections import deque
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, cast
 
 import httptools
@@ -13,12 +15,14 @@ import httptools
 from loadtests.standin.endpoints import reply
 from loadtests.standin.engine import Answer, Request, Stream
 from loadtests.standin.play import play_answer, play_stream, whole
+from loadtests.standin.seats import Seats
 
 if TYPE_CHECKING:
     from loadtests.standin.server import Outcome, Seen, Standin
 
 _WATCHED = frozenset((b"content-type", b"x-request-id", b"x-standin"))
 _MAX_PIPELINED = 100
+_AT_ONCE: AbstractAsyncContextManager[None] = nullcontext()
 
 
 class Connection(asyncio.Protocol):
@@ -114,7 +118,7 @@ class Connection(asyncio.Protocol):
         self.seen = self.server.begin(request, headers)
         said = reply(self.server.engine, request)
         self.seen.finish_reason = said.finish_reason
-        if isinstance(said, Answer) and (said.behaviour is None or said.behaviour.is_instant):
+        if isinstance(said, Answer) and (said.behaviour is None or (said.behaviour.is_instant and not self.has_queue)):
             self.transport.write(whole(said, self.keep))
             self.count(said.tokens)
             self._finish("answered")
@@ -139,6 +143,21 @@ class Connection(asyncio.Protocol):
             self._serve(*self._waiting.popleft())
 
     # --- for the players --------------------------------------------------------------------------------------------
+
+    @property
+    def has_queue(self) -> bool:
+        return self.server.engine.seats is not None
+
+    def turn(self, said: Answer | Stream) -> AbstractAsyncContextManager[None]:
+        """The time in which the engine generates for this request; waits for it first."""
+        return self._seated(said, self.server.engine.seats) if self.server.engine.seats else _AT_ONCE
+
+    @asynccontextmanager
+    async def _seated(self, said: Answer | Stream, seats: Seats) -> AsyncGenerator[None]:
+        async with seats.seat() as waited:
+            if said.behaviour is not None:
+                self.server.engine.begin(said.behaviour, said.tokens, waited)
+            yield
 
     async def send(self, data: bytes) -> None:
         """Writes, and waits when the client does not keep up."""

@@ -11,6 +11,7 @@ from loadtests.standin.dialect.shape import DONE, Frames, Shape, chunk, fill
 from loadtests.standin.errors import refused
 from loadtests.standin.metrics import Metrics
 from loadtests.standin.models import Models
+from loadtests.standin.seats import Seats
 
 Task = Literal["any", "generate", "embed"]
 Dialect = Literal["openai", "anthropic", "responses"]
@@ -72,7 +73,8 @@ class Engine:
     behaviour: Behaviour
     task: Task = "any"
     prompt_details: bool = True  # runs with --enable-prompt-tokens-details
-    max_queued: int | None = None  # refuse when more than this many run, as --max-num-queued-reqs looks from outside
+    max_queued: int | None = None  # refuse when more than this many wait, as --max-num-queued-reqs looks from outside
+    seats: Seats | None = None  # None: it runs all that come
     healthy: bool = True
     plans: dict[object, object] = field(default_factory=dict[object, object])  # kept by generation.py
 
@@ -80,11 +82,26 @@ class Engine:
         """The last gate before generation: the queue limit, or the status the request asked to be refused with."""
         if behaviour.fault == "refuse":
             status = behaviour.status
-        elif self.max_queued is not None and self.metrics.running > self.max_queued:
+        elif self._queue_is_full():
             status = 503
         else:
             self.metrics.admit(shape.prompt_tokens, shape.cached_tokens or 0)
-            self.metrics.expect(behaviour.header_delay + behaviour.first_token_delay, behaviour.pace, shape.tokens - 1)
+            if self.seats is None:  # who has to wait for a seat is reported once it has one
+                self.begin(behaviour, shape.tokens)
             return
         self.metrics.rejections += status == 503
         raise refused(status)
+
+    def begin(self, behaviour: Behaviour, tokens: int, waited: float = 0.0) -> None:
+        """Generation begins, after so many seconds in the queue."""
+        first_token = waited + behaviour.header_delay + behaviour.first_token_delay
+        self.metrics.expect(first_token, behaviour.pace, max(0, tokens - 1), waited)
+
+    def _queue_is_full(self) -> bool:
+        if self.max_queued is None:
+            return False
+        return self.metrics.active > self.max_queued + (self.seats.count if self.seats else 0)
+
+    @property
+    def running(self) -> int:
+        return self.metrics.active if self.seats is None else self.seats.taken

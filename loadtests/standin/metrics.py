@@ -31,10 +31,11 @@ class Histogram:
 
 
 class Metrics:
-    """What the engine counts. `waiting` and `kv_usage` are for a test to set; the rest follows the traffic."""
+    """What the engine counts. `waiting` (more than there are) and `kv_usage` are for a test to set; the rest follows
+    the traffic."""
 
     def __init__(self) -> None:
-        self.running = 0
+        self.active = 0  # running or waiting
         self.waiting = 0
         self.kv_usage = 0.0
         self.prompt_tokens = 0
@@ -44,7 +45,7 @@ class Metrics:
         self.preemptions = 0
         self.rejections = 0
         self.finished = {"stop": 0, "length": 0, "abort": 0, "error": 0}
-        self._expected: dict[tuple[float, float], tuple[int, int]] = {}
+        self._expected: dict[tuple[float, float, float], tuple[int, int]] = {}
         self.time_to_first_token = Histogram()
         self.inter_token = Histogram()
         self.queue_time = Histogram()
@@ -55,24 +56,25 @@ class Metrics:
         self.prefix_queries += prompt_tokens
         self.prefix_hits += cached_tokens
 
-    def expect(self, first_token: float, pace: float, more_tokens: int) -> None:
+    def expect(self, first_token: float, pace: float, more_tokens: int, queued: float) -> None:
         """The times a request is going to show; a stand-in knows them beforehand. Folded into histograms later."""
-        key = (first_token, pace)
+        key = (first_token, pace, queued)
         requests, tokens = self._expected.get(key, (0, 0))
         self._expected[key] = (requests + 1, tokens + more_tokens)
         if len(self._expected) > 1000:
             self._fold()
 
     def _fold(self) -> None:
-        for (first_token, pace), (requests, more_tokens) in self._expected.items():
+        for (first_token, pace, queued), (requests, more_tokens) in self._expected.items():
             self.time_to_first_token.observe(first_token, requests)
-            self.prefill_time.observe(first_token, requests)
-            self.queue_time.observe(0.0, requests)
+            self.prefill_time.observe(first_token - queued, requests)
+            self.queue_time.observe(queued, requests)
             self.inter_token.observe(pace, more_tokens)
         self._expected.clear()
 
-    def text(self, model: str) -> bytes:
+    def text(self, model: str, running: int) -> bytes:
         self._fold()
+        waiting = self.waiting + self.active - running
         label = f'model_name="{model}"'
         lines: list[str] = []
 
@@ -83,8 +85,8 @@ class Metrics:
 
         here = f'engine="0",{label}'
         for name, kind, value, help in (
-            ("num_requests_running", "gauge", self.running, "Number of requests in model execution batches."),
-            ("num_requests_waiting", "gauge", self.waiting, "Number of requests waiting to be processed."),
+            ("num_requests_running", "gauge", running, "Number of requests in model execution batches."),
+            ("num_requests_waiting", "gauge", waiting, "Number of requests waiting to be processed."),
             ("kv_cache_usage_perc", "gauge", self.kv_usage, "KV-cache usage. 1 means 100 percent usage."),
             ("prefix_cache_queries_total", "counter", self.prefix_queries, "Prefix cache queries, in tokens."),
             ("prefix_cache_hits_total", "counter", self.prefix_hits, "Prefix cache hits, in tokens."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import AbstractAsyncContextManager
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Literal, Protocol
@@ -27,6 +28,9 @@ class Wire(Protocol):
     transport: asyncio.Transport
     keep: bool  # the client wants to go on with this connection
 
+    @property
+    def has_queue(self) -> bool: ...
+    def turn(self, said: Answer | Stream) -> AbstractAsyncContextManager[None]: ...
     async def send(self, data: bytes) -> None: ...
     def count(self, tokens: int) -> None: ...
     def reset(self) -> None: ...
@@ -46,10 +50,15 @@ async def play_answer(wire: Wire, said: Answer) -> End:
     """A document, late or broken. An engine says it when its last token is done, so the pace counts too."""
     behaviour = said.behaviour
     assert behaviour is not None  # without one it is sent at once
-    fault = behaviour.fault
     await _pause(wire, behaviour.header_delay)
     if await _broken_before_headers(wire, behaviour):
         return "faulted"
+    async with wire.turn(said):
+        return await _document(wire, said, behaviour)
+
+
+async def _document(wire: Wire, said: Answer, behaviour: Behaviour) -> End:
+    fault = behaviour.fault
     document = whole(said, wire.keep)
     if fault in ("stuck", "die"):
         sent = len(document) - len(said.body) + (len(said.body) // 2 if fault == "die" else 0)
@@ -72,19 +81,29 @@ async def play_answer(wire: Wire, said: Answer) -> End:
 
 async def play_stream(wire: Wire, said: Stream) -> End:
     """A stream: in one burst, event by event, or up to where its fault strikes."""
-    behaviour, frames = said.behaviour, said.frames
-    fault = behaviour.fault
+    behaviour = said.behaviour
     await _pause(wire, behaviour.header_delay)
     if await _broken_before_headers(wire, behaviour):
         return "faulted"
     head = _head(200, _STREAM_FIELDS, wire.keep)
+    if wire.has_queue:  # an engine says 200 before the request's turn has come
+        await wire.send(head)
+        head = b""
+    async with wire.turn(said):
+        return await _stream(wire, said, head)
+
+
+async def _stream(wire: Wire, said: Stream, head: bytes) -> End:
+    behaviour, frames = said.behaviour, said.frames
+    fault = behaviour.fault
     paced = behaviour.first_token_delay or behaviour.pace
     if fault == "trickle" or (fault in (None, "close_after") and not paced):
         everything = b"".join((head, *frames.heading, *frames.tokens, *frames.closing, LAST_CHUNK))
         await (_trickle if fault else _burst)(wire, said.filled(everything), behaviour)
         wire.count(said.tokens)
         return _answered(wire, fault)
-    await wire.send(head)
+    if head:
+        await wire.send(head)
     await _pause(wire, behaviour.first_token_delay, behaviour.keep_alive)
     if fault in (None, "close_after"):
         await _events(wire, said, len(frames.heading) + len(frames.tokens))

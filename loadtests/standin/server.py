@@ -14,6 +14,7 @@ from loadtests.standin.connection import Connection
 from loadtests.standin.engine import Engine, Request, Task
 from loadtests.standin.metrics import Metrics
 from loadtests.standin.models import Models
+from loadtests.standin.seats import Seats
 
 Outcome = Literal["open", "answered", "faulted", "aborted"]
 
@@ -41,7 +42,8 @@ class Seen:
 class Standin:
     """`async with Standin() as worker:` listens on 127.0.0.1 until the block ends.
 
-    `behaviour` is what requests get that ask for nothing; assign to it at any time.
+    `behaviour` is what requests get that ask for nothing; assign to it at any time. With `max_running` it generates for
+    that many at once, the rest wait in its queue, and `max_queued` refuses those that find too many waiting there.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Standin:
         task: Task = "any",
         context: int = 32768,
         prompt_details: bool = True,
+        max_running: int | None = None,
         max_queued: int | None = None,
         keep_alive: float = 5.0,
         host: str = "127.0.0.1",
@@ -60,7 +63,8 @@ class Standin:
         record: int = 1000,
     ) -> None:
         catalogue = Models(models, adapters, context=context)
-        self.engine = Engine(catalogue, Metrics(), behaviour, task, prompt_details, max_queued)
+        seats = None if max_running is None else Seats(max_running)
+        self.engine = Engine(catalogue, Metrics(), behaviour, task, prompt_details, max_queued, seats)
         self.keep_alive = keep_alive  # vLLM closes connections idle for this long; 0 keeps them
         self.connections: set[Connection] = set()
         self.requests: deque[Seen] = deque(maxlen=record)  # the last ones, with outcome and tokens sent
@@ -78,7 +82,7 @@ class Standin:
     @property
     def active(self) -> int:
         """Requests for the engine that are not answered yet."""
-        return self.engine.metrics.running
+        return self.engine.metrics.active
 
     @property
     def requests_seen(self) -> list[Recorded]:
@@ -157,7 +161,7 @@ class Standin:
         if recorded:
             self.requests.append(seen)
         if counts:
-            self.engine.metrics.running += 1
+            self.engine.metrics.active += 1
             if self._watchers:
                 self._notice()
         return seen
@@ -166,7 +170,7 @@ class Standin:
         seen.outcome = outcome
         if not seen.counts:
             return
-        self.engine.metrics.running -= 1
+        self.engine.metrics.active -= 1
         if outcome == "aborted":
             self.aborted += 1
             self.engine.metrics.finished["abort"] += 1

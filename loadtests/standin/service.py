@@ -70,12 +70,12 @@ def health(engine: Engine, request: Request) -> Reply:
 
 
 def metrics(engine: Engine, request: Request) -> Reply:
-    text = engine.metrics.text(engine.models.names[0])
+    text = engine.metrics.text(engine.models.names[0], engine.running)
     return Answer(200, text, b"text/plain; version=1.0.0; charset=utf-8")
 
 
 def load(engine: Engine, request: Request) -> Reply:
-    return _document({"server_load": engine.metrics.running})
+    return _document({"server_load": engine.metrics.active})
 
 
 def set_behaviour(engine: Engine, request: Request) -> Reply:
