@@ -188,9 +188,14 @@ class Gateway:
             self.metrics.pour()
 
     def _readings(self) -> Iterator[Reading]:
+        now = time.monotonic()
         for backend in self.fleet.backends():
             labels = {"worker": backend.worker.name, "model": f"{backend.worker.model}@{backend.worker.version}"}
             yield Reading("tollgate_worker_up", "1 when the worker takes requests.", float(backend.up), labels)
+            opened = sum(1 for breaker in backend.breakers.values() if breaker.state != "closed")
+            yield Reading("tollgate_worker_breaker_open", "Its models and adapters not asked for.", opened, labels)
+            ejected = float(backend.standing.ejected_until > now)
+            yield Reading("tollgate_worker_ejected", "1 while it is left alone for its failures.", ejected, labels)
             yield Reading("tollgate_worker_inflight", "Requests under way on it.", backend.inflight, labels)
             yield Reading(
                 "tollgate_worker_pending_tokens",
@@ -205,6 +210,9 @@ class Gateway:
                 backend.meter.busy / 1e9,
                 labels,
             )
+        room = self.service.racing.room
+        yield Reading("tollgate_queue_waiting", "Requests that wait for a worker with room.", room.waiting, {})
+        yield Reading("tollgate_queue_refused_total", "Requests the queue had no place for.", room.refused, {})
         stats = self.ledger.stats
         yield Reading("tollgate_ledger_queued", "Rows waiting to be written.", stats.queued, {})
         yield Reading("tollgate_ledger_written_total", "Rows written.", stats.written, {})
