@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import uvicorn
 import uvloop
@@ -98,7 +98,6 @@ def main() -> None:
 
 
 async def _measure(scratch: Path, arguments: argparse.Namespace) -> None:
-    loop = cast("_Loop", asyncio.get_running_loop())
     write_config(scratch, Place("http://127.0.0.1:1", 1, scratch))
     log = LogWriter(os.open(os.devnull, os.O_WRONLY))
     gateway = Gateway(scratch, load(scratch), log)

@@ -13,8 +13,8 @@ import pytest
 
 from gateway.errors import Overloaded, WorkerBroke, WorkerTimeout, WorkerUnreachable
 from gateway.table import Timeout
-from gateway.upstream.pool import Pool
 from gateway.upstream.connection import READ_BYTES
+from gateway.upstream.pool import Pool
 from gateway.upstream.response import PAUSE_ABOVE_BYTES, Response
 from tests.unit.gateway.dialogue import dialogue
 from tests.unit.gateway.upstream.loopback import (
