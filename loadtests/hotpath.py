@@ -110,54 +110,63 @@ async def _measure(scratch: Path, arguments: argparse.Namespace) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
+    clients = _Clients(gateway, request)
     for _ in range(arguments.rounds):
         before = time.thread_time_ns()
-        await _drive(gateway, request, arguments.requests)
+        await clients.run(arguments.requests)
         best = min(best, (time.thread_time_ns() - before) / arguments.requests)
     print(f"{best:8.0f} ns per request")
     gateway.ledger.close(10.0)
     log.close()
 
 
-async def _drive(gateway: Gateway, request: bytes, count: int) -> None:
-    """Every connection sends its next request when it has the answer to the last."""
-    loop = asyncio.get_running_loop()
-    over = loop.create_future()
-    config = uvicorn.Config(gateway.control_plane, ws="none", lifespan="off", log_config=None)
-    config.load()
-    left, running = count, 0
+class _Clients:
+    """Connections of which each sends its next request when it has the answer to the last."""
 
-    def connect() -> None:
+    def __init__(self, gateway: Gateway, request: bytes) -> None:
+        self._request = request
+        self._loop = asyncio.get_running_loop()
+        self._over: asyncio.Future[None] = self._loop.create_future()
+        self._left = self._running = 0
+        config = uvicorn.Config(gateway.control_plane, ws="none", lifespan="off", log_config=None)
+        config.load()
+        self._connections = [self._connect(gateway, config) for _ in range(CONCURRENT)]
+
+    async def run(self, count: int) -> None:
+        self._over = self._loop.create_future()
+        self._left, self._running = count, CONCURRENT
+        for connection in self._connections:
+            self._next(connection)
+        await self._over
+
+    def _connect(self, gateway: Gateway, config: uvicorn.Config) -> ClientConnection:
         connection = ClientConnection(
             config,
             ServerState(),
             {},
-            loop,
+            self._loop,
             handler=gateway.service.handle,
             paths=frozenset(ENDPOINTS),
             max_body_bytes=1 << 20,
         )
 
         def answered(data: bytes) -> None:
-            nonlocal left, running
-            if not data.startswith(b"HTTP/1.1 200 OK"):
-                over.set_exception(AssertionError(data))
-            elif left:
-                left -= 1
-                loop.call_soon(connection.data_received, request)
+            if data.startswith(b"HTTP/1.1 200 OK"):
+                self._next(connection)
             else:
-                running -= 1
-                if not running:
-                    over.set_result(None)
+                self._over.set_exception(AssertionError(data))
 
         connection.connection_made(_Wire(answered))
-        connection.data_received(request)
+        return connection
 
-    for _ in range(CONCURRENT):
-        left -= 1
-        running += 1
-        connect()
-    await over
+    def _next(self, connection: ClientConnection) -> None:
+        if self._left:
+            self._left -= 1
+            self._loop.call_soon(connection.data_received, self._request)
+            return
+        self._running -= 1
+        if not self._running:
+            self._over.set_result(None)
 
 
 if __name__ == "__main__":
