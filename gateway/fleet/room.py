@@ -74,4 +74,3 @@ def expected_wait(backends: Sequence[Backend]) -> float:
             return 0.0
         pace += 1 / backend.turnover
     return (max(len(backend.queue) for backend in backends) + 1) / pace
-
