@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import orjson
 
@@ -151,7 +151,7 @@ def masked(fields: Mapping[str, Any]) -> dict[str, Any]:
     """A request's parameters fit for a log: numbers and switches as they are, texts and lists only by size."""
     result: dict[str, Any] = {}
     for name, value in fields.items():
-        kind = cast("type[Any]", type(value))
+        kind: type[Any] = value.__class__
         result[name if len(name) <= 64 else name[:64]] = value if kind in _PLAIN else _SIZED[kind] % len(value)
         if len(result) == MAX_PARAMETERS:
             break

@@ -41,10 +41,9 @@ class Settlement:
         usage = usage or NO_USAGE
         cost = 0
         if trace.admitted is not None:
-            rows = self._rows(trace, trace.admitted, usage, estimated)
-            for row in rows:
+            for row in self._rows(trace, trace.admitted, usage, estimated):
                 self._ledger.record(row)
-            cost = sum(row.cost_nanousd for row in rows)
+                cost += row.cost_nanousd
             tokens = 0 if trace.cache == "hit" else usage.prompt_tokens + usage.output_tokens
             trace.admitted.lease.settle(tokens, cost, time.time())
         self._report(trace, usage, estimated, cost)
@@ -238,4 +237,5 @@ def _cache_row(trace: Trace, admitted: Admitted, usage: Usage) -> Attempt:
 
 
 def _milliseconds(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds * 1000, 3)
+    """To the microsecond; `round` to a number of digits takes four times as long."""
+    return None if seconds is None else int(seconds * 1e6 + 0.5) / 1e3

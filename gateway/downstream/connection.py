@@ -7,11 +7,11 @@ from typing import Any
 
 import httptools
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from gateway.downstream.arrivals import arrivals_of
 from gateway.downstream.exchange import Exchange, Handler, new_request_id
+from gateway.downstream.lean import LeanHttpProtocol
 from gateway.errors import BadRequest, BodyTooLarge
 
 REQUEST_SECONDS = 60.0  # to send one request's head and body in full
@@ -28,7 +28,7 @@ _SLOW = BadRequest("The request took too long to arrive.", code="request_timeout
 _UPGRADE_OFFER = frozenset((b"connection", b"upgrade", b"http2-settings"))
 
 
-class ClientConnection(HttpToolsProtocol):
+class ClientConnection(LeanHttpProtocol):
     """Parsing, pipelining, keep-alive and graceful shutdown are uvicorn's; `handler` answers the paths in `paths`.
 
     A request of the data plane starts its task only when its body is complete, so that no body is awaited piecewise.

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, cast
 
 import orjson
 
-PARSED_WHOLE_BYTES = 8192
+PARSED_WHOLE_BYTES = 256
 MAX_COUNT = 10**12  # no answer has more tokens; what is above would not fit the ledger either
 
 

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 from gateway.errors import BadRequest, Forbidden, GatewayError, Overloaded
 from gateway.routing import filters, scorers
 from gateway.routing.names import Names, Resolution
-from gateway.routing.types import Ask, Drop, Dropped, Plan, Step, WorkerView
+from gateway.routing.types import NO_PREFERENCES, Ask, Drop, Dropped, Plan, Step, WorkerView
 from gateway.table import Candidate, Model, Objective, Table
 
 Views = Callable[[str, str | None], Sequence[WorkerView]]
 Permits = Callable[[Candidate], bool]
 
 
-class _Ranked(NamedTuple):
-    """A step with its place: candidates before fallbacks, the drawn version before its siblings, then the score."""
-
-    last_resort: bool
-    sibling: bool
-    score: float
-    tie: float
-    position: int
-    step: Step
+# A step behind its place: candidates before fallbacks, the drawn version before its siblings, then the score, what
+# breaks a tie, and the position.
+_Ranked = tuple[bool, bool, float, float, int, Step]
 
 
 class Router:
@@ -45,8 +39,8 @@ class Router:
         Raises `Forbidden` when the tenant may use none of the candidates, `Overloaded` when workers exist but none is
         up, `BadRequest` when the request's own terms exclude all.
         """
-        route = resolution.route
-        objective = ask.preferences.optimize or route.minimize
+        route, wishes = resolution.route, ask.preferences
+        objective = wishes.optimize or route.minimize
         ranked: list[_Ranked] = []
         barred: list[tuple[_Ranked, Dropped]] = []
         dropped: list[Dropped] = []
@@ -61,7 +55,9 @@ class Router:
                     version = view.worker.version
                     if allowed is not None and version not in allowed:
                         continue
-                    reason = filters.cannot(view, ask, model, candidate.adapter) or filters.unwanted(view, ask, model)
+                    reason = filters.cannot(view, ask, model, candidate.adapter)
+                    if reason is None and wishes is not NO_PREFERENCES:
+                        reason = filters.unwanted(view, ask, model)
                     if reason is None and not last_resort:
                         reason = filters.misses(view, ask, model, route.subject_to)
                     target = Candidate(candidate.model, version, candidate.adapter)
@@ -71,7 +67,7 @@ class Router:
                     step = _predict(view, ask, target)
                     score, tie = _rank(objective, step, model)
                     sibling = drawn is not None and version != drawn
-                    place = _Ranked(last_resort, sibling, score, tie, len(ranked) + len(barred), step)
+                    place = (last_resort, sibling, score, tie, len(ranked) + len(barred), step)
                     reason = filters.barred(view, step.engine_model, now)
                     if reason is None:
                         ranked.append(place)
@@ -85,10 +81,11 @@ class Router:
         if not ranked:
             raise _nowhere(ask, dropped)
         if len(ranked) > 1:
-            ranked.sort(key=_place)
+            ranked.sort()  # the position differs, so no two steps are compared
         return Plan(route, f"{resolution.reason}, least {objective}", _distinct(ranked), tuple(dropped))
 
 
+@functools.lru_cache(maxsize=4096)
 def spell(target: Candidate) -> str:
     """`model@version:adapter`."""
     version = f"@{target.version}" if target.version else ""
@@ -112,14 +109,9 @@ def _split(model: Model, version: str | None, draw: float) -> tuple[str | None, 
 
 def _predict(view: WorkerView, ask: Ask, target: Candidate) -> Step:
     first = scorers.ttft_seconds(view, ask)
-    return Step(
-        view=view,
-        target=target,
-        engine_model=view.adapters[target.adapter] if target.adapter else view.base_name,
-        seconds=first + scorers.decode_seconds(view, ask),
-        ttft_seconds=first,
-        nanousd=scorers.nanousd(view, ask),
-    )
+    engine_model = view.adapters[target.adapter] if target.adapter else view.base_name
+    seconds = first + scorers.decode_seconds(view, ask)
+    return Step(view, target, engine_model, seconds, first, scorers.nanousd(view, ask))
 
 
 def _rank(objective: Objective, step: Step, model: Model) -> tuple[float, float]:
@@ -130,17 +122,13 @@ def _rank(objective: Objective, step: Step, model: Model) -> tuple[float, float]
     return -scorers.quality(model.versions[step.target.version or ""]), step.seconds
 
 
-def _place(ranked: _Ranked) -> tuple[bool, bool, float, float, int]:
-    return ranked[:5]
-
-
 def _distinct(ranked: list[_Ranked]) -> tuple[Step, ...]:
     """Each worker once, at its best place: a second attempt goes to another worker."""
     if len(ranked) == 1:
-        return (ranked[0].step,)
+        return (ranked[0][-1],)
     steps: dict[str, Step] = {}
-    for item in ranked:
-        steps.setdefault(item.step.view.worker.name, item.step)
+    for *_, step in ranked:
+        steps.setdefault(step.view.worker.name, step)
     return tuple(steps.values())
 
 

@@ -14,6 +14,11 @@ from gateway.upstream.response import Response
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_UNFINISHED_HEAD_BYTES = 4 * MAX_HEAD_BYTES  # as read: with blanks, line ends and interim answers
+READ_BYTES = 64 * 1024  # at most, in one read; uvloop's own would be four times that, for every slow client
+
+# Where every connection reads into. What a read brings is taken out of it before the next one, and the process has one
+# event loop.
+_read_into = memoryview(bytearray(READ_BYTES))
 
 
 class ConnectionLost(Exception):
@@ -24,7 +29,7 @@ class _Unsolicited(Exception):
     """An answer begins that nobody asked for."""
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """Carries one exchange at a time. `release` is called when it may carry another, `forget` when it never will."""
 
     __slots__ = (
@@ -42,6 +47,7 @@ class Connection(asyncio.Protocol):
         "_release",
         "_response",
         "_timer",
+        "_timer_due",
         "_total_deadline",
         "_transport",
         "idle_since",
@@ -69,6 +75,7 @@ class Connection(asyncio.Protocol):
         self._eof_ends_body = False
         self._head_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_due = 0.0
         self._deadline = 0.0
         self._total_deadline = 0.0
         self._idle_timeout = 0.0
@@ -93,7 +100,9 @@ class Connection(asyncio.Protocol):
         self._total_deadline = now + deadlines.total
         self._idle_timeout = deadlines.idle
         self._deadline = min(now + deadlines.first_token, self._total_deadline)
-        self._arm(now)
+        due = min(self._deadline, now + deadlines.idle)
+        if self._timer is None or due < self._timer_due:
+            self._arm(due)
         transport.write(request)
         try:
             return await awaiting
@@ -123,22 +132,25 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
-    # asyncio.Protocol
+    # asyncio.BufferedProtocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but its bases
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return _read_into
+
+    def buffer_updated(self, nbytes: int) -> None:
         response = self._response
         if response is None:  # bytes nobody asked for: the framing can not be trusted any more
             self.abort()
             return
         self._answered = True
         if not response.status:
-            self._head_bytes += len(data)
+            self._head_bytes += nbytes
         broken: Exception | None = None
         try:
-            self._parser.feed_data(data)
+            self._parser.feed_data(_read_into[:nbytes])
             if self._head_bytes > MAX_UNFINISHED_HEAD_BYTES and not response.status:
                 raise httptools.HttpParserError("a head without end")
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -167,6 +179,9 @@ class Connection(asyncio.Protocol):
             else:
                 self._fail(WorkerBroke("The worker closed the connection before the end of its answer."))
         self._end_exchange()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self._transport = None
         self._forget(self)
 
@@ -219,21 +234,26 @@ class Connection(asyncio.Protocol):
         self.resume()
         self._release(self)
 
-    def _arm(self, now: float) -> None:
-        """One timer per exchange, fired early and armed again: moving the deadline costs an attribute and no timer.
+    def _arm(self, due: float) -> None:
+        """One timer that outlives its exchange: it is due when the deadline is or one that is set from now on could be.
 
-        It is due at the deadline or when one that is set from now on could be, whichever comes first.
+        Too early, it is armed again. So neither an exchange nor a moved deadline costs a timer.
         """
-        self._timer = self.loop.call_at(min(self._deadline, now + self._idle_timeout), self._on_timer)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_due = due
+        self._timer = self.loop.call_at(due, self._on_timer)
 
     def _on_timer(self) -> None:
+        self._timer = None
+        if self._response is None:
+            return
         now = self.loop.time()
         if self._paused and now < self._total_deadline:  # the client is the slow one, not the worker
             self._deadline = min(now + self._idle_timeout, self._total_deadline)
         if now < self._deadline:
-            self._arm(now)
+            self._arm(min(self._deadline, now + self._idle_timeout))
             return
-        self._timer = None
         what = "the next bytes" if self._in_body else "the first bytes"
         if now >= self._total_deadline:
             what = "the end of the answer"
@@ -251,6 +271,3 @@ class Connection(asyncio.Protocol):
     def _end_exchange(self) -> None:
         self._response = None
         self._awaiting = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None

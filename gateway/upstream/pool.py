@@ -100,11 +100,10 @@ class Pool:
         return head
 
     def _take_idle(self) -> Connection | None:
-        fresh = asyncio.get_running_loop().time() - self._idle_seconds
         while self._idle:
             connection = self._idle.pop()
             if connection.is_open:
-                if connection.idle_since >= fresh:
+                if connection.idle_since >= connection.loop.time() - self._idle_seconds:
                     return connection
                 self._retire(connection)
         return None

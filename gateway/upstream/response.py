@@ -12,7 +12,7 @@ from gateway.errors import GatewayError, WorkerBroke
 if TYPE_CHECKING:
     from gateway.upstream.connection import Connection
 
-PAUSE_ABOVE_BYTES = 256 * 1024  # unread body held per answer before reading from the worker pauses
+PAUSE_ABOVE_BYTES = 64 * 1024  # unread body held per answer before reading from the worker pauses
 
 
 class Response:
@@ -26,10 +26,12 @@ class Response:
         "_connection",
         "_error",
         "_held",
+        "_held_at_most",
         "_held_bytes",
         "_sink",
         "_stopped",
         "_waiter",
+        "_wake_at",
         "complete",
         "headers",
         "read_at",
@@ -44,6 +46,8 @@ class Response:
         self._error: GatewayError | None = None
         self._held: list[bytes] = []
         self._held_bytes = 0
+        self._held_at_most = PAUSE_ABOVE_BYTES
+        self._wake_at = 1
         self._sink: Callable[[bytes], None] | None = None
         self._stopped = False  # by whoever takes the body, who then also resumes
         self._waiter: asyncio.Future[None] | None = None
@@ -66,6 +70,7 @@ class Response:
 
     async def read(self, limit: int) -> bytes:
         """The whole body; `WorkerBroke` if it is longer than `limit` bytes or cut short."""
+        self._held_at_most, self._wake_at = limit, limit + 1
         while not self.complete and self._held_bytes <= limit:
             self.resume()
             await self._wait()
@@ -127,9 +132,10 @@ class Response:
             if self.complete:
                 self._wake()
         else:
-            if self._held_bytes > PAUSE_ABOVE_BYTES and not self.complete:
+            if self._held_bytes > self._held_at_most and not self.complete:
                 self._connection.pause()
-            self._wake()
+            if self.complete or self._held_bytes >= self._wake_at:
+                self._wake()
 
     def fail(self, error: GatewayError) -> None:
         self._error = error

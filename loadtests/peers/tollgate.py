@@ -9,7 +9,7 @@ from pathlib import Path
 
 from loadtests.peers.base import MODEL, ROOT, Place, Start
 
-_KEY = "sk-bench"
+KEY = "sk-bench"
 
 
 class Tollgate:
@@ -23,13 +23,13 @@ class Tollgate:
         config = place.directory / "config"
         write_config(config, place)
         command = [sys.executable, "-m", "gateway.cli", "serve", "--config", config]
-        return Start(command, {"PYTHONPATH": str(ROOT)}, (("authorization", f"Bearer {_KEY}"),))
+        return Start(command, {"PYTHONPATH": str(ROOT)}, (("authorization", f"Bearer {KEY}"),))
 
 
 def write_config(directory: Path, place: Place) -> None:
     """One worker, one model, one tenant. JSON is YAML."""
     directory.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.sha256(_KEY.encode()).hexdigest()
+    digest = hashlib.sha256(KEY.encode()).hexdigest()
     parts: dict[str, dict[str, object]] = {
         "gateway": {
             "server": {"host": "127.0.0.1", "port": place.port, "processes": 1},

@@ -87,8 +87,12 @@ class Line:
 
     def hear(self, *reads: bytes) -> None:
         for read in reads:
-            if read and not self.transport.closed:
-                self.connection.data_received(read)
+            while read and not self.transport.closed:
+                buffer = self.connection.get_buffer(-1)
+                size = min(len(buffer), len(read))
+                buffer[:size] = read[:size]
+                self.connection.buffer_updated(size)
+                read = read[size:]
 
     def lose(self, error: Exception | None = None) -> None:
         self.transport.closed = True
