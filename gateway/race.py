@@ -9,7 +9,7 @@ import asyncio
 import time
 from typing import cast
 
-from gateway.attempt import Attempt
+from gateway.call import Call
 from gateway.errors import GatewayError, Overloaded, UpstreamError, WorkerTimeout
 from gateway.fleet.backend import Backend
 from gateway.fleet.registry import Fleet
@@ -35,7 +35,7 @@ class Racing:
 
 
 class Race:
-    """One request's, from its plan to the attempt that answers it."""
+    """One request's, from its plan to the call that is answered."""
 
     __slots__ = ("_admitted", "_allowances", "_left", "_queue", "_shared", "_steps", "_trace")
 
@@ -52,10 +52,10 @@ class Race:
         if route.hedge is not None:
             allowances.hedges.deposit(route.hedge.at_most)
 
-    async def winner(self) -> Attempt:
-        """The attempt whose answer has begun; it is `trace.dispatch`'s.
+    async def winner(self) -> Call:
+        """The call whose answer has begun; it is `trace.dispatch`'s.
 
-        Raises the last failure when nobody answers; its attempt is then `trace.dispatch`'s and still to be closed.
+        Raises the last failure when nobody answers; its call is then `trace.dispatch`'s and still to be closed.
         """
         hedge, trace = self._admitted.plan.route.hedge, self._trace
         while True:
@@ -82,19 +82,19 @@ class Race:
                 trace.dispatch = None
                 self._shared.settlement.other_attempt(trace, dispatch, "failed", error.status)
 
-    async def _begin(self) -> Attempt:
+    async def _begin(self) -> Call:
         """Takes a place on the best worker that has one, or waits for one."""
         step = self._with_room()
         if step is None:
             step = await self._wait_for_room()
         return self._take(step)
 
-    def _take(self, step: Step) -> Attempt:
+    def _take(self, step: Step) -> Call:
         self._steps.remove(step)
         self._left -= 1
-        attempt = Attempt(self._trace, self._admitted, step)
-        self._trace.dispatch = attempt.dispatch
-        return attempt
+        call = Call(self._trace, self._admitted, step)
+        self._trace.dispatch = call.dispatch
+        return call
 
     def _with_room(self) -> Step | None:
         now = time.monotonic()
@@ -121,7 +121,7 @@ class Race:
             trace.waited += seconds
         return next(step for step in self._steps if step.view is backend)
 
-    async def _hedged(self, first: Attempt, hedge: Hedge) -> Attempt:
+    async def _hedged(self, first: Call, hedge: Hedge) -> Call:
         """Asks a second worker when the first takes longer than the route's moment; the first to answer wins."""
         request, model = self._admitted.request, first.dispatch.step.target.model
         latencies = self._shared.pace.latencies(model, request.stream)
@@ -139,10 +139,10 @@ class Race:
         latencies.observe(winner.answered_at - winner.dispatch.opened_at)
         return winner
 
-    async def _first_of_two(self, first: Attempt, after: float) -> Attempt:
+    async def _first_of_two(self, first: Call, after: float) -> Call:
         trace, fleet = self._trace, self._shared.fleet
         running = {asyncio.create_task(first.open(fleet)): first}
-        leaves: Outcome = "aborted"  # what an attempt comes to that is still running at the end
+        leaves: Outcome = "aborted"  # what a call comes to that is still running at the end
         try:
             done, _ = await asyncio.wait(running, timeout=after)
             if not done and (second := self._beside()) is not None:
@@ -150,37 +150,37 @@ class Race:
             while True:
                 done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
-                    attempt = running.pop(task)
-                    trace.dispatch = attempt.dispatch
+                    call = running.pop(task)
+                    trace.dispatch = call.dispatch
                     error = task.exception()
                     if error is None:
                         leaves = "hedged"
-                        return attempt
+                        return call
                     if not isinstance(error, UpstreamError | Overloaded):  # a refusal is an answer too
                         leaves = "hedged"
                         raise error
                     if not running:
                         raise error
-                    attempt.dispatch.blame(error)
-                    self._shared.settlement.other_attempt(trace, attempt.dispatch, "failed", error.status)
+                    call.dispatch.blame(error)
+                    self._shared.settlement.other_attempt(trace, call.dispatch, "failed", error.status)
                     trace.dispatch = next(iter(running.values())).dispatch
         finally:
-            for task, attempt in running.items():
+            for task, call in running.items():
                 task.cancel()
                 task.add_done_callback(_retrieve)
-                attempt.abort()
-                if attempt.dispatch is not trace.dispatch:
-                    self._shared.settlement.other_attempt(trace, attempt.dispatch, leaves, 0)
+                call.abort()
+                if call.dispatch is not trace.dispatch:
+                    self._shared.settlement.other_attempt(trace, call.dispatch, leaves, 0)
 
-    def _beside(self) -> Attempt | None:
-        """A second attempt beside the first, if a worker has room for it now and the route's share is not used up."""
+    def _beside(self) -> Call | None:
+        """A second call beside the first, if a worker has room for it now and the route's share is not used up."""
         step = self._with_room()
         if step is None or not self._allowances.hedges.take():
             return None
         first = self._trace.dispatch
-        attempt = self._take(step)
+        call = self._take(step)
         self._trace.dispatch = first
-        return attempt
+        return call
 
     def _may_go_on(self, now: float) -> bool:
         timeout = self._admitted.plan.route.timeout

@@ -1,4 +1,4 @@
-"""The story of one request: admit, plan, attempt, stream or answer, settle.
+"""The story of one request: admit, plan, call workers, stream or answer, settle.
 
 `Service.handle` is the whole of it for a client's exchange. A story's steps raise `GatewayError` to refuse; a client
 that leaves cancels the task wherever it is; either way the settlement runs once, synchronously.
@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.attempt import EVENT_STREAM, JSON, Attempt, relay_of
+from gateway.call import EVENT_STREAM, JSON, Call, relay_of
 from gateway.cache.entry import Entry, Store
 from gateway.cache.flight import Flights
 from gateway.cache.key import cache_key, is_deterministic
@@ -108,13 +108,13 @@ class Service:
 class Story:
     """One request from its arrival to the end of its answer."""
 
-    __slots__ = ("_attempt", "_exchange", "_revision", "_service", "trace")
+    __slots__ = ("_call", "_exchange", "_revision", "_service", "trace")
 
     def __init__(self, service: Service, exchange: Exchange) -> None:
         self._service = service
         self._exchange = exchange
         self._revision = service.revision
-        self._attempt: Attempt | None = None  # whose answer has begun
+        self._call: Call | None = None  # whose answer has begun
         self.trace = Trace(new_request_id(), exchange, service.revision.table, time.time())
 
     async def run(self) -> None:
@@ -210,13 +210,13 @@ class Story:
     async def _answer_from_workers(self, admitted: Admitted) -> Entry | None:
         """The answer of the first worker that has one. Gives it back in a form that can be kept, None when it should
         not be."""
-        self._attempt = attempt = await Race(self._service.racing, self.trace, admitted).winner()
-        if attempt.relay is not None and attempt.response is not None:
-            return await self._stream(attempt, attempt.relay, attempt.response)
-        return self._whole(admitted.request, attempt)
+        self._call = call = await Race(self._service.racing, self.trace, admitted).winner()
+        if call.relay is not None and call.response is not None:
+            return await self._stream(call, call.relay, call.response)
+        return self._whole(admitted.request, call)
 
-    def _whole(self, request: Request, attempt: Attempt) -> Entry | None:
-        trace, dispatch, answer = self.trace, attempt.dispatch, attempt.body
+    def _whole(self, request: Request, call: Call) -> Entry | None:
+        trace, dispatch, answer = self.trace, call.dispatch, call.body
         step = dispatch.step
         trace.usage = usage = find_usage(answer) or NO_USAGE
         trace.measured = True
@@ -227,21 +227,21 @@ class Story:
         headers.append(_cost_header(dispatch.cost_nanousd + sum(row.cost_nanousd for row in trace.others)))
         trace.answered_at = time.monotonic()
         body = _renamed(answer, step.engine_model, request.model)
-        self._exchange.respond(attempt.status, attempt.content_type, headers, body)
-        if attempt.status != 200 or trace.cache != "miss":
+        self._exchange.respond(call.status, call.content_type, headers, body)
+        if call.status != 200 or trace.cache != "miss":
             return None
-        return Entry(answer, attempt.content_type, spell(step.target), step.engine_model, *usage)
+        return Entry(answer, call.content_type, spell(step.target), step.engine_model, *usage)
 
-    async def _stream(self, attempt: Attempt, relay: StreamRelay, response: Response) -> Entry | None:
+    async def _stream(self, call: Call, relay: StreamRelay, response: Response) -> Entry | None:
         """Passes the stream on: from the worker's socket to the client's in one call, without a task switch."""
-        exchange, trace, dispatch = self._exchange, self.trace, attempt.dispatch
+        exchange, trace, dispatch = self._exchange, self.trace, call.dispatch
         step = dispatch.step
         most_kept = self._revision.table.settings.cache.max_entry_bytes
-        kept = attempt.raw if trace.cache == "miss" else None
+        kept = call.raw if trace.cache == "miss" else None
         kept_bytes = 0
         observe_gap = self._service.metrics.gaps(step.target.model, step.target.version or "").observe
-        exchange.start(response.status, attempt.content_type, self._headers())
-        exchange.write(attempt.first)
+        exchange.start(response.status, call.content_type, self._headers())
+        exchange.write(call.first)
         trace.first_at = trace.answered_at = last = time.monotonic()
 
         def pass_on(data: bytes) -> None:
@@ -291,14 +291,14 @@ class Story:
         self._service.learn(step.target.model, usage.output_tokens)
         if kept is None:
             return None
-        return Entry(b"".join(kept), attempt.content_type, spell(step.target), step.engine_model, *usage)
+        return Entry(b"".join(kept), call.content_type, spell(step.target), step.engine_model, *usage)
 
     # When it does not work out
 
     def abandon(self) -> None:
         """Drops the worker's answer, if one is under way, so that its engine stops."""
-        if self._attempt is not None:
-            self._attempt.abort()
+        if self._call is not None:
+            self._call.abort()
 
     def refuse(self, error: GatewayError) -> None:
         """Answers with an error, or ends a stream that has begun with an error event."""

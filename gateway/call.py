@@ -30,7 +30,7 @@ JSON = b"application/json"
 EVENT_STREAM = b"text/event-stream"
 
 
-class Attempt:
+class Call:
     """Made when its place in the worker's account is taken; `open` asks the worker.
 
     After that either `relay` is set, with `first` to pass on and `raw` as it came, and the rest of the stream is still
