@@ -63,15 +63,14 @@ class Breaker:
 
     def failed(self, now: float, *, trial: bool) -> None:
         self._failures += 1
-        if trial:
+        if trial and self._trying:
             self._trying = False
             self._pause = min(LONGEST_PAUSE, 2 * self._pause)
         elif self.state != "closed" or self._failures < FAILURES_TO_TRIP:
             self._move("failed")
             return
-        if self.state != "open":
-            self._until = now + self._pause
-            self._move("tripped")
+        self._until = now + self._pause
+        self._move("tripped")
 
     def succeeded(self) -> None:
         self._move("succeeded")

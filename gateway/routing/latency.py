@@ -34,9 +34,8 @@ class Latencies:
         if self._total < FEWEST:
             return None
         wanted = self._total * percent / 100
-        seen = 0.0
-        for at, count in enumerate(self._counts):
-            seen += count
-            if seen >= wanted:
-                return SHORTEST * 2 ** ((at + 1) / STEPS_PER_DOUBLING)
-        return SHORTEST * 2 ** (BUCKETS / STEPS_PER_DOUBLING)
+        seen, at = 0.0, 0
+        while seen < wanted and at < BUCKETS:
+            seen += self._counts[at]
+            at += 1
+        return SHORTEST * 2 ** (at / STEPS_PER_DOUBLING)

@@ -506,3 +506,53 @@ def test_what_is_unserved_says_why(kit: Kit) -> None:
 )
 def test_a_base_url_that_ends_in_v1_takes_that_prefixs_place(url: str, path: str, expected: str) -> None:
     assert endpoint(url, path) == expected
+
+
+# Outliers
+
+
+def failing(fleet: Fleet, *names: str) -> None:
+    for b in fleet.backends():
+        b.up = True
+        b.standing.attempts, b.standing.failures = 100.0, 50.0 if b.worker.name in names else 0.0
+
+
+def ejected(fleet: Fleet, now: float) -> set[str]:
+    return {b.worker.name for b in fleet.backends() if b.standing.ejected_until > now}
+
+
+def test_who_fails_more_than_those_that_serve_the_same_is_ejected(kit: Kit, caplog: pytest.LogCaptureFixture) -> None:
+    fleet = kit.unwatched()
+    fleet.apply(kit.table(kit.worker("a"), kit.worker("b"), kit.worker("c", version="int4")))
+    failing(fleet, "a", "c")
+    with caplog.at_level(logging.WARNING, "tollgate.fleet"):
+        fleet.review(50.0)
+    assert ejected(fleet, 50.0) == {"a"}  # the only one of its version stays
+    (record,) = caplog.records
+    assert record.fields == {"worker": "a", "for_seconds": 10.0}  # type: ignore[attr-defined]
+    assert ejected(fleet, 60.0) == set()
+
+
+@pytest.mark.parametrize("other", [{"up": False}, {"draining": True}])
+def test_a_sibling_that_takes_no_requests_counts_for_nothing(kit: Kit, other: dict[str, bool]) -> None:
+    fleet = kit.unwatched()
+    fleet.apply(kit.table(kit.worker("a"), kit.worker("b")))
+    failing(fleet, "a")
+    for name, value in other.items():
+        setattr(backend(fleet, "b"), name, value)
+    fleet.review(50.0)
+    assert ejected(fleet, 50.0) == set()
+
+
+def test_who_was_away_comes_back_with_a_clean_slate(kit: Kit) -> None:
+    async def story() -> None:
+        async with kit.engine() as engine, kit.fleet(kit.table(kit.worker(url=engine.url))) as fleet:
+            w = await up(fleet)
+            for _ in range(9):
+                w.failed("chat", 0.0, trial=None)
+            assert w.breakers["chat"].state == "open"
+            fleet.report_failure(w, "it is gone")
+            await up(fleet)
+            assert (w.breakers, w.standing.failures) == ({}, 0.0)
+
+    run(story())

@@ -42,6 +42,7 @@ def test_after_the_pause_one_trial_is_made_at_a_time() -> None:
     assert not breaker.began(FIRST_PAUSE)
     breaker.left_open()
     assert breaker.allows(FIRST_PAUSE)
+    assert breaker.began(FIRST_PAUSE)
 
 
 def test_a_trial_that_succeeds_closes_it_and_all_is_forgotten() -> None:
@@ -64,6 +65,14 @@ def test_each_trial_that_fails_doubles_the_pause_up_to_a_bound() -> None:
         pause = min(LONGEST_PAUSE, 2 * pause)
         assert not breaker.allows(now + 0.99 * pause)
         assert breaker.allows(now + pause)
+
+
+def test_a_trial_that_fails_when_another_has_closed_it_is_one_failure_like_any() -> None:
+    breaker = tripped()
+    assert breaker.began(FIRST_PAUSE)
+    breaker.succeeded()
+    breaker.failed(FIRST_PAUSE, trial=True)
+    assert breaker.state == "closed"
 
 
 def test_the_end_of_an_earlier_attempt_says_nothing_about_the_trial() -> None:
