@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -150,11 +151,9 @@ MAX_PARAMETERS = 40
 def masked(fields: Mapping[str, Any]) -> dict[str, Any]:
     """A request's parameters fit for a log: numbers and switches as they are, texts and lists only by size."""
     result: dict[str, Any] = {}
-    for name, value in fields.items():
+    for name, value in islice(fields.items(), MAX_PARAMETERS):
         kind: type[Any] = value.__class__
-        result[name if len(name) <= 64 else name[:64]] = value if kind in _PLAIN else _SIZED[kind] % len(value)
-        if len(result) == MAX_PARAMETERS:
-            break
+        result[name[:64]] = value if kind in _PLAIN else _SIZED[kind] % len(value)
     return result
 
 

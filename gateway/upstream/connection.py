@@ -231,7 +231,8 @@ class Connection(asyncio.BufferedProtocol):
         if not self._parser.should_keep_alive() or not self.is_open:
             self.close()
             return
-        self.resume()
+        if self._paused:
+            self.resume()
         self._release(self)
 
     def _arm(self, due: float) -> None:
