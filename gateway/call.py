@@ -141,7 +141,8 @@ class Call:
             return timeout
         elapsed = self.dispatch.opened_at - self._trace.exchange.arrived
         first_token = timeout.first_token if most is None else min(timeout.first_token, max(0.001, most - elapsed))
-        return replace(timeout, first_token=first_token, total=max(0.001, timeout.total - elapsed))
+        total = max(0.001, timeout.total - elapsed)
+        return replace(timeout, connect=min(timeout.connect, first_token), first_token=first_token, total=total)
 
     def _body(self, dialect: Dialect) -> bytes:
         admitted, step = self._admitted, self.dispatch.step

@@ -16,7 +16,6 @@ from gateway.fleet.registry import Fleet
 from gateway.fleet.room import WaitingRoom
 from gateway.ledger.record import Outcome
 from gateway.routing.pace import Pace
-from gateway.routing.types import Step
 from gateway.settle import Settlement
 from gateway.table import Hedge, Queue
 from gateway.trace import Admitted, Trace
@@ -84,27 +83,28 @@ class Race:
 
     async def _begin(self) -> Call:
         """Takes a place on the best worker that has one, or waits for one."""
-        step = self._with_room()
-        if step is None:
-            step = await self._wait_for_room()
-        return self._take(step)
+        at = self._with_room()
+        if at is None:
+            at = await self._wait_for_room()
+        return self._take(at)
 
-    def _take(self, step: Step) -> Call:
-        self._steps.remove(step)
+    def _take(self, at: int) -> Call:
+        step = self._steps.pop(at)
         self._left -= 1
         call = Call(self._trace, self._admitted, step)
         self._trace.dispatch = call.dispatch
         return call
 
-    def _with_room(self) -> Step | None:
+    def _with_room(self) -> int | None:
+        """Where the best step is whose worker has room and nobody waiting."""
         now = time.monotonic()
-        for step in self._steps:
+        for at, step in enumerate(self._steps):
             backend = cast("Backend", step.view)
             if not backend.queue and backend.has_room(now):
-                return step
+                return at
         return None
 
-    async def _wait_for_room(self) -> Step:
+    async def _wait_for_room(self) -> int:
         trace, plan = self._trace, self._admitted.plan
         began = time.monotonic()
         elapsed = began - trace.exchange.arrived
@@ -119,7 +119,7 @@ class Race:
             seconds = time.monotonic() - began
             trace.queued += seconds
             trace.waited += seconds
-        return next(step for step in self._steps if step.view is backend)
+        return next(at for at, step in enumerate(self._steps) if step.view is backend)
 
     async def _hedged(self, first: Call, hedge: Hedge) -> Call:
         """Asks a second worker when the first takes longer than the route's moment; the first to answer wins."""
@@ -174,11 +174,11 @@ class Race:
 
     def _beside(self) -> Call | None:
         """A second call beside the first, if a worker has room for it now and the route's share is not used up."""
-        step = self._with_room()
-        if step is None or not self._allowances.hedges.take():
+        at = self._with_room()
+        if at is None or not self._allowances.hedges.take():
             return None
         first = self._trace.dispatch
-        call = self._take(step)
+        call = self._take(at)
         self._trace.dispatch = first
         return call
 

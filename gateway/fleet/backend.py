@@ -21,7 +21,7 @@ FEW = 8  # requests in flight
 SMOOTHING = 0.1  # weight of the newest interval in `turnover`
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Backend(WorkerView):
     """A `WorkerView` plus its connections, its engine's dialect and the meter that shares out its busy time.
 

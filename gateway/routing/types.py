@@ -32,7 +32,7 @@ Drop = Literal[
 ]
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class WorkerView:
     """What the router knows of one worker now: its configuration, the gateway's own account, and the engine's word.
 
