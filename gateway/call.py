@@ -13,7 +13,7 @@ import orjson
 
 from gateway.dispatch import Dispatch
 from gateway.engines.dialect import Dialect
-from gateway.errors import WorkerTimeout, WorkerUnreachable
+from gateway.errors import WorkerBroke, WorkerTimeout, WorkerUnreachable
 from gateway.fleet.backend import Backend
 from gateway.fleet.registry import Fleet
 from gateway.protocol.request import Request, multipart_with_model, worker_fields
@@ -26,6 +26,7 @@ from gateway.upstream.response import Response
 
 MAX_ANSWER_BYTES = 256 * 1024 * 1024
 MAX_ERROR_BYTES = 1024 * 1024
+MAX_COMMENT_BYTES = 64 * 1024  # held back until the first event, while another worker may still be asked
 JSON = b"application/json"
 EVENT_STREAM = b"text/event-stream"
 
@@ -89,6 +90,7 @@ class Call:
             raise backend.dialect.error(response.status, await response.read(MAX_ERROR_BYTES))
         self.status = response.status
         self.content_type = response.header(b"content-type") or JSON
+        response.headers = []  # none of them is for the client, and an open stream need not hold them
         if self.content_type.startswith(EVENT_STREAM):
             self.relay = relay = relay_of(request, dispatch.step.engine_model, backend.dialect.frame_error)
             await self._first_event(relay, response, dispatch.opened_at + deadlines.first_token)
@@ -122,6 +124,8 @@ class Call:
                         data = await response.take()
                         self.raw.append(data)
                         self.first += relay.feed(data)
+                        if len(self.first) > MAX_COMMENT_BYTES:
+                            relay.broke(WorkerBroke("The worker sent nothing but comments."))
             except TimeoutError:
                 response.abort()
                 raise WorkerTimeout("The worker took too long: gave up waiting for the first token.") from None

@@ -242,6 +242,7 @@ class Story:
         observe_gap = self._service.metrics.gaps(step.target.model, step.target.version or "").observe
         exchange.start(response.status, call.content_type, self._headers())
         exchange.write(call.first)
+        call.first, call.raw = b"", []  # thousands of streams may be open: what is passed on is not kept
         trace.first_at = trace.answered_at = last = time.monotonic()
 
         def pass_on(data: bytes) -> None:

@@ -126,6 +126,9 @@ DAWDLING = http_stream(
     b"data: [DONE]\n\n",
 ).removesuffix(b"0\r\n\r\n")
 
+# Comments without end, and without an event.
+CHATTY = http_stream(*[b": still here\n\n" * 1000] * 20).removesuffix(b"0\r\n\r\n")
+
 
 @pytest.fixture(scope="module")
 def worker() -> Iterator[LiveWorker]:
@@ -136,7 +139,7 @@ def worker() -> Iterator[LiveWorker]:
 @pytest.fixture(scope="module")
 def gateway(worker: LiveWorker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
     scripts = {name: script for name, (script, *_) in ANSWERS.items()}
-    with ScriptedWorker(**scripts, dawdling=DAWDLING) as scripted:
+    with ScriptedWorker(**scripts, dawdling=DAWDLING, chatty=CHATTY) as scripted:
         written = configuration(
             [worker_entry("w0", worker.url), worker_entry("s0", scripted.url, serves="odd@v1", serves_as="tiny@v1")],
             models={
@@ -331,6 +334,11 @@ def test_keep_alive_comments_are_no_first_token(http: httpx2.Client, gateway: Ga
     assert (answer.status_code, error_of(answer)["code"]) == (504, "worker_timeout")
     (row,) = gateway.rows(request_id(answer))
     assert row["duration_seconds"] < 10
+
+
+def test_a_worker_that_sends_nothing_but_comments_is_given_up(http: httpx2.Client) -> None:
+    answer = http.post("/v1/chat/completions", json={"model": "hasty-odd", "script": "chatty", "stream": True})
+    assert (answer.status_code, error_of(answer)["code"]) == (502, "worker_broke")
 
 
 def test_a_client_has_its_answer_when_its_worker_has_yet_to_close(http: httpx2.Client, gateway: GatewayProcess) -> None:
