@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import perf_counter
 from typing import cast
@@ -13,6 +13,7 @@ import httptools
 import orjson
 
 DONE = b"data: [DONE]\n\n"
+STALE = 3.0  # seconds; servers close idle connections after 5 or more
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,9 @@ class Target:
         return urlsplit(self.url).port or 80
 
 
-def chat_request(target: Target, model: str, *, stream: bool, tokens: int) -> bytes:
+def chat_request(
+    target: Target, model: str, *, stream: bool, tokens: int, extra: Mapping[str, object] | None = None
+) -> bytes:
     """A chat request of about 330 bytes, ready to write."""
     body: dict[str, object] = {
         "model": model,
@@ -44,8 +47,13 @@ def chat_request(target: Target, model: str, *, stream: bool, tokens: int) -> by
     }
     if stream:
         body["stream"] = True
+    return post(target, "/v1/chat/completions", body | dict(extra or {}))
+
+
+def post(target: Target, path: str, body: Mapping[str, object]) -> bytes:
+    """A request with this document, ready to write."""
     payload = orjson.dumps(body)
-    lines = [f"POST /v1/chat/completions HTTP/1.1\r\nhost: {target.host}:{target.port}"]
+    lines = [f"POST {path} HTTP/1.1\r\nhost: {target.host}:{target.port}"]
     lines += [f"{name}: {value}" for name, value in target.headers]
     lines.append(f"content-type: application/json\r\ncontent-length: {len(payload)}\r\n\r\n")
     return "\r\n".join(lines).encode() + payload
@@ -54,7 +62,19 @@ def chat_request(target: Target, model: str, *, stream: bool, tokens: int) -> by
 class Exchange:
     """What one request led to. Times are perf_counter's: a loop's own clock may tick in milliseconds."""
 
-    __slots__ = ("began", "ended", "error", "event_times", "events", "first", "intended", "started", "status", "tail")
+    __slots__ = (
+        "began",
+        "ended",
+        "error",
+        "event_times",
+        "events",
+        "first",
+        "intended",
+        "refusal",
+        "started",
+        "status",
+        "tail",
+    )
 
     def __init__(
         self, intended: float, *, event_times: list[float] | None = None, began: Callable[[], None] | None = None
@@ -67,6 +87,7 @@ class Exchange:
         self.events = 0
         self.tail = b""
         self.error: str | None = None
+        self.refusal: str | None = None  # said inside a stream that began well
         self.event_times = event_times  # one entry per event, for paced streams
         self.began = began  # called once, with the first byte of the body
 
@@ -74,18 +95,24 @@ class Exchange:
 class Connection(asyncio.Protocol):
     """Carries one exchange at a time and tells `finished` when it is over."""
 
-    __slots__ = ("_exchange", "_finished", "_parser", "_transport", "events")
+    __slots__ = ("_exchange", "_finished", "_idle_since", "_parser", "_transport", "events")
 
     def __init__(self, finished: Callable[[Connection, Exchange], None]) -> None:
         self.events = 0  # of all its exchanges
         self._finished = finished
         self._exchange: Exchange | None = None
+        self._idle_since = perf_counter()
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
 
     @property
     def is_open(self) -> bool:
         return self._transport is not None and not self._transport.is_closing()
+
+    @property
+    def is_fresh(self) -> bool:
+        """Open, and not idle for so long that the server may be about to close it."""
+        return self.is_open and perf_counter() - self._idle_since < STALE
 
     def start(self, exchange: Exchange, request: bytes) -> None:
         assert self._transport is not None
@@ -128,6 +155,8 @@ class Connection(asyncio.Protocol):
         exchange.tail = body[-len(DONE) :] if len(body) >= len(DONE) else (tail + body)[-len(DONE) :]
         if not exchange.first:
             exchange.first = perf_counter()
+            if body.startswith(b'data: {"error"'):
+                exchange.refusal = "error event in a 200"
             if exchange.began is not None:
                 exchange.began()
         if exchange.event_times is not None:
@@ -137,14 +166,16 @@ class Connection(asyncio.Protocol):
         exchange = self._exchange
         if exchange is not None:
             exchange.status = self._parser.get_status_code()
-            self._end(None if exchange.status == 200 else f"status {exchange.status}")
+            if not self._parser.should_keep_alive() and self._transport is not None:
+                self._transport.close()
+            self._end(exchange.refusal if exchange.status == 200 else f"status {exchange.status}")
 
     def _end(self, error: str | None) -> None:
         exchange = self._exchange
         if exchange is None:
             return
         self._exchange = None
-        exchange.ended = perf_counter()
+        exchange.ended = self._idle_since = perf_counter()
         exchange.error = error
         self._finished(self, exchange)
 

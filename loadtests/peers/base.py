@@ -61,6 +61,11 @@ class Peer(Protocol):
         """How many paced streams it can be asked to carry; 0 leaves it out of those figures."""
         ...
 
+    @property
+    def processes(self) -> int:
+        """How many processes relay, which is how many cores it may use."""
+        ...
+
     def install(self) -> None:
         """Brings what `start` needs. Quick when it is there already; Unavailable when it can not be brought."""
 
@@ -110,18 +115,22 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def launch(peer: Peer, worker_url: str, directory: Path, core: int | None) -> Running:
-    """Starts a peer on its core and waits for its first answer."""
+def pinned(cores: Sequence[int]) -> list[str]:
+    """The words before a command that keep it on these cores; none for any."""
+    return ["taskset", "--cpu-list", ",".join(map(str, cores))] if cores else []
+
+
+def launch(peer: Peer, worker_url: str, directory: Path, cores: Sequence[int]) -> Running:
+    """Starts a peer on its cores (none given: on any) and waits for its first answer."""
     directory.mkdir(parents=True, exist_ok=True)
     place = Place(worker_url, free_port(), directory)
     start = peer.start(place)
     if start is None:
         return Running(peer, Target(worker_url), None)
     log = directory / "output.log"
-    pinned = ["taskset", "--cpu-list", str(core)] if core is not None else []
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*pinned, *start.command],
+            [*pinned(cores), *start.command],
             cwd=directory,
             env={**os.environ, **start.env},
             stdin=subprocess.DEVNULL,

@@ -32,7 +32,10 @@ def test_prints_json_with_the_processs_cpu(how: list[str]) -> None:
         mode, *options = how
         command = [sys.executable, "-m", "loadtests.load", mode, f"http://127.0.0.1:{port}", "--model", "m"]
         done = subprocess.run(
-            [*command, *options, "--pid", str(standin.pid)], cwd=ROOT, capture_output=True, check=False
+            [*command, *options, "--format", "json", "--pid", str(standin.pid)],
+            cwd=ROOT,
+            capture_output=True,
+            check=False,
         )
         standin.terminate()
     assert done.returncode == 0, done.stderr
