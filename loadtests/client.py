@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import perf_counter
@@ -13,6 +14,7 @@ import httptools
 import orjson
 
 DONE = b"data: [DONE]\n\n"
+USAGE_BYTES = 1024  # at the end of an answer, in which its usage stands
 STALE = 3.0  # seconds; servers close idle connections after 5 or more
 
 
@@ -70,6 +72,7 @@ class Exchange:
         "events",
         "first",
         "intended",
+        "keep",
         "refusal",
         "started",
         "status",
@@ -77,7 +80,12 @@ class Exchange:
     )
 
     def __init__(
-        self, intended: float, *, event_times: list[float] | None = None, began: Callable[[], None] | None = None
+        self,
+        intended: float,
+        *,
+        event_times: list[float] | None = None,
+        began: Callable[[], None] | None = None,
+        keep: int = len(DONE),
     ) -> None:
         self.intended = intended
         self.started = intended
@@ -85,7 +93,8 @@ class Exchange:
         self.ended = 0.0
         self.status = 0
         self.events = 0
-        self.tail = b""
+        self.tail = b""  # the last bytes of the body, as many as are to be kept
+        self.keep = keep
         self.error: str | None = None
         self.refusal: str | None = None  # said inside a stream that began well
         self.event_times = event_times  # one entry per event, for paced streams
@@ -95,13 +104,13 @@ class Exchange:
 class Connection(asyncio.Protocol):
     """Carries one exchange at a time and tells `finished` when it is over."""
 
-    __slots__ = ("_exchange", "_finished", "_idle_since", "_parser", "_transport", "events")
+    __slots__ = ("_exchange", "_finished", "_idle_since", "_parser", "_read_at", "_transport", "events")
 
     def __init__(self, finished: Callable[[Connection, Exchange], None]) -> None:
         self.events = 0  # of all its exchanges
         self._finished = finished
         self._exchange: Exchange | None = None
-        self._idle_since = perf_counter()
+        self._idle_since = self._read_at = perf_counter()
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
 
@@ -132,6 +141,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
+        self._read_at = perf_counter()  # the time of all that this read brings
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
@@ -152,15 +162,16 @@ class Connection(asyncio.Protocol):
             events += 1  # the separator was split between two reads
         exchange.events += events
         self.events += events
-        exchange.tail = body[-len(DONE) :] if len(body) >= len(DONE) else (tail + body)[-len(DONE) :]
+        keep = exchange.keep
+        exchange.tail = body[-keep:] if len(body) >= keep else (tail + body)[-keep:]
         if not exchange.first:
-            exchange.first = perf_counter()
+            exchange.first = self._read_at
             if body.startswith(b'data: {"error"'):
                 exchange.refusal = "error event in a 200"
             if exchange.began is not None:
                 exchange.began()
         if exchange.event_times is not None:
-            exchange.event_times.extend([perf_counter()] * events)
+            exchange.event_times.extend([self._read_at] * events)
 
     def on_message_complete(self) -> None:
         exchange = self._exchange
@@ -178,6 +189,14 @@ class Connection(asyncio.Protocol):
         exchange.ended = self._idle_since = perf_counter()
         exchange.error = error
         self._finished(self, exchange)
+
+
+_TOKENS = re.compile(rb'"(prompt_tokens|completion_tokens|cached_tokens)":\s*(\d+)')
+
+
+def reported_tokens(tail: bytes) -> dict[str, int]:
+    """The counts in the usage at the end of an answer; none when it reports none."""
+    return {name.decode(): int(count) for name, count in _TOKENS.findall(tail)}
 
 
 async def connect(target: Target, finished: Callable[[Connection, Exchange], None]) -> Connection:

@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from time import perf_counter
 
-from loadtests.client import DONE, Connection, Exchange, Target, connect
+from loadtests import procstat
+from loadtests.client import DONE, USAGE_BYTES, Connection, Exchange, Target, connect, reported_tokens
 from loadtests.connections import Connections
-from loadtests.procstat import Usage, usage
 from loadtests.run import Run
 
 GRACE = 20.0  # seconds a run may take beyond its plan before what is missing counts as an error
@@ -31,14 +31,14 @@ class _Meter:
 
     def __init__(self, pid: int | None) -> None:
         self._pid = pid
-        self._before: Usage | None = None
-        self._after: Usage | None = None
+        self._before: procstat.Usage | None = None
+        self._after: procstat.Usage | None = None
 
     def start(self) -> None:
-        self._before = usage(self._pid) if self._pid else None
+        self._before = procstat.usage(self._pid) if self._pid else None
 
     def stop(self) -> None:
-        self._after = usage(self._pid) if self._pid else None
+        self._after = procstat.usage(self._pid) if self._pid else None
 
     def enter(self, run: Run) -> Run:
         if self._before and self._after:
@@ -59,13 +59,15 @@ class _Tally:
         if exchange.intended < self.since:
             return
         run, error = self.run, exchange.error
-        if error is None and self.streams and exchange.tail != DONE:
+        if error is None and self.streams and not exchange.tail.endswith(DONE):
             error = "stream without [DONE]"
         if error is not None:
             run.errors[error] += 1
             return
         run.requests += 1
         run.events += exchange.events
+        if len(exchange.tail) > len(DONE):
+            run.tokens.update(reported_tokens(exchange.tail))
         run.starts.append(exchange.intended - self.begin)
         run.latencies.append(exchange.ended - exchange.intended)
         run.firsts.append(exchange.first - exchange.intended)
@@ -157,6 +159,7 @@ async def open_loop(
     connections: int = 256,
     streams: bool = False,
     gaps: bool = False,
+    usage: bool = False,
     warmup: float = 0.0,
     pid: int | None = None,
     grace: float = GRACE,
@@ -166,7 +169,7 @@ async def open_loop(
 
     `request` is the same for all or made for each by its number. At most `connections` are under way; one that is due
     while all are taken waits, and its waiting counts. What is due within the warm-up is sent and not counted. `gaps`
-    keeps the times between the events of each stream.
+    keeps the times between the events of each stream, `usage` adds up the tokens the answers report.
     """
     tally = _Tally(streams=streams)
     waiting: deque[tuple[float, int]] = deque()
@@ -198,7 +201,7 @@ async def open_loop(
             arrive(*waiting.popleft())
 
     def begin_on(connection: Connection, intended: float, data: bytes) -> None:
-        exchange = Exchange(intended, event_times=[] if gaps else None)
+        exchange = Exchange(intended, event_times=[] if gaps else None, keep=USAGE_BYTES if usage else len(DONE))
         if connection.is_fresh:
             connection.start(exchange, data)
         else:

@@ -16,7 +16,9 @@ from typing import Protocol, Self
 
 from loadtests.client import Target
 from loadtests.drive import closed_loop, idle_streams, open_loop, paced_streams
+from loadtests.prompts import Writer
 from loadtests.run import Run
+from loadtests.trace import Call
 
 _PATIENCE = 60.0  # seconds until every process has its connections
 
@@ -92,6 +94,38 @@ class Open:
             connections=self.connections,
             streams=self.streams,
             gaps=self.streams,
+            warmup=self.warmup,
+            pid=self.pid,
+            ready=ready,
+        )
+
+
+@dataclass(frozen=True)
+class Replay:
+    writer: Writer
+    calls: tuple[Call, ...]
+    connections: int
+    warmup: float
+    pid: int | None
+
+    @property
+    def size(self) -> int:
+        return min(self.connections, len(self.calls))
+
+    def share(self, number: int, of: int) -> Self:
+        connections = _part(self.connections, number, of)
+        return replace(self, connections=connections, calls=self.calls[number::of], pid=None if number else self.pid)
+
+    async def run(self, ready: Callable[[], None]) -> Run:
+        streams = self.writer.stream
+        return await open_loop(
+            self.writer.target,
+            lambda number: self.writer.request(self.calls[number]),
+            [call.at for call in self.calls],
+            connections=self.connections,
+            streams=streams,
+            gaps=streams,
+            usage=True,
             warmup=self.warmup,
             pid=self.pid,
             ready=ready,

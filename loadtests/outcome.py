@@ -57,6 +57,10 @@ def lines(run: Run) -> list[str]:
     said = [f"{run.requests:,} requests in {run.seconds:.1f} s: {run.requests_per_second:,.1f} a second"]
     if run.events:
         said.append(f"{run.events:,} events: {run.events_per_second:,.0f} a second")
+    if run.tokens:
+        prompt, cached, made = (run.tokens[f"{kind}_tokens"] for kind in ("prompt", "cached", "completion"))
+        rate = f", {made / run.seconds:,.0f} a second" if run.seconds else ""
+        said.append(f"{prompt:,} prompt tokens, {cached:,} of them cached; {made:,} generated{rate}")
     said += [f"failed: {count:,} × {error}" for error, count in run.errors.most_common()]
     if run.cpu_seconds is not None:
         each = f", {run.cpu_seconds / run.requests * 1e6:,.0f} µs a request" if run.requests else ""

@@ -23,6 +23,7 @@ class Run:
     requests: int = 0
     events: int = 0
     errors: Counter[str] = field(default_factory=Counter[str])
+    tokens: Counter[str] = field(default_factory=Counter[str])  # as the answers' usage reports them, where it is read
     starts: array[float] = field(default_factory=_samples)  # when each answered request was due, from the beginning
     latencies: array[float] = field(default_factory=_samples)  # from then to the end of its answer
     firsts: array[float] = field(default_factory=_samples)  # and to the first byte of the body
@@ -39,6 +40,7 @@ class Run:
             whole.requests += run.requests
             whole.events += run.events
             whole.errors.update(run.errors)
+            whole.tokens.update(run.tokens)
             whole.starts.extend(run.starts)
             whole.latencies.extend(run.latencies)
             whole.firsts.extend(run.firsts)
@@ -79,6 +81,7 @@ class Run:
             "requests": self.requests,
             "events": self.events,
             "errors": dict(self.errors),
+            "tokens": dict(self.tokens),
             "requests_per_second": self.requests_per_second,
             "events_per_second": self.events_per_second,
             "latency": self.latency.document(),
