@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import count
 from time import perf_counter
 from typing import cast
 from urllib.parse import urlsplit
@@ -24,6 +25,11 @@ class Target:
 
     url: str
     headers: tuple[tuple[str, str], ...] = ()
+    more_ports: tuple[int, ...] = ()  # connections go to the URL's port and to these in turn
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        return (self.port, *self.more_ports)
 
     @property
     def host(self) -> str:
@@ -199,7 +205,11 @@ def reported_tokens(tail: bytes) -> dict[str, int]:
     return {name.decode(): int(count) for name, count in _TOKENS.findall(tail)}
 
 
+_turns = count()
+
+
 async def connect(target: Target, finished: Callable[[Connection, Exchange], None]) -> Connection:
     loop = asyncio.get_running_loop()
-    _, connection = await loop.create_connection(lambda: Connection(finished), target.host, target.port)
+    port = target.ports[next(_turns) % len(target.ports)]
+    _, connection = await loop.create_connection(lambda: Connection(finished), target.host, port)
     return connection

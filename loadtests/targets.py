@@ -73,8 +73,9 @@ GOALS = (
     Goal("many", "resident", "≤", 250, "MB"),
     # Load generator, worker and two processes need a core each, or it is the machine that does not scale.
     Goal("processes", "requests_per_second", "≥", 1.8, times="tollgate", of="tollgate-2", cores=4),
-    # What shows on fewer cores: two processes that share no lock and do no work twice spend no more on a request.
-    Goal("processes", "cpu_per_request", "≤", 1.1, times="tollgate", of="tollgate-2"),
+    # What shows on fewer cores: processes that share no lock and do no work twice spend on a request what two separate
+    # gateways do in their place. (Against one process alone it would be the shared core that is measured.)
+    Goal("processes", "cpu_per_request", "≤", 1.1, times="tollgate-pair", of="tollgate-2"),
 )
 
 

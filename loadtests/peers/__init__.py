@@ -10,7 +10,7 @@ from loadtests.peers.litellm import LiteLLM
 from loadtests.peers.nginx import Nginx
 from loadtests.peers.portkey import Portkey
 from loadtests.peers.sglang_router import SglangRouter
-from loadtests.peers.tollgate import Tollgate
+from loadtests.peers.tollgate import Tollgate, TollgatePair
 from loadtests.peers.vllm_router import VllmRouter
 
 PEERS: tuple[Peer, ...] = (
@@ -22,6 +22,7 @@ PEERS: tuple[Peer, ...] = (
     LiteLLM(),
     Portkey(),
     Tollgate(processes=2),
+    TollgatePair(),
 )
 
 __all__ = ["PEERS", "Peer", "Place", "Running", "Start", "Unavailable"]

@@ -49,6 +49,7 @@ class Start:
     command: Sequence[str | Path]
     env: Mapping[str, str] = field(default_factory=dict[str, str])
     headers: tuple[tuple[str, str], ...] = ()
+    more_ports: tuple[int, ...] = ()  # it listens on these as well
     patience: float = 20.0  # seconds until its first answer
 
 
@@ -138,7 +139,7 @@ def launch(peer: Peer, worker_url: str, directory: Path, cores: Sequence[int]) -
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    running = Running(peer, Target(place.url, start.headers), process)
+    running = Running(peer, Target(place.url, start.headers, start.more_ports), process)
     try:
         _await_answer(running, start.patience)
     except TimeoutError:
@@ -152,12 +153,16 @@ def _await_answer(running: Running, patience: float) -> None:
     head, _, body = chat_request(running.target, MODEL, stream=False, tokens=4).partition(b"\r\n\r\n")
     headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:])
     deadline = time.monotonic() + patience
+    silent = list(running.target.ports)
     with httpx2.Client(trust_env=False, timeout=5.0) as client:
         while time.monotonic() < deadline and (running.process is None or running.process.poll() is None):
             with contextlib.suppress(httpx2.HTTPError):
-                answer = client.post(f"{running.target.url}/v1/chat/completions", content=body, headers=headers)
-                if answer.status_code == 200:
-                    return
+                url = f"http://{running.target.host}:{silent[-1]}/v1/chat/completions"
+                if client.post(url, content=body, headers=headers).status_code == 200:
+                    silent.pop()
+                    if not silent:
+                        return
+                    continue
             time.sleep(0.2)
     raise TimeoutError
 

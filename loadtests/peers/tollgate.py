@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import sys
 from pathlib import Path
 
-from loadtests.peers.base import MODEL, ROOT, Place, Start
+from loadtests.peers.base import MODEL, ROOT, Place, Start, free_port
 
 KEY = "sk-bench"
 _PLENTY = 1_000_000_000  # limits that are checked and charged for every request, and refuse none
@@ -28,6 +29,29 @@ class Tollgate:
         write_config(config, place, self.processes)
         command = [sys.executable, "-m", "gateway.cli", "serve", "--config", config]
         return Start(command, {"PYTHONPATH": str(ROOT)}, (("authorization", f"Bearer {KEY}"),))
+
+
+class TollgatePair:
+    """Two gateways of one process each, which know nothing of each other: what two processes cost when they share
+    nothing but their cores. On a core of their own they evict each other's caches, and each serves fewer requests in
+    one turn of its loop, so that a request costs more than in one process alone."""
+
+    name = "tollgate-pair"
+    streams = 500
+    processes = 2
+
+    def install(self) -> None:
+        """It runs in the environment that runs this."""
+
+    def start(self, place: Place) -> Start:
+        ports = (place.port, free_port())
+        commands: list[str] = []
+        for number, port in enumerate(ports):
+            own = Place(place.worker_url, port, place.directory / str(number))
+            commands.append(shlex.join(map(str, Tollgate().start(own).command)))
+        both = f"trap 'trap \"\" TERM; kill 0; wait' TERM; {commands[0]} & {commands[1]} & wait"
+        headers = (("authorization", f"Bearer {_KEY}"),)
+        return Start(["sh", "-c", both], {"PYTHONPATH": str(ROOT)}, headers, more_ports=ports[1:])
 
 
 def write_config(directory: Path, place: Place, processes: int = 1) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import pytest
 
 from gateway.config import load
 from loadtests.peers import PEERS, Place, Running, Start, Unavailable
-from loadtests.peers.base import LOCKS, launch, pinned, run_installer, stop
+from loadtests.peers.base import LOCKS, MODEL, ROOT, launch, pinned, run_installer, stop
 from loadtests.peers.nginx import Nginx
-from loadtests.peers.tollgate import Tollgate
+from loadtests.peers.tollgate import Tollgate, TollgatePair
+from loadtests.procstat import descendants
+from tests.eventually import eventually
 
 
 def place(directory: Path) -> Place:
@@ -71,6 +74,21 @@ def test_the_gateway_of_two_processes_has_a_name_of_its_own(tmp_path: Path) -> N
     two.start(place(tmp_path))
     assert (two.name, two.processes) == ("tollgate-2", 2)
     assert load(tmp_path / "config").settings.server.processes == 2
+
+
+def test_two_gateways_are_started_and_stopped_together(tmp_path: Path) -> None:
+    standin = [sys.executable, "-m", "loadtests.standin", "--model", MODEL]
+    with subprocess.Popen(standin, cwd=ROOT, stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdout is not None
+        port = worker.stdout.readline().split()[1]
+        pair = launch(TollgatePair(), f"http://127.0.0.1:{port}", tmp_path / "x", cores=())
+        worker.terminate()
+    assert pair.process is not None
+    pids = descendants(pair.process.pid)
+    assert len(pids) >= 2
+    assert len(set(pair.target.ports)) == 2
+    stop(pair)
+    eventually(lambda: not [pid for pid in pids if Path(f"/proc/{pid}").exists()] or None, "both are gone")
 
 
 def test_a_command_is_kept_on_its_cores() -> None:
