@@ -50,7 +50,7 @@ class TollgatePair:
             own = Place(place.worker_url, port, place.directory / str(number))
             commands.append(shlex.join(map(str, Tollgate().start(own).command)))
         both = f"trap 'trap \"\" TERM; kill 0; wait' TERM; {commands[0]} & {commands[1]} & wait"
-        headers = (("authorization", f"Bearer {_KEY}"),)
+        headers = (("authorization", f"Bearer {KEY}"),)
         return Start(["sh", "-c", both], {"PYTHONPATH": str(ROOT)}, headers, more_ports=ports[1:])
 
 
