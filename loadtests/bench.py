@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import contextlib
 import gc
+import math
 import os
 import platform
 import signal
@@ -25,16 +26,16 @@ import httpx2
 from rich.console import Console
 from rich.status import Status
 
-from loadtests.drive import Run
 from loadtests.figures import FIGURES, FULL, QUICK, Effort, Figure
-from loadtests.load import loop_factory
+from loadtests.jobs import loop_factory
 from loadtests.peers import PEERS, Peer, Running, Unavailable
-from loadtests.peers.base import MODEL, ROOT, launch, stop
-from loadtests.procstat import busy_elsewhere
-from loadtests.report import plot, print_table, write_json
-from loadtests.targets import GOALS, judge
+from loadtests.peers.base import MODEL, ROOT, launch, pinned, stop
+from loadtests.procstat import busy_elsewhere, raise_descriptor_limit
+from loadtests.report import plot, print_reasons, print_table, write_json
+from loadtests.run import Run
+from loadtests.targets import GOALS, Absences, judge
 
-_QUICK_PEERS = ("direct", "nginx", "tollgate", "vllm-router")
+_QUICK_PEERS = ("direct", "nginx", "tollgate", "vllm-router", "tollgate-2", "tollgate-pair")
 _BUSY = 0.05
 _ERRORS_ALLOWED = 0.001  # share of requests; a figure with more of them is not shown
 
@@ -50,9 +51,12 @@ def main() -> int:
     if (busy := busy_elsewhere()) > _BUSY:
         said = f"others use {busy:.0%} of this machine's CPU: compare, but trust no absolute figure"
         console.print(said, style="yellow", highlight=False)
+    raise_descriptor_limit()
     results = _run(console, peers, effort, out)
-    verdicts = [judge(goal, results.values) for goal in GOALS]
-    print_table(console, FIGURES, results.targets, results.values, verdicts, results.reasons)
+    cores = len(os.sched_getaffinity(0))
+    verdicts = [judge(goal, results.values, results.absences, cores) for goal in GOALS]
+    print_table(console, FIGURES, results.targets, results.values, verdicts)
+    print_reasons(console, FIGURES, verdicts, results.reasons)
     stamp = time.strftime("%Y%m%d-%H%M%S")
     no_plot = plot(out / f"{stamp}.png", FIGURES, results.targets, results.values)
     document = {
@@ -73,7 +77,17 @@ class Results:
     targets: list[str] = field(default_factory=list[str])  # those that ran
     values: dict[tuple[str, str, str], list[float]] = field(default_factory=dict[tuple[str, str, str], list[float]])
     runs: list[dict[str, object]] = field(default_factory=list[dict[str, object]])
-    reasons: dict[str, str] = field(default_factory=dict[str, str])  # why something is not there
+    reasons: dict[str, str] = field(default_factory=dict[str, str])  # why something is not there, for people
+    unavailable: dict[str, str] = field(default_factory=dict[str, str])
+    obstacles: dict[str, str] = field(default_factory=dict[str, str])
+    complaints: dict[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str])
+
+    @property
+    def absences(self) -> Absences:
+        return Absences(self.unavailable, self.obstacles, self.complaints)
+
+    def lacks(self, target: str, reason: str) -> None:
+        self.reasons[target] = self.unavailable[target] = reason
 
 
 def _run(console: Console, peers: Sequence[Peer], effort: Effort, out: Path) -> Results:
@@ -84,13 +98,13 @@ def _run(console: Console, peers: Sequence[Peer], effort: Effort, out: Path) -> 
     with (
         tempfile.TemporaryDirectory(prefix="tollgate-bench-") as scratch,
         _ends_on_sigterm(),
-        _own_core() as target_core,
-        _worker() as worker_url,
+        _own_cores() as cores,
+        _worker(cores) as worker_url,
     ):
         try:
             for peer in usable:
                 with contextlib.suppress(Unavailable):
-                    running.append(_started(peer, worker_url, Path(scratch), target_core, results))
+                    running.append(_started(peer, worker_url, Path(scratch), cores, results))
             results.targets += [one.peer.name for one in running]
             with asyncio.Runner(loop_factory=loop_factory()) as runner, console.status("") as status:
                 runner.run(_measure(status, running, worker_url, effort, results))
@@ -119,17 +133,36 @@ def _ends_on_sigterm() -> Generator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+@dataclass(frozen=True, slots=True)
+class Cores:
+    """Who runs where; an empty list is anywhere. Two processes share a core where there are not four."""
+
+    relay: tuple[int, ...] = ()
+    two_relays: tuple[int, ...] = ()
+    worker: tuple[int, ...] = ()
+    generator: tuple[int, ...] = ()
+
+    @classmethod
+    def among(cls, cores: Sequence[int]) -> Cores:
+        if len(cores) < 2:
+            return cls()
+        relay, last = cores[:1], cores[-1:]
+        if len(cores) < 4:
+            return cls(tuple(relay), tuple(relay), tuple(last), tuple(last))
+        return cls(tuple(relay), tuple(cores[:2]), tuple(cores[-2:-1]), tuple(last))
+
+    def of(self, peer: Peer) -> tuple[int, ...]:
+        return self.relay if peer.processes == 1 else self.two_relays
+
+
 @contextlib.contextmanager
-def _own_core() -> Generator[int | None]:
-    """Moves this process, and with it the worker, to one core; yields another for what is measured, if there is one."""
+def _own_cores() -> Generator[Cores]:
+    """Moves this process to its own core while the block runs."""
     before = os.sched_getaffinity(0)
-    cores = sorted(before)
-    if len(cores) < 2:
-        yield None
-        return
-    os.sched_setaffinity(0, {cores[-1]})
+    cores = Cores.among(sorted(before))
+    os.sched_setaffinity(0, cores.generator or before)
     try:
-        yield cores[0]
+        yield cores
     finally:
         os.sched_setaffinity(0, before)
 
@@ -138,23 +171,23 @@ def _installed(peer: Peer, results: Results) -> bool:
     try:
         peer.install()
     except Unavailable as reason:
-        results.reasons[peer.name] = str(reason)
+        results.lacks(peer.name, str(reason))
         return False
     return True
 
 
-def _started(peer: Peer, worker_url: str, scratch: Path, core: int | None, results: Results) -> Running:
+def _started(peer: Peer, worker_url: str, scratch: Path, cores: Cores, results: Results) -> Running:
     try:
-        return launch(peer, worker_url, scratch / peer.name, core)
+        return launch(peer, worker_url, scratch / peer.name, cores.of(peer))
     except Unavailable as reason:
-        results.reasons[peer.name] = str(reason)
+        results.lacks(peer.name, str(reason))
         raise
 
 
 @contextlib.contextmanager
-def _worker() -> Generator[str]:
-    """The stand-in as a process of its own, on the core of this one."""
-    command = [sys.executable, "-m", "loadtests.standin", "--model", MODEL, "--keep-alive", "0"]
+def _worker(cores: Cores) -> Generator[str]:
+    """The stand-in as a process of its own."""
+    command = [*pinned(cores.worker), sys.executable, "-m", "loadtests.standin", "--model", MODEL, "--keep-alive", "0"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -171,6 +204,9 @@ async def _measure(
 ) -> None:
     async with httpx2.AsyncClient(trust_env=False) as control:
         for figure in FIGURES:
+            if obstacle := figure.obstacle(effort):
+                results.reasons[figure.title] = results.obstacles[figure.key] = obstacle
+                continue
             answer = await control.put(f"{worker_url}/standin/behaviour", json=figure.behaviour)
             answer.raise_for_status()
             for repetition in range(1 if figure.once else effort.repetitions):
@@ -185,9 +221,10 @@ def _enter(results: Results, figure: Figure, target: str, repetition: int, run: 
     results.runs.append({"figure": figure.key, "target": target, "repetition": repetition} | run.document())
     if complaint := _complaint(figure, run, effort):
         results.reasons[f"{target}, {figure.title}, repetition {repetition + 1}"] = f"left out: {complaint}"
-        return
-    for number in figure.numbers:
-        results.values.setdefault((figure.key, number.key, target), []).append(number.read(run))
+        results.complaints[figure.key, target] = complaint
+    for number in figure.numbers:  # a repetition that is left out keeps its place: comparisons are made one by one
+        value = math.nan if complaint else number.read(run)
+        results.values.setdefault((figure.key, number.key, target), []).append(value)
 
 
 def _complaint(figure: Figure, run: Run, effort: Effort) -> str | None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import count
 from time import perf_counter
 from typing import cast
 from urllib.parse import urlsplit
@@ -13,6 +15,8 @@ import httptools
 import orjson
 
 DONE = b"data: [DONE]\n\n"
+USAGE_BYTES = 1024  # at the end of an answer, in which its usage stands
+STALE = 3.0  # seconds; servers close idle connections after 5 or more
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +25,11 @@ class Target:
 
     url: str
     headers: tuple[tuple[str, str], ...] = ()
+    more_ports: tuple[int, ...] = ()  # connections go to the URL's port and to these in turn
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        return (self.port, *self.more_ports)
 
     @property
     def host(self) -> str:
@@ -31,7 +40,9 @@ class Target:
         return urlsplit(self.url).port or 80
 
 
-def chat_request(target: Target, model: str, *, stream: bool, tokens: int) -> bytes:
+def chat_request(
+    target: Target, model: str, *, stream: bool, tokens: int, extra: Mapping[str, object] | None = None
+) -> bytes:
     """A chat request of about 330 bytes, ready to write."""
     body: dict[str, object] = {
         "model": model,
@@ -44,8 +55,13 @@ def chat_request(target: Target, model: str, *, stream: bool, tokens: int) -> by
     }
     if stream:
         body["stream"] = True
+    return post(target, "/v1/chat/completions", body | dict(extra or {}))
+
+
+def post(target: Target, path: str, body: Mapping[str, object]) -> bytes:
+    """A request with this document, ready to write."""
     payload = orjson.dumps(body)
-    lines = [f"POST /v1/chat/completions HTTP/1.1\r\nhost: {target.host}:{target.port}"]
+    lines = [f"POST {path} HTTP/1.1\r\nhost: {target.host}:{target.port}"]
     lines += [f"{name}: {value}" for name, value in target.headers]
     lines.append(f"content-type: application/json\r\ncontent-length: {len(payload)}\r\n\r\n")
     return "\r\n".join(lines).encode() + payload
@@ -54,10 +70,28 @@ def chat_request(target: Target, model: str, *, stream: bool, tokens: int) -> by
 class Exchange:
     """What one request led to. Times are perf_counter's: a loop's own clock may tick in milliseconds."""
 
-    __slots__ = ("began", "ended", "error", "event_times", "events", "first", "intended", "started", "status", "tail")
+    __slots__ = (
+        "began",
+        "ended",
+        "error",
+        "event_times",
+        "events",
+        "first",
+        "intended",
+        "keep",
+        "refusal",
+        "started",
+        "status",
+        "tail",
+    )
 
     def __init__(
-        self, intended: float, *, event_times: list[float] | None = None, began: Callable[[], None] | None = None
+        self,
+        intended: float,
+        *,
+        event_times: list[float] | None = None,
+        began: Callable[[], None] | None = None,
+        keep: int = len(DONE),
     ) -> None:
         self.intended = intended
         self.started = intended
@@ -65,8 +99,10 @@ class Exchange:
         self.ended = 0.0
         self.status = 0
         self.events = 0
-        self.tail = b""
+        self.tail = b""  # the last bytes of the body, as many as are to be kept
+        self.keep = keep
         self.error: str | None = None
+        self.refusal: str | None = None  # said inside a stream that began well
         self.event_times = event_times  # one entry per event, for paced streams
         self.began = began  # called once, with the first byte of the body
 
@@ -74,18 +110,24 @@ class Exchange:
 class Connection(asyncio.Protocol):
     """Carries one exchange at a time and tells `finished` when it is over."""
 
-    __slots__ = ("_exchange", "_finished", "_parser", "_transport", "events")
+    __slots__ = ("_exchange", "_finished", "_idle_since", "_parser", "_read_at", "_transport", "events")
 
     def __init__(self, finished: Callable[[Connection, Exchange], None]) -> None:
         self.events = 0  # of all its exchanges
         self._finished = finished
         self._exchange: Exchange | None = None
+        self._idle_since = self._read_at = perf_counter()
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
 
     @property
     def is_open(self) -> bool:
         return self._transport is not None and not self._transport.is_closing()
+
+    @property
+    def is_fresh(self) -> bool:
+        """Open, and not idle for so long that the server may be about to close it."""
+        return self.is_open and perf_counter() - self._idle_since < STALE
 
     def start(self, exchange: Exchange, request: bytes) -> None:
         assert self._transport is not None
@@ -105,6 +147,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
+        self._read_at = perf_counter()  # the time of all that this read brings
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
@@ -125,31 +168,48 @@ class Connection(asyncio.Protocol):
             events += 1  # the separator was split between two reads
         exchange.events += events
         self.events += events
-        exchange.tail = body[-len(DONE) :] if len(body) >= len(DONE) else (tail + body)[-len(DONE) :]
+        keep = exchange.keep
+        exchange.tail = body[-keep:] if len(body) >= keep else (tail + body)[-keep:]
         if not exchange.first:
-            exchange.first = perf_counter()
+            exchange.first = self._read_at
+            if body.startswith(b'data: {"error"'):
+                exchange.refusal = "error event in a 200"
             if exchange.began is not None:
                 exchange.began()
         if exchange.event_times is not None:
-            exchange.event_times.extend([perf_counter()] * events)
+            exchange.event_times.extend([self._read_at] * events)
 
     def on_message_complete(self) -> None:
         exchange = self._exchange
         if exchange is not None:
             exchange.status = self._parser.get_status_code()
-            self._end(None if exchange.status == 200 else f"status {exchange.status}")
+            if not self._parser.should_keep_alive() and self._transport is not None:
+                self._transport.close()
+            self._end(exchange.refusal if exchange.status == 200 else f"status {exchange.status}")
 
     def _end(self, error: str | None) -> None:
         exchange = self._exchange
         if exchange is None:
             return
         self._exchange = None
-        exchange.ended = perf_counter()
+        exchange.ended = self._idle_since = perf_counter()
         exchange.error = error
         self._finished(self, exchange)
 
 
+_TOKENS = re.compile(rb'"(prompt_tokens|completion_tokens|cached_tokens)":\s*(\d+)')
+
+
+def reported_tokens(tail: bytes) -> dict[str, int]:
+    """The counts in the usage at the end of an answer; none when it reports none."""
+    return {name.decode(): int(count) for name, count in _TOKENS.findall(tail)}
+
+
+_turns = count()
+
+
 async def connect(target: Target, finished: Callable[[Connection, Exchange], None]) -> Connection:
     loop = asyncio.get_running_loop()
-    _, connection = await loop.create_connection(lambda: Connection(finished), target.host, target.port)
+    port = target.ports[next(_turns) % len(target.ports)]
+    _, connection = await loop.create_connection(lambda: Connection(finished), target.host, port)
     return connection

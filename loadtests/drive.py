@@ -1,60 +1,29 @@
 """The ways to load a target: closed loop, open loop, paced streams, idle streams.
 
-Each returns a Run. Every one is bounded: in connections, in time, and in what it remembers.
+Each returns a Run. Every one is bounded: in connections, in time, and in what it remembers. `ready` is called when all
+connections stand, before the first request: several load generators wait for each other there.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import Counter, deque
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections import deque
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from time import perf_counter
 
-from loadtests.client import DONE, Connection, Exchange, Target, connect
-from loadtests.procstat import Usage, usage
-from loadtests.stats import Latency
+from loadtests import procstat
+from loadtests.client import DONE, USAGE_BYTES, Connection, Exchange, Target, connect, reported_tokens
+from loadtests.connections import Connections
+from loadtests.run import Run
 
 GRACE = 20.0  # seconds a run may take beyond its plan before what is missing counts as an error
 _UNANSWERED = "no answer in time"
 
 
-@dataclass(slots=True)
-class Run:
-    """One measurement of one target."""
-
-    seconds: float
-    requests: int = 0
-    events: int = 0
-    errors: Counter[str] = field(default_factory=Counter[str])
-    latency: Latency = field(default_factory=lambda: Latency.of(()))
-    first: Latency = field(default_factory=lambda: Latency.of(()))  # time to the first byte of the body
-    gap: Latency = field(default_factory=lambda: Latency.of(()))  # between the events of a paced stream
-    cpu_seconds: float | None = None  # of the process under test
-    rss_before: int | None = None
-    rss_after: int | None = None
-
-    @property
-    def requests_per_second(self) -> float:
-        return self.requests / self.seconds if self.seconds else 0.0
-
-    @property
-    def events_per_second(self) -> float:
-        return self.events / self.seconds if self.seconds else 0.0
-
-    @property
-    def error_share(self) -> float:
-        bad = self.errors.total()
-        return bad / (bad + self.requests) if bad else 0.0
-
-    def document(self) -> dict[str, object]:
-        document: dict[str, object] = asdict(self)
-        document["errors"] = dict(self.errors)
-        document["requests_per_second"] = self.requests_per_second
-        document["events_per_second"] = self.events_per_second
-        return document
+def _at_once() -> None:
+    """Nobody to wait for."""
 
 
 class _Meter:
@@ -62,14 +31,14 @@ class _Meter:
 
     def __init__(self, pid: int | None) -> None:
         self._pid = pid
-        self._before: Usage | None = None
-        self._after: Usage | None = None
+        self._before: procstat.Usage | None = None
+        self._after: procstat.Usage | None = None
 
     def start(self) -> None:
-        self._before = usage(self._pid) if self._pid else None
+        self._before = procstat.usage(self._pid) if self._pid else None
 
     def stop(self) -> None:
-        self._after = usage(self._pid) if self._pid else None
+        self._after = procstat.usage(self._pid) if self._pid else None
 
     def enter(self, run: Run) -> Run:
         if self._before and self._after:
@@ -79,27 +48,32 @@ class _Meter:
 
 
 class _Tally:
-    """Collects the exchanges that count."""
+    """Collects the exchanges that count: those that were due from `since` on. Their times are told from `begin`."""
 
     def __init__(self, *, streams: bool) -> None:
         self.streams = streams
-        self.errors: Counter[str] = Counter()
-        self.latencies: list[float] = []
-        self.firsts: list[float] = []
+        self.since = self.begin = 0.0
+        self.run = Run(0.0)
 
     def add(self, exchange: Exchange) -> None:
-        error = exchange.error
-        if error is None and self.streams and exchange.tail != DONE:
+        if exchange.intended < self.since:
+            return
+        run, error = self.run, exchange.error
+        if error is None and self.streams and not exchange.tail.endswith(DONE):
             error = "stream without [DONE]"
         if error is not None:
-            self.errors[error] += 1
+            run.errors[error] += 1
             return
-        self.latencies.append(exchange.ended - exchange.intended)
-        self.firsts.append(exchange.first - exchange.intended)
-
-    def run(self, seconds: float) -> Run:
-        latency, first = Latency.of(self.latencies), Latency.of(self.firsts)
-        return Run(seconds, len(self.latencies), errors=self.errors, latency=latency, first=first)
+        run.requests += 1
+        run.events += exchange.events
+        if len(exchange.tail) > len(DONE):
+            run.tokens.update(reported_tokens(exchange.tail))
+        run.starts.append(exchange.intended - self.begin)
+        run.latencies.append(exchange.ended - exchange.intended)
+        run.firsts.append(exchange.first - exchange.intended)
+        if exchange.event_times:
+            # Events that arrive in one read have one time: a gap lies between two reads.
+            run.gaps.extend(b - a for a, b in pairwise(exchange.event_times) if b > a)
 
 
 async def closed_loop(
@@ -112,122 +86,160 @@ async def closed_loop(
     streams: bool = False,
     pid: int | None = None,
     grace: float = GRACE,
+    ready: Callable[[], None] = _at_once,
 ) -> Run:
     """Each connection sends its next request when the last is answered: how much fits through."""
     loop = asyncio.get_running_loop()
     tally = _Tally(streams=streams)
-    opened: list[Connection] = []
     over = asyncio.Event()
     alive = connections
-    begin = end = 0.0
+    end = 0.0
 
     def finished(connection: Connection, exchange: Exchange) -> None:
-        nonlocal alive
         now = exchange.ended
-        if begin <= now <= end:
+        if tally.begin <= now <= end:
             tally.add(exchange)
-        if now < end and connection.is_open:
+        if now >= end:
+            retire()
+        elif connection.is_open:
             connection.start(Exchange(now), request)
-            return
+        else:
+            opened.replace(connection, lambda fresh: fresh.start(Exchange(now), request))
+
+    def retire() -> None:
+        nonlocal alive
         alive -= 1
         if not alive:
             over.set()
 
+    def failed(error: str) -> None:
+        tally.run.errors[error] += 1
+        retire()
+
+    opened = Connections(target, finished, failed)
     events_before = events_after = 0
     meter = _Meter(pid)
 
     def begins() -> None:
         nonlocal events_before
-        events_before = sum(connection.events for connection in opened)
+        events_before = opened.events
         meter.start()
 
     try:
-        opened.extend([await connect(target, finished) for _ in range(connections)])
-        begin = perf_counter() + warmup
-        end = begin + seconds
+        await opened.open(connections)
+        ready()
+        tally.begin = perf_counter() + warmup
+        end = tally.begin + seconds
         loop.call_later(warmup, begins)
         measured = asyncio.Event()
         loop.call_later(warmup + seconds, measured.set)
-        for connection in opened:
+        for connection in opened.idle:
             connection.start(Exchange(perf_counter()), request)
         await measured.wait()
         meter.stop()
-        events_after = sum(connection.events for connection in opened)
+        events_after = opened.events
         try:
             async with asyncio.timeout(grace):
                 await over.wait()
         except TimeoutError:
-            tally.errors[_UNANSWERED] += alive
+            tally.run.errors[_UNANSWERED] += alive
     finally:
-        _leave(opened)
-    run = tally.run(seconds)
+        opened.leave()
+    run = tally.run
+    run.seconds = seconds
     run.events = events_after - events_before  # those of streams still under way count too
     return meter.enter(run)
 
 
 async def open_loop(
     target: Target,
-    request: bytes,
+    request: bytes | Callable[[int], bytes],
     arrivals: Sequence[float],
     *,
     connections: int = 256,
     streams: bool = False,
+    gaps: bool = False,
+    usage: bool = False,
+    warmup: float = 0.0,
     pid: int | None = None,
     grace: float = GRACE,
+    ready: Callable[[], None] = _at_once,
 ) -> Run:
     """Requests start when they are due, answered or not, and their latency counts from then.
 
-    At most `connections` are under way; one that is due while all are taken waits, and its waiting counts.
+    `request` is the same for all or made for each by its number. At most `connections` are under way; one that is due
+    while all are taken waits, and its waiting counts. What is due within the warm-up is sent and not counted. `gaps`
+    keeps the times between the events of each stream, `usage` adds up the tokens the answers report.
     """
     tally = _Tally(streams=streams)
-    idle: list[Connection] = []
-    waiting: deque[float] = deque()
-    opened: list[Connection] = []
+    waiting: deque[tuple[float, int]] = deque()
     remaining = len(arrivals)
     over = asyncio.Event()
 
+    def made(number: int) -> bytes:
+        return request if isinstance(request, bytes) else request(number)
+
     def finished(connection: Connection, exchange: Exchange) -> None:
-        nonlocal remaining
         tally.add(exchange)
+        answered()
+        if waiting:
+            intended, number = waiting.popleft()
+            begin_on(connection, intended, made(number))
+        else:
+            opened.rest(connection)
+
+    def answered() -> None:
+        nonlocal remaining
         remaining -= 1
         if not remaining:
             over.set()
-        if not connection.is_open:
-            return
+
+    def failed(error: str) -> None:
+        tally.run.errors[error] += 1
+        answered()
         if waiting:
-            connection.start(Exchange(waiting.popleft()), request)
+            arrive(*waiting.popleft())
+
+    def begin_on(connection: Connection, intended: float, data: bytes) -> None:
+        exchange = Exchange(intended, event_times=[] if gaps else None, keep=USAGE_BYTES if usage else len(DONE))
+        if connection.is_fresh:
+            connection.start(exchange, data)
         else:
-            idle.append(connection)
+            opened.replace(connection, lambda fresh: fresh.start(exchange, data))
 
-    def arrive(intended: float) -> None:
-        while idle:
-            connection = idle.pop()
-            if connection.is_open:
-                connection.start(Exchange(intended), request)
-                return
-        waiting.append(intended)
+    def arrive(intended: float, number: int, data: bytes | None = None) -> None:
+        if opened.idle:
+            begin_on(opened.idle.pop(), intended, data or made(number))
+        else:
+            waiting.append((intended, number))  # and is made again: what waits may be many, and large
 
+    opened = Connections(target, finished, failed)
     meter = _Meter(pid)
+    metering: asyncio.TimerHandle | None = None
     begin = perf_counter()
     try:
-        opened.extend([await connect(target, finished) for _ in range(min(connections, len(arrivals)))])
-        idle.extend(opened)
-        meter.start()
+        await opened.open(min(connections, len(arrivals)))
+        ready()
         begin = perf_counter() + 0.05
-        for arrival in arrivals:
+        tally.begin = tally.since = begin + warmup
+        metering = asyncio.get_running_loop().call_later(tally.since - perf_counter(), meter.start)
+        for number, arrival in enumerate(arrivals):
+            data = made(number)
             if (early := begin + arrival - perf_counter()) > 0:
                 await asyncio.sleep(early)
-            arrive(begin + arrival)
+            arrive(begin + arrival, number, data)
         if remaining:
             async with asyncio.timeout(grace):
                 await over.wait()
     except TimeoutError:
-        tally.errors[_UNANSWERED] += remaining
+        tally.run.errors[_UNANSWERED] += remaining
     finally:
+        if metering is not None:
+            metering.cancel()
         meter.stop()
-        seconds = perf_counter() - begin
-        _leave(opened)
-    return meter.enter(tally.run(seconds))
+        tally.run.seconds = max(0.0, perf_counter() - begin - warmup)
+        opened.leave()
+    return meter.enter(tally.run)
 
 
 async def paced_streams(
@@ -240,6 +252,7 @@ async def paced_streams(
     seconds: float = 2.0,
     pid: int | None = None,
     grace: float = GRACE,
+    ready: Callable[[], None] = _at_once,
 ) -> Run:
     """Many open streams whose worker sets the pace, measured in a window in which all of them flow.
 
@@ -248,6 +261,7 @@ async def paced_streams(
     """
     opened = _Streams(target, request)
     meter = _Meter(pid)
+    ready()
     try:
         await opened.open(streams, ramp, grace)
         await asyncio.sleep(settle)
@@ -259,12 +273,10 @@ async def paced_streams(
     finally:
         opened.leave()
     run = opened.run(end - begin)
-    gaps: list[float] = []
     for exchange in opened.exchanges:
         inside = [at for at in exchange.event_times or () if begin <= at <= end]
         run.events += len(inside)
-        gaps += [later - earlier for earlier, later in pairwise(inside)]
-    run.gap = Latency.of(gaps)
+        run.gaps.extend(later - earlier for earlier, later in pairwise(inside))
     return meter.enter(run)
 
 
@@ -276,10 +288,12 @@ async def idle_streams(
     hold: float = 1.0,
     pid: int | None = None,
     grace: float = GRACE,
+    ready: Callable[[], None] = _at_once,
 ) -> Run:
     """Streams that have begun and then say nothing: what an open stream costs in memory."""
     opened = _Streams(target, request)
     meter = _Meter(pid)
+    ready()
     meter.start()
     begin = perf_counter()
     try:
@@ -334,7 +348,7 @@ class _Streams:
         silent = sum(1 for exchange in self.exchanges if not exchange.first and not exchange.ended)
         if silent:
             run.errors["stream never began"] = silent
-        run.first = Latency.of([exchange.first - exchange.started for exchange in begun])
+        run.firsts.extend(exchange.first - exchange.started for exchange in begun)
         return run
 
 

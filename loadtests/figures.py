@@ -8,15 +8,19 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from loadtests.client import Target, chat_request
-from loadtests.drive import Run, closed_loop, idle_streams, open_loop, paced_streams
+from loadtests.drive import closed_loop, idle_streams, open_loop, paced_streams
 from loadtests.peers import Peer
 from loadtests.peers.base import MODEL
+from loadtests.procstat import descriptor_limit
+from loadtests.run import Run
 from loadtests.schedule import poisson
 
 ANSWER_TOKENS = 16
 STREAM_TOKENS = 100
 PACE = 0.02
 LONG_STREAM_TOKENS = 1000  # outlasts every measurement
+SLOW_PACE = 3.0  # below every relay's limit for a silent stream
+SPARE_DESCRIPTORS = 500  # listeners, logs, the ledger, idle connections to the worker
 OPEN_LOOP_RATE = 1000.0
 BASE_SEED = 20
 
@@ -28,10 +32,11 @@ class Effort:
     repetitions: int
     seconds: float  # per measurement
     streams: int  # paced and idle
+    many: int  # streams open at once in one process
 
 
-FULL = Effort(repetitions=3, seconds=2.5, streams=500)
-QUICK = Effort(repetitions=2, seconds=1.0, streams=500)
+FULL = Effort(repetitions=3, seconds=2.5, streams=500, many=9000)
+QUICK = Effort(repetitions=2, seconds=1.0, streams=500, many=9000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,10 @@ class Number:
     better: Literal["higher", "lower"]
 
 
+def _of_one_process(peer: Peer) -> bool:
+    return peer.processes == 1
+
+
 @dataclass(frozen=True, slots=True)
 class Figure:
     key: str
@@ -52,8 +61,9 @@ class Figure:
     measure: Callable[[Target, int | None, Effort, int], Awaitable[Run]]  # target, pid, effort, repetition
     numbers: tuple[Number, ...]
     behaviour: dict[str, object] = field(default_factory=dict[str, object])  # what the worker is told beforehand
-    includes: Callable[[Peer], bool] = lambda peer: True
+    includes: Callable[[Peer], bool] = _of_one_process
     complaint: Callable[[Run, Effort], str | None] = lambda run, effort: None  # why a run says nothing
+    obstacle: Callable[[Effort], str | None] = lambda effort: None  # why this machine can not measure it
     once: bool = False  # a repetition would measure memory that the first has already taken
 
 
@@ -68,6 +78,10 @@ async def _throughput(target: Target, pid: int | None, effort: Effort, repetitio
 
 async def _alone(target: Target, pid: int | None, effort: Effort, repetition: int) -> Run:
     return await _closed(target, pid, effort, 1)
+
+
+async def _twice(target: Target, pid: int | None, effort: Effort, repetition: int) -> Run:
+    return await _closed(target, pid, effort, 64)
 
 
 async def _open(target: Target, pid: int | None, effort: Effort, repetition: int) -> Run:
@@ -86,6 +100,11 @@ async def _paced(target: Target, pid: int | None, effort: Effort, repetition: in
     return await paced_streams(target, request, streams=effort.streams, seconds=effort.seconds, pid=pid)
 
 
+async def _many(target: Target, pid: int | None, effort: Effort, repetition: int) -> Run:
+    request = chat_request(target, MODEL, stream=True, tokens=LONG_STREAM_TOKENS)
+    return await idle_streams(target, request, streams=effort.many, hold=SLOW_PACE, pid=pid)
+
+
 async def _idle(target: Target, pid: int | None, effort: Effort, repetition: int) -> Run:
     request = chat_request(target, MODEL, stream=True, tokens=LONG_STREAM_TOKENS)
     return await idle_streams(target, request, streams=effort.streams, pid=pid)
@@ -101,6 +120,10 @@ def _growth(run: Run) -> float:
     return (run.rss_after - run.rss_before) / 1e6
 
 
+def _resident(run: Run) -> float:
+    return math.nan if run.rss_after is None else run.rss_after / 1e6
+
+
 def _falls_behind(run: Run, effort: Effort) -> str | None:
     """Events that arrive late arrive together, which makes each of them look cheap."""
     wanted = effort.streams / PACE
@@ -109,19 +132,41 @@ def _falls_behind(run: Run, effort: Effort) -> str | None:
     return None
 
 
-def _carries_streams(peer: Peer) -> bool:
-    return peer.streams > 0
+def _some_are_missing(run: Run, effort: Effort) -> str | None:
+    missing = effort.many - run.requests
+    return f"{missing:,} of {effort.many:,} streams were not open" if missing else None
 
+
+def _too_few_descriptors(effort: Effort) -> str | None:
+    """A relay needs two for every stream."""
+    needed = 2 * effort.many + SPARE_DESCRIPTORS
+    limit = descriptor_limit()
+    return f"needs {needed:,} descriptors in one process, the limit here is {limit:,}" if limit < needed else None
+
+
+def _carries_streams(peer: Peer) -> bool:
+    return peer.streams > 0 and _of_one_process(peer)
+
+
+def _is_ours(peer: Peer) -> bool:
+    return peer.name == "tollgate"
+
+
+def _is_ours_of_any_size(peer: Peer) -> bool:
+    return peer.name.startswith("tollgate")
+
+
+_THROUGHPUT = (
+    Number("requests_per_second", "requests/s", "", lambda run: run.requests_per_second, "higher"),
+    Number("cpu_per_request", "CPU per request", "µs", lambda run: _cpu_per(run, run.requests), "lower"),
+)
 
 FIGURES = (
     Figure(
         "throughput",
         "non-stream, 32 connections",
         _throughput,
-        (
-            Number("requests_per_second", "requests/s", "", lambda run: run.requests_per_second, "higher"),
-            Number("cpu_per_request", "CPU per request", "µs", lambda run: _cpu_per(run, run.requests), "lower"),
-        ),
+        _THROUGHPUT,
     ),
     Figure(
         "idle",
@@ -169,5 +214,23 @@ FIGURES = (
         {"tokens": LONG_STREAM_TOKENS, "pace": PACE},
         _carries_streams,
         _falls_behind,
+    ),
+    Figure(
+        "processes",
+        "one process and two, 64 connections",
+        _twice,
+        _THROUGHPUT,
+        includes=_is_ours_of_any_size,
+    ),
+    Figure(
+        "many",
+        "9,000 open streams",
+        _many,
+        (Number("resident", "memory in all", "MB", _resident, "lower"),),
+        {"tokens": LONG_STREAM_TOKENS, "pace": SLOW_PACE},
+        _is_ours,
+        _some_are_missing,
+        _too_few_descriptors,
+        once=True,
     ),
 )

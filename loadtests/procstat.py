@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,17 @@ def descendants(pid: int, proc: Path = Path("/proc")) -> list[int]:
             found += children
             queue += children
     return found
+
+
+def descriptor_limit() -> int:
+    """How many descriptors a process may have open here, once it has asked for all it may."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+
+
+def raise_descriptor_limit() -> None:
+    """For this process and those it starts."""
+    limit = descriptor_limit()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
 
 
 def busy_elsewhere(seconds: float = 1.0, proc: Path = Path("/proc")) -> float:

@@ -16,9 +16,8 @@ from loadtests.stats import Spread
 from loadtests.targets import Values, Verdict
 
 
-def cell(values: Sequence[float], unit: str) -> str:
+def cell(spread: Spread, unit: str) -> str:
     """The median and half the range beside it; a dash for what was not measured."""
-    spread = Spread.of(values)
     if math.isnan(spread.median):
         return "–"
     noise = f" ±{spread.noise:.0%}" if spread.runs > 1 else ""
@@ -30,10 +29,9 @@ def number(value: float) -> str:
 
 
 def bound(verdict: Verdict) -> str:
-    goal = verdict.goal
-    what = f" × {goal.against}" if goal.against else ""
-    found = "" if verdict.outcome == "not measured" else f"{number(verdict.spread.median)} "
-    return f"{goal.sign} {goal.bound:,g}{what}: {found}{verdict.outcome}"
+    """What was wanted, what was found, and whether that will do."""
+    found = cell(verdict.spread, verdict.goal.unit) + " " if verdict.spread.runs else ""
+    return f"{verdict.goal.text}: {found}{verdict.outcome}"
 
 
 def print_table(
@@ -42,7 +40,6 @@ def print_table(
     targets: Sequence[str],
     values: Values,
     verdicts: Sequence[Verdict],
-    reasons: Mapping[str, str],
 ) -> None:
     table = Table(title="median of the repetitions ± half their range", title_justify="left")
     table.add_column("figure")
@@ -51,11 +48,19 @@ def print_table(
     table.add_column("target (tollgate)")
     for figure in figures:
         for one in figure.numbers:
-            cells = [cell(values.get((figure.key, one.key, name), ()), one.unit) for name in targets]
+            cells = [cell(Spread.of(values.get((figure.key, one.key, name), ())), one.unit) for name in targets]
             wanted = [bound(v) for v in verdicts if (v.goal.figure, v.goal.number) == (figure.key, one.key)]
             table.add_row(f"{figure.title}: {one.title}", *cells, "\n".join(wanted))
     console.print(table)
-    for name, reason in reasons.items():
+
+
+def print_reasons(
+    console: Console, figures: Sequence[Figure], verdicts: Sequence[Verdict], reasons: Mapping[str, str]
+) -> None:
+    """Why something is missing from the table."""
+    titles = {figure.key: figure.title for figure in figures}
+    unjudged = {f"{titles[v.goal.figure]}, {v.goal.text}": f"{v.outcome}: {v.why}" for v in verdicts if v.why}
+    for name, reason in {**reasons, **unjudged}.items():
         console.print(f"{name}: {reason}", markup=False, highlight=False)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from statistics import fmean, median
 
 
@@ -29,6 +29,9 @@ def percentile_interval(ordered: Sequence[float], q: float) -> tuple[float, floa
     return ordered[low], ordered[high]
 
 
+QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
+
+
 @dataclass(frozen=True, slots=True)
 class Latency:
     """A distribution of seconds."""
@@ -40,17 +43,20 @@ class Latency:
     p99: float
     p999: float
     maximum: float
-    p99_low: float  # 95 % confidence
-    p99_high: float
+    intervals: Mapping[str, tuple[float, float]]  # of each percentile, 95 % confidence
 
     @classmethod
     def of(cls, samples: Sequence[float]) -> Latency:
         ordered = sorted(samples)
         if not ordered:
-            return cls(0, *(math.nan,) * 8)
-        low, high = percentile_interval(ordered, 0.99)
-        p50, p90, p99, p999 = (percentile(ordered, q) for q in (0.5, 0.9, 0.99, 0.999))
-        return cls(len(ordered), fmean(ordered), p50, p90, p99, p999, ordered[-1], low, high)
+            return cls(0, math.nan, math.nan, math.nan, math.nan, math.nan, math.nan, {})
+        intervals = {name: percentile_interval(ordered, q) for name, q in QUANTILES.items()}
+        p50, p90, p99, p999 = (percentile(ordered, q) for q in QUANTILES.values())
+        return cls(len(ordered), fmean(ordered), p50, p90, p99, p999, ordered[-1], intervals)
+
+    def document(self) -> dict[str, object] | None:
+        """For JSON, which knows no NaN."""
+        return asdict(self) if self.count else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,3 +84,8 @@ class Spread:
 def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
     """Run by run, because neighbours in time share the machine's mood; the absolute figures do not."""
     return [a / b if b else math.nan for a, b in zip(ours, theirs, strict=False)]
+
+
+def differences(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
+    """Run by run, as ratios are."""
+    return [a - b for a, b in zip(ours, theirs, strict=False)]

@@ -1,6 +1,7 @@
 """The relays the gateway is measured beside. One file each: how it is installed, configured and started.
 
-A peer gets one core, one worker to relay to, and its own defaults except where its file says otherwise.
+A peer gets one core for each of its processes, one worker to relay to, and its own defaults except where its file says
+otherwise.
 """
 
 from loadtests.peers.base import Peer, Place, Running, Start, Unavailable
@@ -9,9 +10,19 @@ from loadtests.peers.litellm import LiteLLM
 from loadtests.peers.nginx import Nginx
 from loadtests.peers.portkey import Portkey
 from loadtests.peers.sglang_router import SglangRouter
-from loadtests.peers.tollgate import Tollgate
+from loadtests.peers.tollgate import Tollgate, TollgatePair
 from loadtests.peers.vllm_router import VllmRouter
 
-PEERS: tuple[Peer, ...] = (Direct(), Nginx(), Tollgate(), VllmRouter(), SglangRouter(), LiteLLM(), Portkey())
+PEERS: tuple[Peer, ...] = (
+    Direct(),
+    Nginx(),
+    Tollgate(),
+    VllmRouter(),
+    SglangRouter(),
+    LiteLLM(),
+    Portkey(),
+    Tollgate(processes=2),
+    TollgatePair(),
+)
 
 __all__ = ["PEERS", "Peer", "Place", "Running", "Start", "Unavailable"]

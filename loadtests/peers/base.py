@@ -49,6 +49,7 @@ class Start:
     command: Sequence[str | Path]
     env: Mapping[str, str] = field(default_factory=dict[str, str])
     headers: tuple[tuple[str, str], ...] = ()
+    more_ports: tuple[int, ...] = ()  # it listens on these as well
     patience: float = 20.0  # seconds until its first answer
 
 
@@ -59,6 +60,11 @@ class Peer(Protocol):
     @property
     def streams(self) -> int:
         """How many paced streams it can be asked to carry; 0 leaves it out of those figures."""
+        ...
+
+    @property
+    def processes(self) -> int:
+        """How many processes relay, which is how many cores it may use."""
         ...
 
     def install(self) -> None:
@@ -110,18 +116,22 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def launch(peer: Peer, worker_url: str, directory: Path, core: int | None) -> Running:
-    """Starts a peer on its core and waits for its first answer."""
+def pinned(cores: Sequence[int]) -> list[str]:
+    """The words before a command that keep it on these cores; none for any."""
+    return ["taskset", "--cpu-list", ",".join(map(str, cores))] if cores else []
+
+
+def launch(peer: Peer, worker_url: str, directory: Path, cores: Sequence[int]) -> Running:
+    """Starts a peer on its cores (none given: on any) and waits for its first answer."""
     directory.mkdir(parents=True, exist_ok=True)
     place = Place(worker_url, free_port(), directory)
     start = peer.start(place)
     if start is None:
         return Running(peer, Target(worker_url), None)
     log = directory / "output.log"
-    pinned = ["taskset", "--cpu-list", str(core)] if core is not None else []
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*pinned, *start.command],
+            [*pinned(cores), *start.command],
             cwd=directory,
             env={**os.environ, **start.env},
             stdin=subprocess.DEVNULL,
@@ -129,7 +139,7 @@ def launch(peer: Peer, worker_url: str, directory: Path, core: int | None) -> Ru
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    running = Running(peer, Target(place.url, start.headers), process)
+    running = Running(peer, Target(place.url, start.headers, start.more_ports), process)
     try:
         _await_answer(running, start.patience)
     except TimeoutError:
@@ -143,12 +153,16 @@ def _await_answer(running: Running, patience: float) -> None:
     head, _, body = chat_request(running.target, MODEL, stream=False, tokens=4).partition(b"\r\n\r\n")
     headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:])
     deadline = time.monotonic() + patience
+    silent = list(running.target.ports)
     with httpx2.Client(trust_env=False, timeout=5.0) as client:
         while time.monotonic() < deadline and (running.process is None or running.process.poll() is None):
             with contextlib.suppress(httpx2.HTTPError):
-                answer = client.post(f"{running.target.url}/v1/chat/completions", content=body, headers=headers)
-                if answer.status_code == 200:
-                    return
+                url = f"http://{running.target.host}:{silent[-1]}/v1/chat/completions"
+                if client.post(url, content=body, headers=headers).status_code == 200:
+                    silent.pop()
+                    if not silent:
+                        return
+                    continue
             time.sleep(0.2)
     raise TimeoutError
 

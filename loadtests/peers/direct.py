@@ -8,6 +8,7 @@ from loadtests.peers.base import Place, Start
 class Direct:
     name = "direct"
     streams = 500
+    processes = 1
 
     def install(self) -> None:
         """Nothing to bring."""

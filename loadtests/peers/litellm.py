@@ -11,6 +11,7 @@ from loadtests.peers.base import MODEL, Place, Start, virtual_environment
 class LiteLLM:
     name = "litellm"
     streams = 0  # 500 streams of 50 tokens a second are ten times what it relays
+    processes = 1
 
     def install(self) -> None:
         virtual_environment(self.name)

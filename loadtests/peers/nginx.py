@@ -46,6 +46,7 @@ http {{
 class Nginx:
     name = "nginx"
     streams = 500
+    processes = 1
 
     def install(self) -> None:
         if self._binary() is not None:

@@ -13,6 +13,7 @@ _VERSION = "1.15.2"
 class Portkey:
     name = "portkey"
     streams = 0
+    processes = 1
 
     def install(self) -> None:
         if shutil.which("node") is None or shutil.which("npm") is None:

@@ -1,43 +1,84 @@
-"""The gateway of this checkout, with everything on: keys, routing, metrics, the SQLite ledger, JSON logs."""
+"""The gateway of this checkout, with everything on: keys, limits, routes, metrics, the SQLite ledger, JSON logs."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import sys
 from pathlib import Path
 
-from loadtests.peers.base import MODEL, ROOT, Place, Start
+from loadtests.peers.base import MODEL, ROOT, Place, Start, free_port
 
 KEY = "sk-bench"
+_PLENTY = 1_000_000_000  # limits that are checked and charged for every request, and refuse none
 
 
 class Tollgate:
-    name = "tollgate"
     streams = 500
+
+    def __init__(self, processes: int = 1) -> None:
+        self.processes = processes
+        self.name = "tollgate" if processes == 1 else f"tollgate-{processes}"
 
     def install(self) -> None:
         """It runs in the environment that runs this."""
 
     def start(self, place: Place) -> Start:
         config = place.directory / "config"
-        write_config(config, place)
+        write_config(config, place, self.processes)
         command = [sys.executable, "-m", "gateway.cli", "serve", "--config", config]
         return Start(command, {"PYTHONPATH": str(ROOT)}, (("authorization", f"Bearer {KEY}"),))
 
 
-def write_config(directory: Path, place: Place) -> None:
-    """One worker, one model, one tenant. JSON is YAML."""
+class TollgatePair:
+    """Two gateways of one process each, which know nothing of each other: what two processes cost when they share
+    nothing but their cores. On a core of their own they evict each other's caches, and each serves fewer requests in
+    one turn of its loop, so that a request costs more than in one process alone."""
+
+    name = "tollgate-pair"
+    streams = 500
+    processes = 2
+
+    def install(self) -> None:
+        """It runs in the environment that runs this."""
+
+    def start(self, place: Place) -> Start:
+        ports = (place.port, free_port())
+        commands: list[str] = []
+        for number, port in enumerate(ports):
+            own = Place(place.worker_url, port, place.directory / str(number))
+            commands.append(shlex.join(map(str, Tollgate().start(own).command)))
+        both = f"trap 'trap \"\" TERM; kill 0; wait' TERM; {commands[0]} & {commands[1]} & wait"
+        headers = (("authorization", f"Bearer {KEY}"),)
+        return Start(["sh", "-c", both], {"PYTHONPATH": str(ROOT)}, headers, more_ports=ports[1:])
+
+
+def write_config(directory: Path, place: Place, processes: int = 1) -> None:
+    """One worker, one model, one route, one tenant. JSON is YAML."""
     directory.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.sha256(KEY.encode()).hexdigest()
+    tenant = {
+        "keys": [{"id": "bench", "sha256": hashlib.sha256(KEY.encode()).hexdigest()}],
+        "models": [MODEL],
+        "limits": {"rpm": _PLENTY, "tpm": _PLENTY, "concurrency": 1_000_000},
+        "budget": {"usd": 1_000_000, "per": "month", "on_exceed": "reject"},
+    }
+    route = {
+        "name": "bench",
+        "match": {"model": MODEL, "tenant": "bench"},
+        "candidates": [f"{MODEL}@v1"],
+        "minimize": "latency",
+        "retry": {"attempts": 2, "budget": "10%"},
+    }
     parts: dict[str, dict[str, object]] = {
         "gateway": {
-            "server": {"host": "127.0.0.1", "port": place.port, "processes": 1},
+            "server": {"host": "127.0.0.1", "port": place.port, "processes": processes},
             "ledger": f"sqlite:///{place.directory / 'ledger.db'}",
             "log": {"format": "json"},
         },
         "models": {"models": {MODEL: {"context": 32768, "versions": {"v1": {"quantization": "none"}}}}},
-        "tenants": {"tenants": {"bench": {"keys": [{"id": "bench", "sha256": digest}]}}},
+        "routes": {"routes": [route]},
+        "tenants": {"tenants": {"bench": tenant}},
         "fleet": {
             "gpus": {"cpu": {"hourly_usd": 0.09}},
             "workers": [

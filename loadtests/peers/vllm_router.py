@@ -8,6 +8,7 @@ from loadtests.peers.base import Place, Start, free_port, virtual_environment
 class VllmRouter:
     name = "vllm-router"
     streams = 500
+    processes = 1
 
     def install(self) -> None:
         virtual_environment(self.name)

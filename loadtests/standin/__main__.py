@@ -20,6 +20,7 @@ def main() -> None:
     parser.add_argument("--model", default="standin", help="names served, separated by commas; the first is echoed")
     parser.add_argument("--adapter", nargs="*", default=[], metavar="NAME", help="LoRA adapters that are loaded")
     parser.add_argument("--behaviour", default="{}", help='JSON, for example \'{"tokens": 100, "pace": 0.02}\'')
+    parser.add_argument("--context", type=int, default=32768, help="tokens, one for each byte of text (default 32768)")
     parser.add_argument(
         "--max-running", type=int, metavar="N", help="generates for N at once, the rest wait; default: all"
     )
@@ -34,6 +35,7 @@ def main() -> None:
         arguments.model.split(","),
         adapters=arguments.adapter,
         behaviour=behaviour,
+        context=arguments.context,
         max_running=arguments.max_running,
         max_queued=arguments.max_queued,
         keep_alive=arguments.keep_alive,

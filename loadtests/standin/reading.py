@@ -94,10 +94,11 @@ def shape(
         asked = cast(Json, options)
         wants_usage = bool(asked.get("include_usage"))
         continuous = wants_usage and bool(asked.get("continuous_usage_stats"))
+    wanted = room if body.get("ignore_eos") is True else behaviour.tokens
     return Shape(
         model=engine.models.resolve(body.get("model")),
-        tokens=min(behaviour.tokens, room),
-        limited=behaviour.tokens >= room,
+        tokens=min(wanted, room),
+        limited=wanted >= room,
         choices=n or 1,
         prompt_tokens=prompt_tokens,
         cached_tokens=min(behaviour.cached_tokens, prompt_tokens) if engine.prompt_details else None,

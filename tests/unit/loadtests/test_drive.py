@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from loadtests.client import DONE, Connection, Exchange, Target, chat_request, connect
+from loadtests.client import DONE, Connection, Exchange, Target, chat_request, connect, post
 from loadtests.drive import closed_loop, idle_streams, open_loop, paced_streams
 from loadtests.standin import Behaviour, Standin
 from tests.unit.loadtests.client import dialogue
@@ -168,3 +168,67 @@ async def test_events_are_counted_right_however_the_bytes_are_cut(size: int) -> 
         assert exchange.events == 7  # role, five tokens, [DONE]
         assert len(exchange.event_times or ()) == 7
         assert exchange.tail == DONE
+
+
+@dialogue
+async def test_a_connection_the_server_closes_is_opened_again() -> None:
+    async with Standin() as worker:
+        target = Target(worker.url, (("connection", "close"),))
+        request = chat_request(target, "standin", stream=False, tokens=4)
+        run = await closed_loop(target, request, connections=2, seconds=0.1, warmup=0.0)
+        assert (run.errors, run.requests > 4) == ({}, True)
+        worker.behaviour = Behaviour(fault="close_after")  # and says nothing of it
+        target, request = plain(worker)
+        run = await open_loop(target, request, [0.0, 0.02, 0.04, 0.06], connections=1)
+        assert (run.requests, dict(run.errors)) == (4, {})
+
+
+@dialogue
+async def test_a_server_that_is_gone_is_an_error_for_every_request() -> None:
+    worker = Standin(behaviour=Behaviour(header_delay=0.02))
+    await worker.__aenter__()
+    target, request = plain(worker)
+    loading = asyncio.create_task(open_loop(target, request, [0.0, 0.1, 0.1, 0.2], connections=2))
+    await worker.wait_for(finished=1)
+    await worker.__aexit__()
+    run = await loading
+    assert run.requests == 1
+    assert run.errors.total() == 3
+    assert [error for error in run.errors if error.startswith("no connection: ")]
+
+
+@dialogue
+async def test_what_is_due_in_the_warm_up_is_sent_and_not_counted() -> None:
+    async with Standin() as worker:
+        target, request = plain(worker)
+        run = await open_loop(target, request, [0.0, 0.01, 0.06, 0.07], warmup=0.05)
+        assert worker.finished == 4
+        assert run.requests == 2
+        assert [round(start, 3) for start in run.starts] == [0.01, 0.02]
+
+
+@dialogue
+async def test_each_request_may_be_another_and_its_usage_is_added_up() -> None:
+    async with Standin(behaviour=Behaviour(cached_tokens=2)) as worker:
+        target = Target(worker.url)
+        made = [post(target, "/v1/completions", {"prompt": "x" * n, "max_tokens": n}) for n in (3, 5, 7)]
+        run = await open_loop(target, lambda number: made[number], [0.0, 0.0, 0.0], connections=1, usage=True)
+        assert run.tokens == {"prompt_tokens": 15, "completion_tokens": 15, "cached_tokens": 6}
+
+
+@dialogue
+async def test_the_gaps_of_open_streams_are_the_workers_pace() -> None:
+    async with Standin(behaviour=Behaviour(tokens=5, pace=0.02)) as worker:
+        target, request = plain(worker, stream=True)
+        run = await open_loop(target, request, [0.0, 0.01], streams=True, gaps=True)
+        assert run.events == 2 * 7
+        assert 2 * 3 <= run.gap.count <= 2 * 5  # four pauses each, some seen as one on a busy machine
+        assert run.gap.maximum >= 0.019
+
+
+@dialogue
+async def test_an_error_frame_in_a_200_is_no_answer() -> None:
+    async with Standin(behaviour=Behaviour(fault="error_frame")) as worker:
+        target, request = plain(worker, stream=True)
+        run = await open_loop(target, request, [0.0], streams=True)
+        assert (run.requests, dict(run.errors)) == (0, {"error event in a 200": 1})

@@ -32,7 +32,10 @@ def test_prints_json_with_the_processs_cpu(how: list[str]) -> None:
         mode, *options = how
         command = [sys.executable, "-m", "loadtests.load", mode, f"http://127.0.0.1:{port}", "--model", "m"]
         done = subprocess.run(
-            [*command, *options, "--pid", str(standin.pid)], cwd=ROOT, capture_output=True, check=False
+            [*command, *options, "--format", "json", "--pid", str(standin.pid)],
+            cwd=ROOT,
+            capture_output=True,
+            check=False,
         )
         standin.terminate()
     assert done.returncode == 0, done.stderr
@@ -40,3 +43,27 @@ def test_prints_json_with_the_processs_cpu(how: list[str]) -> None:
     assert document["errors"] == {}
     assert document["requests"] + document["events"] > 0
     assert document["cpu_seconds"] is not None
+
+
+def load(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "loadtests.load", *words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["closed", "http://127.0.0.1:9", "--connections", "2", "--processes", "3"], "among 1 to 2"),
+        (["open", "http://127.0.0.1:9", "--rate", "0.001"], "no request to send"),
+        (["sideways", "http://127.0.0.1:9"], "invalid choice"),
+    ],
+)
+def test_wrong_usage_is_said(words: list[str], said: str) -> None:
+    done = load(*words)
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
+def test_a_target_that_is_not_there_is_no_measurement() -> None:
+    done = load("closed", "http://127.0.0.1:9", "--connections", "1")
+    assert (done.returncode, "nothing was measured" in done.stderr) == (1, True)

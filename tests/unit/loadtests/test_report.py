@@ -10,37 +10,45 @@ import pytest
 from rich.console import Console
 
 from loadtests.figures import FIGURES
-from loadtests.report import cell, number, plot, print_table, write_json
-from loadtests.targets import GOALS, judge
+from loadtests.report import cell, number, plot, print_reasons, print_table, write_json
+from loadtests.stats import Spread
+from loadtests.targets import GOALS, Absences, judge
 
 VALUES = {
     ("throughput", "requests_per_second", "tollgate"): [9000.0, 10000.0, 9500.0],
     ("throughput", "requests_per_second", "vllm-router"): [12000.0, 12000.0, 12000.0],
-    ("paced", "cpu_per_event", "tollgate"): [40.0, 41.0],
+    ("paced", "cpu_per_event", "tollgate"): [40.0, 42.0],
+    ("paced", "cpu_per_event", "nginx"): [20.0, 20.0],
+    ("alone", "p50", "tollgate"): [0.3, 0.5],
+    ("alone", "p50", "direct"): [0.1, 0.3],
 }
 
 
 def test_cells_say_the_median_and_the_noise() -> None:
-    assert cell([9000.0, 10000.0, 9500.0], "") == "9,500 ±5%"
-    assert cell([23.44], "µs") == "23.4 µs"
-    assert cell([], "µs") == "–"
+    assert cell(Spread.of([9000.0, 10000.0, 9500.0]), "") == "9,500 ±5%"
+    assert cell(Spread.of([23.44]), "µs") == "23.4 µs"
+    assert cell(Spread.of([]), "µs") == "–"
     assert (number(0.0271), number(123456.0)) == ("0.0271", "123,456")
 
 
 def test_the_table_has_every_number_and_its_target_beside_it() -> None:
     out = io.StringIO()
-    verdicts = [judge(goal, VALUES) for goal in GOALS]
     reasons = {"litellm": "no answer within 90 s [really]"}
-    print_table(Console(file=out, width=200), FIGURES, ["tollgate", "vllm-router"], VALUES, verdicts, reasons)
+    verdicts = [judge(goal, VALUES, Absences(reasons), cores=2) for goal in GOALS]
+    console = Console(file=out, width=200)
+    print_table(console, FIGURES, ["tollgate", "vllm-router"], VALUES, verdicts)
+    print_reasons(console, FIGURES, verdicts, reasons)
     text = out.getvalue()
     for figure in FIGURES:
         for one in figure.numbers:
             assert f"{figure.title}: {one.title}" in text
-    assert "≥ 8,000: 9,500 met" in text
-    assert "≥ 0.5 × vllm-router: 0.792 met" in text
-    assert "≤ 30: 40.5 missed" in text
-    assert "≤ 60: not measured" in text
+    assert "≥ 0.75 × vllm-router (goal 1): 0.792 ±5% met" in text
+    assert "≤ 1.6 × nginx: 2.05 ±2% missed" in text
+    assert "≤ 0.25 ms over direct: 0.2 ms ±0% met" in text
+    assert "≤ 250 MB: not measured" in text
     assert "litellm: no answer within 90 s [really]" in text
+    assert "32 connections, ≥ 60 × litellm: not measured: litellm: no answer within 90 s [really]" in text
+    assert "≥ 1.8 × tollgate: not measured: needs 4 cores, this machine has 2" in text
 
 
 def test_results_are_json(tmp_path: Path) -> None:

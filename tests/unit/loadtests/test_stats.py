@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from loadtests.stats import Latency, Spread, percentile, percentile_interval, ratios
+from loadtests.stats import Latency, Spread, differences, percentile, percentile_interval, ratios
 
 
 def test_percentiles_of_a_known_sequence() -> None:
@@ -36,6 +36,15 @@ def test_latency_of_nothing_is_not_a_number() -> None:
     nothing = Latency.of([])
     assert nothing.count == 0
     assert math.isnan(nothing.p99)
+    assert nothing.document() is None  # JSON has no word for it
+
+
+def test_every_percentile_has_its_interval() -> None:
+    latency = Latency.of([n / 1000 for n in range(1000)])
+    for name in ("p50", "p90", "p99", "p999"):
+        low, high = latency.intervals[name]
+        assert low <= getattr(latency, name) <= high
+    assert latency.intervals["p50"][1] - latency.intervals["p50"][0] < 0.08
 
 
 def test_latency_does_not_mind_the_order() -> None:
@@ -55,3 +64,8 @@ def test_ratios_are_taken_run_by_run() -> None:
     assert ratios([10.0, 40.0], [20.0, 80.0]) == [0.5, 0.5]
     assert math.isnan(ratios([1.0], [0.0])[0])
     assert ratios([1.0, 2.0], [1.0]) == [1.0]
+
+
+def test_differences_are_too() -> None:
+    assert differences([3.0, 10.0], [1.0, 2.0]) == [2.0, 8.0]
+    assert math.isnan(differences([math.nan], [1.0])[0])

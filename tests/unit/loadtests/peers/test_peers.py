@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import pytest
 
 from gateway.config import load
 from loadtests.peers import PEERS, Place, Running, Start, Unavailable
-from loadtests.peers.base import LOCKS, launch, run_installer, stop
+from loadtests.peers.base import LOCKS, MODEL, ROOT, launch, pinned, run_installer, stop
 from loadtests.peers.nginx import Nginx
-from loadtests.peers.tollgate import Tollgate
+from loadtests.peers.tollgate import Tollgate, TollgatePair
+from loadtests.procstat import descendants
+from tests.eventually import eventually
 
 
 def place(directory: Path) -> Place:
@@ -24,6 +27,7 @@ class Scripted:
 
     name = "scripted"
     streams = 0
+    processes = 1
 
     def __init__(self, code: str, patience: float = 10.0) -> None:
         self.code, self.patience = code, patience
@@ -57,8 +61,39 @@ def test_the_gateways_configuration_is_valid(tmp_path: Path) -> None:
     start = Tollgate().start(place(tmp_path))
     assert start.headers == (("authorization", "Bearer sk-bench"),)
     table = load(tmp_path / "config")
+    assert table.settings.server.processes == 1
+    (tenant,) = table.tenants.values()
+    assert None not in (tenant.limits.rpm, tenant.limits.tpm, tenant.limits.concurrency, tenant.budget)
+    assert [route.name for route in table.routes] == ["bench"]
     assert table.settings.server.port == 4321
     assert [worker.url for worker in table.workers.values()] == ["http://127.0.0.1:9"]
+
+
+def test_the_gateway_of_two_processes_has_a_name_of_its_own(tmp_path: Path) -> None:
+    two = Tollgate(processes=2)
+    two.start(place(tmp_path))
+    assert (two.name, two.processes) == ("tollgate-2", 2)
+    assert load(tmp_path / "config").settings.server.processes == 2
+
+
+def test_two_gateways_are_started_and_stopped_together(tmp_path: Path) -> None:
+    standin = [sys.executable, "-m", "loadtests.standin", "--model", MODEL]
+    with subprocess.Popen(standin, cwd=ROOT, stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdout is not None
+        port = worker.stdout.readline().split()[1]
+        pair = launch(TollgatePair(), f"http://127.0.0.1:{port}", tmp_path / "x", cores=())
+        worker.terminate()
+    assert pair.process is not None
+    pids = descendants(pair.process.pid)
+    assert len(pids) >= 2
+    assert len(set(pair.target.ports)) == 2
+    stop(pair)
+    eventually(lambda: not [pid for pid in pids if Path(f"/proc/{pid}").exists()] or None, "both are gone")
+
+
+def test_a_command_is_kept_on_its_cores() -> None:
+    assert pinned(()) == []
+    assert pinned((0, 3)) == ["taskset", "--cpu-list", "0,3"]
 
 
 def test_nginx_writes_only_into_its_directory(tmp_path: Path) -> None:
@@ -77,7 +112,7 @@ def test_nginx_writes_only_into_its_directory(tmp_path: Path) -> None:
 
 
 def test_a_peer_that_answers_is_running_until_it_is_stopped(tmp_path: Path) -> None:
-    running = launch(Scripted(SERVER), "http://127.0.0.1:9", tmp_path / "x", core=None)
+    running = launch(Scripted(SERVER), "http://127.0.0.1:9", tmp_path / "x", cores=())
     assert isinstance(running, Running)
     assert running.process is not None
     assert running.process.poll() is None
@@ -88,13 +123,13 @@ def test_a_peer_that_answers_is_running_until_it_is_stopped(tmp_path: Path) -> N
 
 def test_a_peer_that_ends_says_its_last_words(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="last in its log: I need a licence"):
-        launch(Scripted("print('I need a licence')"), "http://127.0.0.1:9", tmp_path / "x", core=None)
+        launch(Scripted("print('I need a licence')"), "http://127.0.0.1:9", tmp_path / "x", cores=())
 
 
 def test_a_peer_that_never_answers_is_not_waited_for_for_ever(tmp_path: Path) -> None:
     peer = Scripted("input = __import__('time').sleep(60)", patience=0.3)
     with pytest.raises(Unavailable, match=r"no answer within 0 s; last in its log: it said nothing"):
-        launch(peer, "http://127.0.0.1:9", tmp_path / "x", core=None)
+        launch(peer, "http://127.0.0.1:9", tmp_path / "x", cores=())
 
 
 def test_an_installer_that_fails_is_a_reason() -> None:

@@ -181,3 +181,12 @@ async def test_a_full_queue_refuses_as_vllm_does() -> None:
         assert (error["type"], error["param"], error["code"]) == ("Service Unavailable", None, 503)
         assert error["message"].startswith("The engine is currently busy")
         assert "retry-after" not in reply.headers
+
+
+@dialogue
+async def test_ignore_eos_goes_on_to_the_limit() -> None:
+    async with Standin() as worker, Client(worker.port) as client:
+        body = {"prompt": "x", "max_tokens": 40, "ignore_eos": True, "standin": {"tokens": 3}}
+        answer = json.loads((await client.ask("/v1/completions", body)).body)
+        assert answer["usage"]["completion_tokens"] == 40
+        assert answer["choices"][0]["finish_reason"] == "length"
