@@ -190,4 +190,4 @@ def new_request_id() -> str:
 
     Always the gateway's own: bills hang on it, and a client could send the same one twice.
     """
-    return f"req_{time.time_ns() // 1_000_000:012x}{random.getrandbits(64):016x}"
+    return "req_%028x" % (time.time_ns() // 1_000_000 << 64 | random.getrandbits(64))

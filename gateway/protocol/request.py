@@ -75,7 +75,8 @@ def read_request(endpoint: Endpoint, content_type: bytes | None, body: bytes) ->
     if not isinstance(fields, dict):
         raise BadRequest("The body must be a JSON object.")
     fields = cast("dict[str, Any]", fields)
-    _check_depth(fields, body)
+    if len(body) > 2 * WRITABLE_DEPTH - 8:
+        _check_depth(fields, body)
     model = fields.get("model")
     if not isinstance(model, str) or not model:
         raise BadRequest(
@@ -94,20 +95,21 @@ def read_request(endpoint: Endpoint, content_type: bytes | None, body: bytes) ->
     routing = fields.pop("routing", None)
     if routing is not None and not isinstance(routing, dict):
         raise BadRequest('`routing` must be an object, for example {"optimize": "cost"}.', param="routing")
-    user = fields.get("user")
-    return Request(
-        endpoint=endpoint,
-        model=model,
-        stream=bool(stream) and endpoint.streams,
-        wants_usage=wants_usage,
-        max_output_tokens=_max_output(fields),
-        choices=_choices(fields.get("n")),
-        user=user[:MAX_NAME_CHARS] if isinstance(user, str) else "",
-        routing=cast("Preferences | None", routing),
-        fields=fields,
-        raw=body,
-        content_type=b"application/json",
-        prompt_bytes=len(body) if len(body) <= MEDIA_BYTES else len(body) - _media(fields),
+    user, choices = fields.get("user"), fields.get("n")
+    size = len(body)
+    return Request(  # by position: naming its fields would cost as much as reading them
+        endpoint,
+        model,
+        bool(stream) and endpoint.streams,
+        wants_usage,
+        _max_output(fields),
+        1 if choices is None else _choices(choices),
+        user[:MAX_NAME_CHARS] if isinstance(user, str) else "",
+        cast("Preferences | None", routing),
+        fields,
+        body,
+        b"application/json",
+        size if size <= MEDIA_BYTES else size - _media(fields),
     )
 
 
@@ -182,7 +184,7 @@ def _choices(n: Any) -> int:
 
 def _check_depth(fields: dict[str, Any], body: bytes) -> None:
     """What is read here is written again: for the worker, and in the log some levels further down."""
-    if len(body) > 2 * WRITABLE_DEPTH - 8 and body.count(b"{") + body.count(b"[") >= WRITABLE_DEPTH - 4:
+    if body.count(b"{") + body.count(b"[") >= WRITABLE_DEPTH - 4:
         try:
             orjson.dumps([[[[fields]]]])
         except orjson.JSONEncodeError:

@@ -50,7 +50,7 @@ class Router:
                     dropped.append(Dropped("", spell(candidate), "not_allowed"))
                     continue
                 model = self._models[candidate.model]
-                drawn, allowed = _split(model, candidate.version, draw)
+                drawn, allowed = _split(model, draw) if model.traffic and candidate.version is None else _NO_SPLIT
                 for view in views(candidate.model, candidate.version):
                     version = view.worker.version
                     if allowed is not None and version not in allowed:
@@ -80,9 +80,11 @@ class Router:
                 ranked = [place for place, _ in barred]
         if not ranked:
             raise _nowhere(ask, dropped)
-        if len(ranked) > 1:
-            ranked.sort()  # the position differs, so no two steps are compared
-        return Plan(route, f"{resolution.reason}, least {objective}", _distinct(ranked), tuple(dropped))
+        reason = f"{resolution.reason}, least {objective}"
+        if len(ranked) == 1:
+            return Plan(route, reason, (ranked[0][-1],), tuple(dropped))
+        ranked.sort()  # the position differs, so no two steps are compared
+        return Plan(route, reason, _distinct(ranked), tuple(dropped))
 
 
 @functools.lru_cache(maxsize=4096)
@@ -93,10 +95,12 @@ def spell(target: Candidate) -> str:
     return f"{target.model}{version}{adapter}"
 
 
-def _split(model: Model, version: str | None, draw: float) -> tuple[str | None, frozenset[str] | None]:
-    """The version the traffic split draws, and those it allows at all; (None, None) where the split does not apply."""
-    if version is not None or not model.traffic:
-        return None, None
+_Split = tuple[str | None, frozenset[str] | None]
+_NO_SPLIT: _Split = (None, None)
+
+
+def _split(model: Model, draw: float) -> _Split:
+    """The version the traffic split draws, and those it allows at all."""
     point = draw * sum(weight for _, weight in model.traffic)
     drawn = None
     for name, weight in model.traffic:
@@ -124,8 +128,6 @@ def _rank(objective: Objective, step: Step, model: Model) -> tuple[float, float]
 
 def _distinct(ranked: list[_Ranked]) -> tuple[Step, ...]:
     """Each worker once, at its best place: a second attempt goes to another worker."""
-    if len(ranked) == 1:
-        return (ranked[0][-1],)
     steps: dict[str, Step] = {}
     for *_, step in ranked:
         steps.setdefault(step.view.worker.name, step)
