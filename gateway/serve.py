@@ -7,6 +7,7 @@ that leaves cancels the task wherever it is; either way the settlement runs once
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 import random
@@ -128,6 +129,8 @@ class Story:
 
     async def run(self) -> None:
         if self._exchange.refusal is not None:
+            with contextlib.suppress(Unauthenticated):  # whose it is stands in the log
+                self.trace.key = authenticate(self._exchange.headers, self._revision.table.keys)
             raise self._exchange.refusal
         admitted = self._admit()
         request, policy = admitted.request, admitted.plan.route.cache

@@ -39,7 +39,7 @@ class Limits:
     # A body this small is cheaper to take than to look at twice.
     screen_above_bytes: int = 64 * KIB
     # Requests sent ahead of their answers: reading goes on up to this much, so that a client that leaves is noticed.
-    max_pipelined: int = 16
+    max_pipelined: int = 64
     max_pipelined_bytes: int = 64 * KIB
 
     # After the last answer on a connection whose client is still sending: closing at once would reset it, and a reset
