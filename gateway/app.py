@@ -299,7 +299,7 @@ def _limits(table: Table) -> Limits:
 
 
 def _backend(worker: Worker) -> Backend:
-    tls = ssl.create_default_context() if worker.url.startswith("https:") else None
+    tls = ssl.create_default_context(cadata=worker.ca) if worker.url.startswith("https:") else None
     return Backend(
         worker=worker,
         pool=Pool(worker.url, api_key=worker.api_key, tls=tls),

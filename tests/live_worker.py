@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
 from collections.abc import Coroutine, Iterable
 from typing import Any, Self, TypeVar
@@ -125,17 +126,20 @@ class ScriptedWorker:
     request, probes left out.
     """
 
-    def __init__(self, model: str = "tiny@v1", host: str = "127.0.0.1", **scripts: bytes) -> None:
+    def __init__(
+        self, model: str = "tiny@v1", host: str = "127.0.0.1", tls: ssl.SSLContext | None = None, **scripts: bytes
+    ) -> None:
         self._host = host
+        self._tls = tls
         self._model = model
         self.scripts = scripts
         self.asked: list[tuple[bytes, bytes]] = []
 
     def __enter__(self) -> Self:
         self._thread = LoopThread()
-        self._server = self._thread.run(_listen(self._serve, self._host))
+        self._server = self._thread.run(_listen(self._serve, self._host, self._tls))
         host = f"[{self._host}]" if ":" in self._host else self._host
-        self.url = f"http://{host}:{self._server.sockets[0].getsockname()[1]}"
+        self.url = f"http{'s' if self._tls else ''}://{host}:{self._server.sockets[0].getsockname()[1]}"
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -182,8 +186,8 @@ def http_stream(*events: bytes) -> bytes:
     )
 
 
-async def _listen(serve: Any, host: str) -> asyncio.Server:
-    return await asyncio.start_server(serve, host, 0)
+async def _listen(serve: Any, host: str, tls: ssl.SSLContext | None) -> asyncio.Server:
+    return await asyncio.start_server(serve, host, 0, ssl=tls)
 
 
 async def _close(server: asyncio.Server) -> None:
