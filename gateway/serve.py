@@ -16,10 +16,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.call import EVENT_STREAM, JSON, Call, relay_of
 from gateway.cache.entry import Entry, Store
 from gateway.cache.flight import Flights
 from gateway.cache.key import cache_key, is_deterministic
+from gateway.call import EVENT_STREAM, JSON, Call, relay_of
 from gateway.downstream.exchange import Exchange, new_request_id
 from gateway.errors import (
     GatewayError,
