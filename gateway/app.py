@@ -29,7 +29,9 @@ from gateway.api import create_control_plane
 from gateway.cache import open_store
 from gateway.cache.flight import Flights
 from gateway.config import ConfigError, Watcher, load
+from gateway.descriptors import clients_within, raise_limit
 from gateway.downstream.connection import ClientConnection
+from gateway.downstream.limits import MIB, Intake, Limits
 from gateway.engines import DIALECTS
 from gateway.fleet.backend import Backend
 from gateway.fleet.registry import Fleet
@@ -98,6 +100,7 @@ class Gateway:
             metrics=self.metrics,
             settlement=Settlement(self.ledger, self.metrics, log, self.spans),
         )
+        self.intake = Intake(_limits(table))
         self.control_plane = create_control_plane(self)
         self.metrics.watch(self._readings)
         seed_budgets(self.limiter, table.tenants.values(), self.ledger.spent, time.time())
@@ -139,8 +142,9 @@ class Gateway:
                 http=functools.partial(  # type: ignore[arg-type]  # uvicorn only calls it
                     ClientConnection,
                     handler=self.service.handle,
+                    screen=self.service.screen,
                     paths=frozenset(ENDPOINTS),
-                    max_body_bytes=settings.max_body_bytes,
+                    intake=self.intake,
                 ),
                 ws="none",
                 lifespan="off",
@@ -213,6 +217,12 @@ class Gateway:
         room = self.service.racing.room
         yield Reading("tollgate_queue_waiting", "Requests that wait for a worker with room.", room.waiting, {})
         yield Reading("tollgate_queue_refused_total", "Requests the queue had no place for.", room.refused, {})
+        intake = self.intake
+        yield Reading("tollgate_client_connections", "Connections of clients.", intake.connections, {})
+        yield Reading(
+            "tollgate_client_connections_refused_total", "Clients that found no place.", intake.turned_away, {}
+        )
+        yield Reading("tollgate_receiving_bytes", "Of bodies that are on their way.", intake.receiving_bytes, {})
         stats = self.ledger.stats
         yield Reading("tollgate_ledger_queued", "Rows waiting to be written.", stats.queued, {})
         yield Reading("tollgate_ledger_written_total", "Rows written.", stats.written, {})
@@ -278,8 +288,18 @@ def _run_children(config_dir: Path, table: Table, port: int) -> int:
         return run_many(command, server.processes, server.drain_seconds)
 
 
+def _limits(table: Table) -> Limits:
+    """Whatever the largest body is, several of them may be on their way at once."""
+    largest = table.settings.server.max_body_bytes
+    return Limits(
+        max_body_bytes=largest,
+        max_receiving_bytes=max(256 * MIB, 4 * largest),
+        max_connections=clients_within(raise_limit()),
+    )
+
+
 def _backend(worker: Worker) -> Backend:
-    tls = ssl.create_default_context() if worker.url.startswith("https:") else None
+    tls = ssl.create_default_context(cadata=worker.ca) if worker.url.startswith("https:") else None
     return Backend(
         worker=worker,
         pool=Pool(worker.url, api_key=worker.api_key, tls=tls),

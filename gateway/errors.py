@@ -7,7 +7,9 @@ GatewayError
 │   ├── Forbidden              403 model_not_allowed
 │   ├── NotFound               404 model_not_found
 │   ├── MethodNotAllowed       405
+│   ├── RequestTimeout         408 (it stopped arriving: worth another try)
 │   ├── BodyTooLarge           413
+│   ├── HeadersTooLarge        431
 │   └── QuotaExhausted         429 insufficient_quota (waiting does not help)
 ├── CapacityError              the request is fine, there is no room now: retry later
 │   ├── RateLimited            429 rate_limit_exceeded
@@ -92,9 +94,20 @@ class MethodNotAllowed(CallerError):
     code = "method_not_allowed"
 
 
+class RequestTimeout(CallerError):
+    status = 408
+    code = "request_timeout"
+    retryable = True
+
+
 class BodyTooLarge(CallerError):
     status = 413
     code = "request_too_large"
+
+
+class HeadersTooLarge(CallerError):
+    status = 431
+    code = "headers_too_large"
 
 
 class QuotaExhausted(CallerError):

@@ -7,6 +7,7 @@ that leaves cancels the task wherever it is; either way the settlement runs once
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 import random
@@ -26,6 +27,7 @@ from gateway.errors import (
     Overloaded,
     QuotaExhausted,
     RateLimited,
+    Unauthenticated,
     UpstreamError,
 )
 from gateway.fleet.registry import Fleet
@@ -83,6 +85,14 @@ class Service:
         self.racing = Racing(fleet, settlement)
         self.output_tokens: dict[str, float] = {}  # model -> smoothed length of its answers
 
+    def screen(self, exchange: Exchange) -> GatewayError | None:
+        """Why a request can be refused by its head alone, while its body is still coming; None when it can not."""
+        try:
+            authenticate(exchange.headers, self.revision.table.keys)
+        except Unauthenticated as error:
+            return error
+        return None
+
     async def handle(self, exchange: Exchange) -> None:
         """Answers one exchange; never raises."""
         story = Story(self, exchange)
@@ -118,6 +128,10 @@ class Story:
         self.trace = Trace(new_request_id(), exchange, service.revision.table, time.time())
 
     async def run(self) -> None:
+        if self._exchange.refusal is not None:
+            with contextlib.suppress(Unauthenticated):  # whose it is stands in the log
+                self.trace.key = authenticate(self._exchange.headers, self._revision.table.keys)
+            raise self._exchange.refusal
         admitted = self._admit()
         request, policy = admitted.request, admitted.plan.route.cache
         if request.fields is not None and (

@@ -80,7 +80,7 @@ class Settlement:
         tenant = "" if trace.key is None else trace.key.tenant.name
         route = "" if plan is None else plan.route.name
         status = exchange.status or CLIENT_LEFT
-        endpoint = ENDPOINTS[exchange.path].name
+        endpoint = ENDPOINTS[exchange.path].name if exchange.path else ""  # a head that was not understood
         model, version = ("", "") if target is None else (target.model, target.version or "")
         used = NO_USAGE if trace.cache == "hit" else usage
         self._metrics.finished(

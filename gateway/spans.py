@@ -40,7 +40,7 @@ class Spans:
         start = int(trace.started_at * 1e9)
         admitted, dispatch, request = trace.admitted, trace.dispatch, trace.request
         endpoint = trace.exchange.path if request is None else request.endpoint.name
-        operation = _OPERATIONS.get(endpoint, endpoint)
+        operation = _OPERATIONS.get(endpoint, endpoint) or "unknown"
         asked = "" if request is None else request.model
         attributes: dict[str, str | int | float] = {
             "gen_ai.operation.name": operation,

@@ -63,6 +63,7 @@ class Worker:
     launch: Launch | None
     serves_as: str | None
     max_inflight: int | None = None  # requests it is given at once; None: as many as there are connections
+    ca: str | None = None  # PEM text of the only authority it is trusted by; None: the system's
 
     @property
     def hourly(self) -> int:

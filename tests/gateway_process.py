@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Self
@@ -65,10 +65,19 @@ def configuration(workers: Mapping[str, str] | list[dict[str, Any]], **changes: 
 class GatewayProcess:
     """`with GatewayProcess(directory, configuration(...)) as gateway:`; `gateway.url` answers when the block begins.
 
+    `program` is what Python runs instead of `-m gateway.cli`.
+
     The directory is the process's working directory, with `config/`, `ledger.db` and what it wrote to standard error.
     """
 
-    def __init__(self, directory: Path, written: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        written: Mapping[str, Any],
+        environ: Mapping[str, str] | None = None,
+        program: Sequence[str] = ("-m", "gateway.cli"),
+    ) -> None:
+        self._program = program
         self.directory = directory
         self.config = directory / "config"
         self.config.mkdir(parents=True, exist_ok=True)
@@ -112,7 +121,7 @@ class GatewayProcess:
         self.log.clear()
         with (self.directory / "stderr.txt").open("wb") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "gateway.cli", "serve", "--config", str(self.config), "--port", str(port)],
+                [sys.executable, *self._program, "serve", "--config", str(self.config), "--port", str(port)],
                 cwd=self.directory,
                 env=self._environ,
                 stdin=subprocess.DEVNULL,

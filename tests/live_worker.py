@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
 from collections.abc import Coroutine, Iterable
 from typing import Any, Self, TypeVar
@@ -121,18 +122,24 @@ class LiveWorker:
 class ScriptedWorker:
     """A worker that says word for word what a test wrote: the bytes under the name in the body's `script` field.
 
-    Probes, and whoever asks for no script, get a plain answer of the model.
+    Probes, and whoever asks for no script, get a plain answer of the model. `asked` has the head and the body of every
+    request, probes left out.
     """
 
-    def __init__(self, model: str = "tiny@v1", **scripts: bytes) -> None:
+    def __init__(
+        self, model: str = "tiny@v1", host: str = "127.0.0.1", tls: ssl.SSLContext | None = None, **scripts: bytes
+    ) -> None:
+        self._host = host
+        self._tls = tls
         self._model = model
         self.scripts = scripts
-        self._heads: dict[str, bytes] = {}
+        self.asked: list[tuple[bytes, bytes]] = []
 
     def __enter__(self) -> Self:
         self._thread = LoopThread()
-        self._server = self._thread.run(_listen(self._serve))
-        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        self._server = self._thread.run(_listen(self._serve, self._host, self._tls))
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        self.url = f"http{'s' if self._tls else ''}://{host}:{self._server.sockets[0].getsockname()[1]}"
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -145,6 +152,8 @@ class ScriptedWorker:
                 head = await reader.readuntil(b"\r\n\r\n")
                 lines = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:] if line)
                 body = await reader.readexactly(int(lines.get(b"content-length", b"0")))
+                if b"\r\nx-request-id: " in head:
+                    self.asked.append((head, body))
                 writer.write(self._answer(head, body))
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -177,8 +186,8 @@ def http_stream(*events: bytes) -> bytes:
     )
 
 
-async def _listen(serve: Any) -> asyncio.Server:
-    return await asyncio.start_server(serve, "127.0.0.1", 0)
+async def _listen(serve: Any, host: str, tls: ssl.SSLContext | None) -> asyncio.Server:
+    return await asyncio.start_server(serve, host, 0, ssl=tls)
 
 
 async def _close(server: asyncio.Server) -> None:

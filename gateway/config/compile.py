@@ -25,7 +25,7 @@ def compile_table(draft: Draft) -> table.Table:
         directory=draft.source.directory,
         settings=_settings(draft.settings),
         gpus=gpus,
-        workers={spec.name: _worker(spec, gpus) for spec in draft.workers if spec},
+        workers={spec.name: _worker(spec, gpus, draft.authorities) for spec in draft.workers if spec},
         models=compiled,
         aliases={alias: references.follow(alias) for alias in draft.aliases},
         routes=tuple(_route(spec, draft.settings, references, compiled) for spec in draft.routes if spec),
@@ -66,7 +66,7 @@ def _gpu(name: str, spec: fleet.Gpu) -> table.Gpu:
     return table.Gpu(name, nanousd(spec.hourly_usd), memory)
 
 
-def _worker(spec: fleet.Worker, gpus: dict[str, table.Gpu]) -> table.Worker:
+def _worker(spec: fleet.Worker, gpus: dict[str, table.Gpu], authorities: dict[str, str]) -> table.Worker:
     model, _, version = spec.serves.partition("@")
     launch = None
     if spec.launch is not None:
@@ -85,6 +85,7 @@ def _worker(spec: fleet.Worker, gpus: dict[str, table.Gpu]) -> table.Worker:
         launch=launch,
         serves_as=spec.serves_as,
         max_inflight=spec.max_inflight,
+        ca=None if spec.tls is None else authorities[spec.tls.ca],
     )
 
 

@@ -188,7 +188,7 @@ def resolve_plain(text: str) -> Scalar:
     if text in _FALSE:
         return False
     if _INT.fullmatch(text):
-        return int(text)
+        return int(text.replace("_", ""))  # YAML allows them anywhere, Python only between digits
     if _FLOAT.fullmatch(text):
         return float(text)
     if _SPECIAL_FLOAT.fullmatch(text):

@@ -38,6 +38,7 @@ class Draft:
     workers: list[Worker | None] = field(default_factory=list[Worker | None])
     routes: list[Route | None] = field(default_factory=list[Route | None])
     tenants: dict[str, Tenant | None] = field(default_factory=dict[str, Tenant | None])
+    authorities: dict[str, str] = field(default_factory=dict[str, str])  # PEM text by `tls.ca` as written
 
     def whole(self, section: str, entry: str | int) -> bool:
         return (section, entry) not in self.partial

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import httptools
@@ -10,28 +11,29 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from gateway.downstream.arrivals import arrivals_of
-from gateway.downstream.exchange import Exchange, Handler, new_request_id
+from gateway.downstream.exchange import Exchange, Handler
+from gateway.downstream.framing import judge
 from gateway.downstream.lean import LeanHttpProtocol
-from gateway.errors import BadRequest, BodyTooLarge
+from gateway.downstream.limits import Intake
+from gateway.downstream.refusals import invalid, large_body, large_head, no_place, no_room, slow
+from gateway.downstream.stall import StallWatch
+from gateway.errors import GatewayError
 
-REQUEST_SECONDS = 60.0  # to send one request's head and body in full
-STALL_SECONDS = 60.0  # a client that does not take what was written for this long is cut off
 MAX_HEAD_BYTES = 64 * 1024
 # As read, to bound what the parser holds: more than one read brings, in which a head may be anywhere.
 MAX_UNFINISHED_BYTES = 8 * MAX_HEAD_BYTES
 
-_INVALID = BadRequest("The request is not valid HTTP.", code="invalid_http")
-_LARGE_HEAD = BadRequest(
-    f"The request's headers are larger than {MAX_HEAD_BYTES // 1024} KB.", code="headers_too_large"
-)
-_SLOW = BadRequest("The request took too long to arrive.", code="request_timeout")
 _UPGRADE_OFFER = frozenset((b"connection", b"upgrade", b"http2-settings"))
+
+Screen = Callable[[Exchange], GatewayError | None]
 
 
 class ClientConnection(LeanHttpProtocol):
-    """Parsing, pipelining, keep-alive and graceful shutdown are uvicorn's; `handler` answers the paths in `paths`.
+    """Parsing, keep-alive and graceful shutdown are uvicorn's; `handler` answers the paths in `paths`, and every
+    request that is refused here: an exchange with `refusal`, its `path` empty where the head was not understood.
 
-    A request of the data plane starts its task only when its body is complete, so that no body is awaited piecewise.
+    A request of the data plane goes to the handler only when its body is complete, so that no body is awaited
+    piecewise. `screen` looks at the head of one whose body is large and still coming, and says why it need not come.
     """
 
     def __init__(
@@ -42,18 +44,19 @@ class ClientConnection(LeanHttpProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
         handler: Handler,
+        screen: Screen,
         paths: frozenset[str],
-        max_body_bytes: int,
-        request_seconds: float = REQUEST_SECONDS,
-        stall_seconds: float = STALL_SECONDS,
+        intake: Intake,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._handler = handler
+        self._screen = screen
         self._paths = paths
-        self._max_body_bytes = max_body_bytes
-        self._request_seconds = request_seconds
-        self._stall_seconds = stall_seconds
+        self._intake = intake
+        self._limits = intake.limits
+        self._max_body_bytes = intake.limits.max_body_bytes
         self._coming: Exchange | None = None  # the data-plane request whose body is still coming
+        self._screened: Exchange | None = None  # the latest that has been looked at
         self._running: Exchange | None = None  # the one whose turn it is to be answered
         self._asgi: Any = None  # the latest request that was given to ASGI
         self._message_open = False
@@ -61,12 +64,21 @@ class ClientConnection(LeanHttpProtocol):
         self._offers_upgrade = False
         self._deaf = False  # whatever else the client sends is not for us
         self._unfinished_bytes = 0  # an upper bound: read since the head began or since the last byte of a body
+        self._window_bytes = 0  # read since the window began that the pace of a body is judged by
+        self._received_bytes = 0  # of the body that is coming, as counted in the intake
         self._arrived = 0.0
         self._arrivals = arrivals_of(self.loop)
         self._read_bytes = 0
-        self._complaint = _INVALID
-        self._slow: asyncio.TimerHandle | None = None
-        self._stall: asyncio.TimerHandle | None = None
+        self._clock: asyncio.TimerHandle | None = None  # until when the client must have sent more
+        self._stall: StallWatch | None = None  # of a client that has been behind
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._intake.connections += 1
+        if self._intake.connections > self._limits.max_connections:
+            self._turn_away()
+        else:  # a client that never sends anything is held no longer than one that sends half a head
+            self._clock = self.loop.call_later(self._limits.head_seconds, self._too_slow)
 
     def data_received(self, data: bytes) -> None:
         if self._deaf:
@@ -75,23 +87,24 @@ class ClientConnection(LeanHttpProtocol):
         self._read_bytes = len(data)
         if self._message_open:
             self._unfinished_bytes += len(data)
-        self._unset_keepalive_if_required()
+            self._window_bytes += len(data)
         parser = self.parser
         assert parser is not None  # it is until the connection is lost
         try:
             parser.feed_data(data)
-        except httptools.HttpParserError:
-            self._stop_listening(self._complaint)
+        except httptools.HttpParserError as error:
+            why = error.__context__  # what a callback raised, if it was one
+            self._stop_listening(why if isinstance(why, GatewayError) else invalid())
         except httptools.HttpParserUpgrade as upgrade:
             self._decline_upgrade(data[upgrade.args[0] :])
         if self._message_open:
-            if self._unfinished_bytes > MAX_UNFINISHED_BYTES:
-                self._stop_listening(_LARGE_HEAD)
-            elif self._slow is None:
-                self._slow = self.loop.call_later(self._request_seconds, self._too_slow)
+            self._await_more()
+        if self.pipeline:
+            self._hold_back()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._unset_keepalive_if_required()  # empty lines between two requests are none
         self._message_open = self._in_head = True
         self._unfinished_bytes = self._read_bytes
 
@@ -101,31 +114,33 @@ class ClientConnection(LeanHttpProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        self._end_clock()  # that of the head
         if self._deaf:
             return
         if self._unfinished_bytes > MAX_HEAD_BYTES and sum(len(n) + len(v) for n, v in self.headers) > MAX_HEAD_BYTES:
-            self._complaint = _LARGE_HEAD
-            raise ValueError(_LARGE_HEAD.message)
+            raise large_head(MAX_HEAD_BYTES)
         parser = self.parser
         assert parser is not None  # it is what calls
+        version = parser.get_http_version()
+        length, self.expect_100_continue = judge(version, self.headers)
         if parser.should_upgrade():
             self._offers_upgrade = True
             return
-        version = parser.get_http_version()
-        self.expect_100_continue = version != "1.0" and (b"expect", b"100-continue") in self.headers
         target = httptools.parse_url(self.url)
+        if not target.path or b"#" in self.url:  # RFC 9112, 3.2
+            raise invalid()
         path = target.path.decode("ascii")
         if path not in self._paths or parser.get_method() != b"POST":
             super().on_headers_complete()
             return
         self._coming = exchange = self._exchange(path, version, version != "1.0" and parser.should_keep_alive())
-        declared = exchange.header(b"content-length")
-        if declared is not None and int(declared) > self._max_body_bytes:
-            exchange.refusal = self._too_large()
-            if exchange.expect_100_continue:  # it may send the body or not: what follows could be either
-                exchange.keep_alive = False
-        if not self._queue(exchange):
-            self.flow.pause_reading()
+        if length is not None and length > self._max_body_bytes:
+            exchange.refusal = large_body(self._max_body_bytes)
+        elif self.expect_100_continue:
+            exchange.refusal = self._screen(exchange)
+        if exchange.refusal is not None and self.expect_100_continue:
+            exchange.keep_alive = False  # the client may send the body or not: what follows could be either
+        self._queue(exchange)
 
     def on_body(self, body: bytes) -> None:
         self._unfinished_bytes = 0
@@ -138,9 +153,7 @@ class ClientConnection(LeanHttpProtocol):
         exchange.body_parts.append(body)
         exchange.body_size += len(body)
         if exchange.body_size > self._max_body_bytes:
-            exchange.body_parts.clear()
-            exchange.refusal = self._too_large()
-            self._proceed(exchange)
+            self._refuse(exchange, large_body(self._max_body_bytes))
 
     def on_message_complete(self) -> None:
         if self._offers_upgrade:
@@ -159,9 +172,44 @@ class ClientConnection(LeanHttpProtocol):
 
     def _end_message(self) -> None:
         self._message_open = False
-        if self._slow is not None:
-            self._slow.cancel()
-            self._slow = None
+        self._end_clock()
+        if self._received_bytes:
+            self._intake.receiving_bytes -= self._received_bytes
+            self._received_bytes = 0
+
+    def _await_more(self) -> None:
+        """A read has ended in the middle of a request: nothing of it may grow without bound or take for ever."""
+        if self._unfinished_bytes > MAX_UNFINISHED_BYTES:
+            self._stop_listening(large_head(MAX_HEAD_BYTES))
+            return
+        exchange = self._coming
+        if exchange is not None and exchange.refusal is None:
+            if self._screened is not exchange:
+                self._screened = exchange
+                length = exchange.header(b"content-length")
+                if length is None or int(length) > self._limits.screen_above_bytes:
+                    error = self._screen(exchange)
+                    if error is not None:
+                        self._refuse(exchange, error)
+            self._intake.receiving_bytes += exchange.body_size - self._received_bytes
+            self._received_bytes = exchange.body_size
+            if self._intake.receiving_bytes > self._limits.max_receiving_bytes and exchange.refusal is None:
+                self._refuse(exchange, no_room())
+        if self._clock is None:
+            self._window_bytes = 0
+            if self._in_head:
+                self._clock = self.loop.call_later(self._limits.head_seconds, self._too_slow)
+            else:
+                self._clock = self.loop.call_later(self._limits.body_seconds, self._look_at_pace)
+
+    def _hold_back(self) -> None:
+        """Requests wait for their turn. What is still read for them is bounded, and until then a client that leaves is
+        noticed at once."""
+        waiting = self.pipeline
+        if len(waiting) > self._limits.max_pipelined or sum(map(_held, waiting)) > self._limits.max_pipelined_bytes:
+            self.flow.pause_reading()
+        else:
+            self.flow.resume_reading()
 
     def _exchange(self, path: str, version: str, keep_alive: bool) -> Exchange:
         return Exchange(
@@ -178,15 +226,14 @@ class ClientConnection(LeanHttpProtocol):
             arrived=self._arrived,
         )
 
-    def _queue(self, exchange: Exchange) -> bool:
-        """Whether it is its turn now; if not, it comes when those before are answered, where uvicorn keeps its own."""
+    def _queue(self, exchange: Exchange) -> None:
+        """Its turn is now or when those before are answered; until then it waits where uvicorn keeps its own."""
         previous: Any = self.cycle
         self.cycle = exchange  # type: ignore[assignment]
         if previous is None or previous.response_complete:
             self._take_turn(exchange)
-            return True
-        self.pipeline.appendleft((exchange, self.app))  # type: ignore[arg-type]
-        return False
+        else:
+            self.pipeline.appendleft((exchange, self.app))  # type: ignore[arg-type]
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         """uvicorn's name for giving the next request its turn."""
@@ -202,35 +249,82 @@ class ClientConnection(LeanHttpProtocol):
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self._proceed(exchange)
 
+    def _refuse(self, exchange: Exchange, error: GatewayError) -> None:
+        """Before its body is whole: what has come of it is dropped, and so is what still comes."""
+        exchange.refusal = error
+        exchange.body_parts.clear()
+        exchange.body_size = 0
+        self._intake.receiving_bytes -= self._received_bytes
+        self._received_bytes = 0
+        self._proceed(exchange)
+
     def _proceed(self, exchange: Exchange) -> None:
-        """Answers the request as soon as it is both whole (or refused) and its turn."""
-        if exchange is not self._running:
+        """Has the request answered as soon as it is both whole (or refused) and its turn."""
+        if exchange is not self._running or exchange.on_leave is not None:  # the latter: it is being answered
             return
-        if exchange.refusal is not None:
-            error = exchange.refusal
-            headers = [b"x-request-id: " + new_request_id().encode(), b"x-should-retry: false"]
-            exchange.respond(error.status, b"application/json", headers, error.body())
-        elif not exchange.more_body:
+        if exchange.refusal is not None or not exchange.more_body:
             task = self.loop.create_task(self._handler(exchange))
             exchange.on_leave = task.cancel
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
 
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._message_open:  # the next one has begun: its own clock runs
+            self._unset_keepalive_if_required()
+        if self.pipeline:
+            self._hold_back()
+
     def _on_exchange_complete(self) -> None:
         exchange, self._running = self._running, None
         assert exchange is not None  # it is what calls
+        if exchange.more_body:  # refused, and its body still coming: that is bounded in time and not in bytes
+            self._end_clock()
+            self._clock = self.loop.call_later(self._limits.body_seconds, self.transport.abort)
         self._close_if_last(exchange)
         self.on_response_complete()
 
     def _close_if_last(self, exchange: Exchange) -> None:
         """Never on a client that is still sending: the reset it would get for that can overtake the answer."""
-        if not exchange.keep_alive and not exchange.more_body:
-            self._deaf = True
+        if exchange.keep_alive or exchange.more_body:
+            return
+        if self._deaf:
+            self._linger()
+            return
+        self._deaf = True
+        if self.transport.get_write_buffer_size():
+            self._watch_taking()
+        self.transport.close()
+
+    def _linger(self) -> None:
+        """The end is said after what was answered; then the client closes, or time does (RFC 9112, 9.6)."""
+        self._end_clock()
+        self.transport.write_eof()
+        self._clock = self.loop.call_later(self._limits.linger_seconds, self._end_linger)
+        if self.transport.get_write_buffer_size():
+            self._watch_taking()
+
+    def _end_linger(self) -> None:
+        if self.transport.get_write_buffer_size():  # an answer before the last is still being taken
+            self._clock = self.loop.call_later(self._limits.linger_seconds, self._end_linger)
+        else:
+            self.transport.abort()
+
+    def _turn_away(self) -> None:
+        """No place for this client."""
+        self._deaf = True
+        self._intake.turn_away()
+        self.transport.write(no_place())
+        if self._intake.connections > self._limits.max_connections + self._limits.max_lingering:
             self.transport.close()
+        else:
+            self._linger()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._intake.connections -= 1
         self._end_message()
-        self._end_stall()
+        if self._stall is not None:
+            self._stall.end()
         self.pipeline.clear()
         running, self._running, self._coming = self._running, None, None
         if running is not None:
@@ -243,20 +337,32 @@ class ClientConnection(LeanHttpProtocol):
             self._asgi.message_event.set()
         super().connection_lost(exc)
 
+    def timeout_keep_alive_handler(self) -> None:
+        if self.transport.get_write_buffer_size():  # an answer nobody takes: closing would wait for that for ever
+            self.transport.abort()
+        else:
+            super().timeout_keep_alive_handler()
+
+    # A client that does not take its answer
+
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._stall = self.loop.call_later(self._stall_seconds, self.transport.abort)
+        self._watch_taking()
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._end_stall()
+        if self._stall is not None and not self.transport.is_closing():
+            self._stall.end()
         if self._running is not None:
             self._running.caught_up()
 
-    def _end_stall(self) -> None:
-        if self._stall is not None:
-            self._stall.cancel()
-            self._stall = None
+    def _watch_taking(self) -> None:
+        if self._stall is None:
+            limits = self._limits
+            self._stall = StallWatch(self.loop, self.transport, limits.stall_seconds, limits.min_taken_bytes)
+        self._stall.begin()
+
+    # A client that can not be understood, or not in time
 
     def _decline_upgrade(self, rest: bytes) -> None:
         """Some clients offer HTTP/2 with their first request; a server may answer as if they had not (RFC 9110, 7.8).
@@ -269,7 +375,7 @@ class ClientConnection(LeanHttpProtocol):
         assert parser is not None
         method = parser.get_method()
         if method == b"CONNECT":
-            self._stop_listening(_INVALID)
+            self._stop_listening(invalid())
             return
         lines = [b"%b: %b" % (name, value) for name, value in self.headers if name not in _UPGRADE_OFFER]
         if not parser.should_keep_alive():
@@ -279,7 +385,7 @@ class ClientConnection(LeanHttpProtocol):
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
         self.data_received(b"\r\n".join(head) + rest)
 
-    def _stop_listening(self, error: BadRequest) -> None:
+    def _stop_listening(self, error: GatewayError) -> None:
         """Nothing this client still sends can be understood. It is told so in its turn, and that is the end."""
         self._deaf = True
         self._end_message()
@@ -288,7 +394,7 @@ class ClientConnection(LeanHttpProtocol):
         if cycle is not None and cycle.more_body and (refused is None or refused.response_complete):
             # A body that will never be whole: of a request that is answered already, or that an application waits for.
             if cycle.response_complete:
-                self.transport.close()
+                self._linger()
             else:
                 self.transport.abort()
             return
@@ -296,16 +402,39 @@ class ClientConnection(LeanHttpProtocol):
             refused = self._exchange("", "1.1", False)
             self._queue(refused)
         refused.keep_alive = refused.more_body = False
-        refused.refusal = error
-        self._proceed(refused)
+        if refused.refusal is None:
+            self._refuse(refused, error)
+        else:
+            self._proceed(refused)
+
+    def _look_at_pace(self) -> None:
+        self._clock = None
+        if self._window_bytes < self._limits.min_body_bytes and not self.flow.read_paused:  # else it is we who wait
+            self._too_slow()
+            return
+        self._window_bytes = 0
+        self._clock = self.loop.call_later(self._limits.body_seconds, self._look_at_pace)
 
     def _too_slow(self) -> None:
-        self._slow = None
-        if self.flow.read_paused:  # it is we who do not read: its turn has not come
-            self._slow = self.loop.call_later(self._request_seconds, self._too_slow)
+        self._clock = None
+        if not self._message_open:
+            self.transport.close()  # it has asked for nothing
+        elif self.flow.read_paused:  # it is we who do not read: its turn has not come
+            self._clock = self.loop.call_later(self._limits.head_seconds, self._too_slow)
         else:
-            self._stop_listening(_SLOW)
+            self._stop_listening(slow())
 
-    def _too_large(self) -> BodyTooLarge:
-        limit = self._max_body_bytes // (1024 * 1024)
-        return BodyTooLarge(f"The body is larger than {limit} MB, the most this server takes.")
+    def _end_clock(self) -> None:
+        if self._clock is not None:
+            self._clock.cancel()
+            self._clock = None
+
+
+def _held(waiting: tuple[Any, Any]) -> int:
+    """Bytes of a request that waits for its turn."""
+    cycle = waiting[0]
+    if isinstance(cycle, Exchange):
+        headers, body = cycle.headers, cycle.body_size
+    else:
+        headers, body = cycle.scope["headers"], len(cycle.body)
+    return body + sum(len(name) + len(value) for name, value in headers)

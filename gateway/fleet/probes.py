@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import httpx2
@@ -32,10 +32,31 @@ class ProbeFailed(Exception):
     """The message says what was wrong, without the worker's address."""
 
 
-def open_client() -> httpx2.AsyncClient:
-    """The client all probes share. No proxy and no redirect: a worker is where the configuration says it is."""
+class Clients:
+    """One client for all workers that one authority vouches for; None is the system's authorities."""
+
+    def __init__(self) -> None:
+        self._clients: dict[str | None, httpx2.AsyncClient] = {}
+
+    def trusting(self, ca: str | None) -> httpx2.AsyncClient:
+        client = self._clients.get(ca)
+        if client is None:
+            client = self._clients[ca] = _open_client(ca)
+        return client
+
+    def retain(self, authorities: Collection[str | None]) -> None:
+        """Forgets the clients of others; they hold nothing between two probes."""
+        self._clients = {ca: client for ca, client in self._clients.items() if ca in authorities}
+
+    async def close(self) -> None:
+        for client in self._clients.values():
+            await client.aclose()
+
+
+def _open_client(ca: str | None) -> httpx2.AsyncClient:
+    """No proxy and no redirect: a worker is where the configuration says it is."""
     return httpx2.AsyncClient(
-        verify=ssl.create_default_context(),
+        verify=ssl.create_default_context(cadata=ca),
         trust_env=False,
         follow_redirects=False,
         timeout=None,  # each probe is bounded as a whole
@@ -142,8 +163,12 @@ def _why(error: BaseException, path: str) -> str:
     if isinstance(error, httpx2.ConnectError):
         root: BaseException | None = error
         while root is not None:
+            if isinstance(root, ssl.SSLCertVerificationError):
+                # The system's words, but for those that repeat the address.
+                why = "it has another name" if "mismatch" in root.verify_message else root.verify_message
+                return f"its TLS certificate is refused: {why}"
             if isinstance(root, ssl.SSLError):
-                return f"its TLS certificate or protocol is refused ({root.reason or 'SSLError'})"
+                return f"its TLS is refused ({root.reason or 'SSLError'})"
             if isinstance(root, OSError) and root.errno is not None and root.errno > 0:
                 return f"it cannot be reached ({os.strerror(root.errno)})"
             root = root.__cause__ or root.__context__

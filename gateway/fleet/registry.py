@@ -8,10 +8,8 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from random import Random
 
-import httpx2
-
 from gateway.fleet.backend import Backend
-from gateway.fleet.probes import Prober, open_client
+from gateway.fleet.probes import Clients, Prober
 from gateway.fleet.watch import Watch
 from gateway.routing import outliers
 from gateway.table import Table, Timeout, Worker
@@ -37,7 +35,7 @@ class Fleet:
         self._table: Table | None = None
         self._backends: dict[str, Backend] = {}
         self._serving: dict[Served, tuple[Backend, ...]] = {}
-        self._client: httpx2.AsyncClient | None = None
+        self._clients: Clients | None = None
         self._watches: dict[str, tuple[Watch, asyncio.Task[None]]] = {}
         self._retired: set[asyncio.Task[None]] = set()
         self._review: asyncio.Task[None] | None = None
@@ -72,8 +70,8 @@ class Fleet:
             if backends.get(name) is not backend:
                 self._unwatch(name)
                 self._retire(backend, patience)
-        if self._client is not None:
-            self._watch_all(self._client, table)
+        if self._clients is not None:
+            self._watch_all(self._clients, table)
         for backend in backends.values():
             if backend.queue:  # its limit may have been raised
                 backend.let_in(time.monotonic())
@@ -81,11 +79,11 @@ class Fleet:
 
     async def start(self) -> None:
         """Begins to probe, and to look for outliers."""
-        if self._client is None:
-            self._client = open_client()
+        if self._clients is None:
+            self._clients = Clients()
             self._review = asyncio.create_task(self._review_often(), name="review the workers")
             if self._table is not None:
-                self._watch_all(self._client, self._table)
+                self._watch_all(self._clients, self._table)
 
     async def stop(self) -> None:
         """Ends all probes and closes all connections that carry no request."""
@@ -99,9 +97,9 @@ class Fleet:
         await asyncio.gather(*tasks, return_exceptions=True)
         for backend in self._backends.values():
             await backend.pool.close()
-        client, self._client = self._client, None
-        if client is not None:
-            await client.aclose()
+        clients, self._clients = self._clients, None
+        if clients is not None:
+            await clients.close()
 
     def review(self, now: float) -> None:
         """Ejects workers that fail far more often than those that serve the same."""
@@ -157,13 +155,15 @@ class Fleet:
             self._notify()
         return backend
 
-    def _watch_all(self, client: httpx2.AsyncClient, table: Table) -> None:
+    def _watch_all(self, clients: Clients, table: Table) -> None:
+        clients.retain({worker.ca for worker in table.workers.values()})
         for name, backend in self._backends.items():
             model, pace = table.models[backend.worker.model], table.settings.probe
             if name in self._watches:
                 self._watches[name][0].renew(model, pace)
                 continue
-            watch = Watch(backend, Prober(client, backend, backend.dialect), model, pace, self._notify, self._random)
+            prober = Prober(clients.trusting(backend.worker.ca), backend, backend.dialect)
+            watch = Watch(backend, prober, model, pace, self._notify, self._random)
             self._watches[name] = watch, asyncio.create_task(watch.run(), name=f"watch {name}")
 
     def _unwatch(self, name: str) -> None:
@@ -185,7 +185,7 @@ class Fleet:
 
 def _place(worker: Worker) -> tuple[object, ...]:
     """What makes a worker the one it is; the rest (price, GPU, limits) may change around it."""
-    return worker.url, worker.engine, worker.api_key, worker.model, worker.version, worker.serves_as
+    return worker.url, worker.engine, worker.api_key, worker.ca, worker.model, worker.version, worker.serves_as
 
 
 def _by_what_they_serve(backends: Mapping[str, Backend]) -> dict[Served, tuple[Backend, ...]]:

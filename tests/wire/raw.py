@@ -62,6 +62,23 @@ class RawClient:
             answer.feed(data)
         return answer
 
+    def answers(self, count: int) -> list[Answer]:
+        """The next answers, of requests sent in one go."""
+        data, found = b"", list[Answer]()
+        while len(found) < count:
+            answer = Answer()
+            at = 0
+            while not answer.complete:
+                if at == len(data):
+                    more = self._socket.recv(65536)
+                    assert more, f"closed after {len(found)} answers"
+                    data += more
+                at += 1
+                answer.feed(data[at - 1 : at])  # byte by byte, so that the next answer begins where this one ends
+            data = data[at:]
+            found.append(answer)
+        return found
+
     def read_until(self, wanted: bytes) -> bytes:
         """Everything up to the read that brings `wanted`."""
         data = b""

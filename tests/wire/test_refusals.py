@@ -345,4 +345,4 @@ def test_a_head_that_is_too_large(gateway: GatewayProcess) -> None:
     with RawClient(gateway.port) as client:
         client.send(head(CHAT, "x-large: " + "x" * 100_000))
         answer = client.answer()
-    assert (answer.status, raw_error(answer)["code"]) == (400, "headers_too_large")
+    assert (answer.status, raw_error(answer)["code"]) == (431, "headers_too_large")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
+from gateway.config.authority import AuthorityError, read_authority
 from gateway.config.draft import Draft
 from gateway.config.problems import Place, did_you_mean
 from gateway.config.published import is_loopback
 from gateway.config.references import References, split
-from gateway.config.written.fleet import Launch, Worker
+from gateway.config.written.fleet import Launch, Tls, Worker
 
 LAUNCHED = ("vllm", "trtllm")  # the engines `tollgate up` can start
 
@@ -34,6 +35,8 @@ def lint_fleet(draft: Draft, references: References) -> None:
         if not draft.whole("workers", index):
             continue
         _cost(draft, index, worker)
+        if worker.tls is not None:
+            _tls(draft, index, worker, worker.tls)
         if worker.launch is not None:
             _launch(draft, index, worker, worker.launch, ports)
         if worker.url is None and worker.launch is None:
@@ -104,6 +107,20 @@ def _cost(draft: Draft, index: int, worker: Worker) -> None:
             f"nothing says what `{worker.name}` costs",
             "write `gpu:` with a name from `gpus`, or `price: {input_usd_per_m: …, output_usd_per_m: …}`",
         )
+
+
+def _tls(draft: Draft, index: int, worker: Worker, tls: Tls) -> None:
+    source = draft.source
+    if not (worker.url or "").removeprefix("dns+").startswith("https://"):
+        source.findings.error(
+            source.place("workers", index, "tls"),
+            f"`{worker.name}` is not talked to over TLS",
+            "write its `url` with https://, or delete `tls`",
+        )
+    try:
+        draft.authorities[tls.ca] = read_authority(source.directory / tls.ca)
+    except AuthorityError as error:
+        source.findings.error(source.place("workers", index, "tls", "ca"), f"`{tls.ca}` {error}", error.remedy)
 
 
 def _launch(draft: Draft, index: int, worker: Worker, launch: Launch, ports: dict[int, str]) -> None:

@@ -58,6 +58,14 @@ class Price(Written):
     output_usd_per_m: float = Field(ge=0, le=1e6, description="USD per million generated tokens", examples=[1.50])
 
 
+class Tls(Written):
+    ca: Text = Field(
+        description="PEM file of the only authority its certificate may come from, beside this one or absolute; "
+        "read when the configuration is",
+        examples=["inner-ca.pem"],
+    )
+
+
 class Worker(Written):
     name: Name = Field(description="What logs and headers call it", examples=["chat-fp8-0"])
     url: Annotated[str, AfterValidator(_url)] | None = Field(
@@ -91,6 +99,11 @@ class Worker(Written):
     )
     api_key: Annotated[str, AfterValidator(_api_key)] | None = Field(
         default=None, description="The key the worker asks for", examples=["${env:BURST_KEY}"]
+    )
+    tls: Tls | None = Field(
+        default=None,
+        description="Whom to trust for an https worker; left out: the system's authorities",
+        examples=["{ca: inner-ca.pem}"],
     )
     launch: Launch | None = Field(
         default=None, description="How `tollgate up` starts it on this machine", examples=["{port: 8102}"]

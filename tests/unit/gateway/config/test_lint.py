@@ -10,6 +10,7 @@ import pytest
 from gateway.config import check
 from gateway.config.lint.pending import PENDING
 from gateway.config.published import PUBLISHED_KEYS, is_loopback
+from tests.certificates import Authority
 
 
 def marked(files, directory):
@@ -156,6 +157,28 @@ def test_a_key_in_the_clear_is_pointed_out(expect):
 def test_a_secret_that_is_not_set_is_named(expect):
     message = expect({"hosted.yaml": ("${env:BURST_KEY}", "${env:BURST_KEY} #!")}, environ={})
     assert "export BURST_KEY=" in message
+
+
+def test_an_authority_is_a_readable_file_of_certificates(expect, tmp_path):
+    def tls(ca):
+        return {"hosted.yaml": ("    price:", f"    tls: {{ca: {ca}}} #!\n    price:")}
+
+    assert "cannot be read (No such file or directory): name a PEM file" in expect(tls("nowhere.pem"))
+    for content in (b"", b"words", b"\xff", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"):
+        (tmp_path / "ca.pem").write_bytes(content)
+        assert "holds no certificate that can be read: write the authority's" in expect(tls("ca.pem"))
+    (tmp_path / "ca.pem").write_bytes(bytes(1024 * 1024 + 1))
+    assert "is larger than 1024 KB" in expect(tls("ca.pem"))
+    authority = Authority(tmp_path / "tls")
+    for ca in ("tls/ca.pem", authority.ca):
+        expect({"hosted.yaml": ("    price:", f"    tls: {{ca: {ca}}}\n    price:")})
+
+
+def test_tls_is_for_workers_that_speak_it(expect, tmp_path):
+    Authority(tmp_path)
+    change = [("https://api", "http://api"), ("    price:", "    tls: {ca: ca.pem} #!\n    price:")]
+    assert "write its `url` with https://" in expect({"hosted.yaml": change})
+    assert "has no `ca`" in expect({"hosted.yaml": ("    price:", "    tls: {} #!\n    price:")})
 
 
 # routes.yaml

@@ -12,7 +12,9 @@ import orjson
 import uvicorn
 
 from gateway.downstream.connection import ClientConnection
-from gateway.downstream.exchange import Exchange
+from gateway.downstream.exchange import Exchange, new_request_id
+from gateway.downstream.limits import Intake, Limits
+from gateway.errors import GatewayError
 
 PATH = "/v1/chat/completions"
 JSON = b"application/json"
@@ -43,26 +45,50 @@ async def echo(exchange: Exchange) -> None:
     exchange.respond(200, JSON, [b"x-request-id: r"], orjson.dumps(said))
 
 
+def admit(exchange: Exchange) -> GatewayError | None:
+    """The screen that lets everything come."""
+    return None
+
+
+def refuse(exchange: Exchange, error: GatewayError) -> None:
+    """Answers as the service does, less what only it knows."""
+    headers = [
+        b"x-request-id: " + new_request_id().encode(),
+        b"x-should-retry: %b" % str(error.retryable).lower().encode(),
+    ]
+    exchange.respond(error.status, JSON, headers, error.body())
+
+
 class Front:
-    """Listens on loopback until the block ends. Options are those of `ClientConnection`."""
+    """Listens on loopback until the block ends; `limits` are those of `Limits`. What is refused is not in `seen`."""
 
     def __init__(
         self,
         handler: Callable[[Exchange], Coroutine[Any, Any, None]] = echo,
         app: Callable[[Scope, Receive, Send], Awaitable[None]] = application,
-        **options: Any,
+        screen: Callable[[Exchange], GatewayError | None] = admit,
+        host: str = "127.0.0.1",
+        **limits: Any,
     ) -> None:
+        self.host = host
         self.seen: list[Exchange] = []
+        self.refused: list[Exchange] = []
+        self.intake = Intake(Limits(**{"max_body_bytes": LIMIT, **limits}))
 
         async def recording(exchange: Exchange) -> None:
+            if exchange.refusal is not None:
+                self.refused.append(exchange)
+                refuse(exchange, exchange.refusal)
+                return
             self.seen.append(exchange)
             await handler(exchange)
 
         protocol = functools.partial(
             ClientConnection,
             handler=recording,
+            screen=screen,
             paths=frozenset({PATH, "/tokenize"}),
-            **{"max_body_bytes": LIMIT, **options},
+            intake=self.intake,
         )
         config = uvicorn.Config(
             app,  # type: ignore[arg-type]
@@ -80,7 +106,8 @@ class Front:
         self.server.lifespan = config.lifespan_class(config)
 
     async def __aenter__(self) -> Self:
-        listener = socket.create_server(("127.0.0.1", 0))
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        listener = socket.create_server((self.host, 0), family=family)
         self.port: int = listener.getsockname()[1]
         self._listener = listener
         await self.server.startup(sockets=[listener])
@@ -104,7 +131,7 @@ class Front:
             await asyncio.sleep(0.001)
 
     async def client(self, **how: Any) -> Client:
-        client = Client(*await asyncio.open_connection("127.0.0.1", self.port, **how))
+        client = Client(*await asyncio.open_connection(self.host, self.port, **how))
         await client.settled(self)
         return client
 

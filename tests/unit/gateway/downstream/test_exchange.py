@@ -244,42 +244,6 @@ async def test_nobody_has_to_care_whether_a_client_is_behind() -> None:
         assert len((await client.ask(b"1")).body) == 16 * MEGABYTE
 
 
-@dialogue
-async def test_a_client_that_takes_nothing_is_cut_off() -> None:
-    flood = Flood()
-    async with Front(flood, stall_seconds=0.05) as front, await front.client(limit=1024) as client:
-        client.say(request(b"1"))
-        await flood.left.wait()
-        assert flood.exchange is not None
-        assert flood.exchange.disconnected
-        await front.idle()
-
-
-@pytest.mark.parametrize("connection", [b"keep-alive", b"close"])
-@dialogue
-async def test_a_whole_answer_that_is_not_taken_is_cut_off_too(connection: bytes) -> None:
-    async def handler(exchange: Exchange) -> None:
-        exchange.respond(200, JSON, [], bytes(32 * MEGABYTE))
-
-    async with Front(handler, stall_seconds=0.05) as front, await front.client(limit=1024) as client:
-        client.say(request(b"1", b"connection: " + connection))
-        await front.idle()
-        assert len(await client.closed()) < 32 * MEGABYTE
-
-
-@dialogue
-async def test_a_slow_client_that_keeps_taking_is_not_cut_off() -> None:
-    async def handler(exchange: Exchange) -> None:
-        exchange.respond(200, JSON, [], bytes(8 * MEGABYTE))
-
-    async with Front(handler, stall_seconds=10.0) as front, await front.client(limit=1024) as client:
-        client.say(request(b"1"))
-        reply = await client.reply()
-        assert len(reply.body) == 8 * MEGABYTE
-        (connection,) = front.connections
-        assert connection._stall is None
-
-
 # Small parts
 
 

@@ -202,7 +202,7 @@ def test_a_worker_whose_tls_is_refused_is_told_apart(kit: Kit) -> None:
         async with kit.engine() as engine:
             plain = kit.worker(url=engine.url.replace("http:", "https:"))
             async with kit.fleet(kit.table(plain)) as fleet:
-                await down(fleet, "its TLS certificate or protocol is refused")
+                await down(fleet, "its TLS is refused")
 
     run(story())
 

@@ -3,45 +3,30 @@
 from __future__ import annotations
 
 import ssl
-import subprocess
-from pathlib import Path
 
 import pytest
 
 from gateway.errors import WorkerBroke, WorkerUnreachable
 from gateway.upstream.pool import Pool
+from tests.certificates import Authority
 from tests.unit.gateway.dialogue import dialogue
 from tests.unit.gateway.upstream.loopback import CHUNKED, Peer, Worker, ask, chunk, post, until
 from tests.unit.gateway.upstream.test_pool import serve_forever
 
 
 @pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An authority of our own and a certificate from it for `localhost` alone."""
-    directory = tmp_path_factory.mktemp("tls")
-
-    def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=directory, check=True, capture_output=True)
-
-    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    openssl("req", "-x509", *curve, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=Test authority", "-days", "2")
-    openssl("req", *curve, "-keyout", "worker.key", "-out", "worker.csr", "-subj", "/CN=worker")
-    (directory / "names").write_text("subjectAltName=DNS:localhost\nauthorityKeyIdentifier=keyid\n")
-    signer = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial")
-    openssl("x509", "-req", "-in", "worker.csr", *signer, "-out", "worker.pem", "-days", "2", "-extfile", "names")
-    return directory
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture
-def at_worker(certificates: Path) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificates / "worker.pem", certificates / "worker.key")
-    return context
+def at_worker(authority: Authority) -> ssl.SSLContext:
+    return authority.server("DNS:localhost")
 
 
 @pytest.fixture
-def trusting(certificates: Path) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=certificates / "ca.pem")
+def trusting(authority: Authority) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=authority.ca)
 
 
 @dialogue
@@ -67,6 +52,15 @@ async def test_a_worker_with_another_name_is_not(at_worker: ssl.SSLContext, trus
 async def test_a_worker_that_nobody_trusted_vouches_for_is_not(at_worker: ssl.SSLContext) -> None:
     async with Worker(serve_forever, tls=at_worker) as worker:
         pool = Pool(f"https://localhost:{worker.port}")
+        with pytest.raises(WorkerUnreachable, match="SSLCertVerificationError"):
+            await ask(pool)
+        assert pool.connections == 0
+
+
+@dialogue
+async def test_a_worker_whose_certificate_is_over_is_not(authority: Authority, trusting: ssl.SSLContext) -> None:
+    async with Worker(serve_forever, tls=authority.server(days=-1)) as worker:
+        pool = Pool(f"https://localhost:{worker.port}", tls=trusting)
         with pytest.raises(WorkerUnreachable, match="SSLCertVerificationError"):
             await ask(pool)
         assert pool.connections == 0
