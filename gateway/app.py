@@ -101,6 +101,13 @@ class Gateway:
             settlement=Settlement(self.ledger, self.metrics, log, self.spans),
         )
         self.intake = Intake(_limits(table))
+        self.connection = functools.partial(
+            ClientConnection,
+            handler=self.service.handle,
+            screen=self.service.screen,
+            paths=frozenset(ENDPOINTS),
+            intake=self.intake,
+        )
         self.control_plane = create_control_plane(self)
         self.metrics.watch(self._readings)
         seed_budgets(self.limiter, table.tenants.values(), self.ledger.spent, time.time())
@@ -139,13 +146,7 @@ class Gateway:
         server = uvicorn.Server(
             uvicorn.Config(
                 self.control_plane,
-                http=functools.partial(  # type: ignore[arg-type]  # uvicorn only calls it
-                    ClientConnection,
-                    handler=self.service.handle,
-                    screen=self.service.screen,
-                    paths=frozenset(ENDPOINTS),
-                    intake=self.intake,
-                ),
+                http=self.connection,  # type: ignore[arg-type]  # uvicorn only calls it
                 ws="none",
                 lifespan="off",
                 log_config=None,

@@ -26,7 +26,6 @@ from gateway.app import Gateway
 from gateway.config import load
 from gateway.downstream.connection import ClientConnection
 from gateway.logs import LogWriter
-from gateway.protocol.endpoints import ENDPOINTS
 from loadtests.client import Target, chat_request
 from loadtests.peers.base import MODEL, Place
 from loadtests.peers.tollgate import KEY, write_config
@@ -140,15 +139,7 @@ class _Clients:
         await self._over
 
     def _connect(self, gateway: Gateway, config: uvicorn.Config) -> ClientConnection:
-        connection = ClientConnection(
-            config,
-            ServerState(),
-            {},
-            self._loop,
-            handler=gateway.service.handle,
-            paths=frozenset(ENDPOINTS),
-            max_body_bytes=1 << 20,
-        )
+        connection = gateway.connection(config, ServerState(), {}, self._loop)
 
         def answered(data: bytes) -> None:
             if data.startswith(b"HTTP/1.1 200 OK"):

@@ -30,7 +30,11 @@ def worker(authority: Authority) -> Iterator[ScriptedWorker]:
 
 
 def why_down(gateway: GatewayProcess) -> str:
-    return eventually(lambda: gateway.admin("workers")["workers"][0].get("why_down"), "the worker is found wanting")
+    def found() -> str | None:
+        why: str = gateway.admin("workers")["workers"][0]["why_down"] or ""
+        return None if why == "not probed yet" else why
+
+    return eventually(found, "the worker is found wanting")
 
 
 def trusted(worker: ScriptedWorker, tmp_path: Path, authority: Authority, ca: str) -> dict[str, object]:
