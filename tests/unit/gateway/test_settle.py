@@ -17,7 +17,7 @@ from gateway.protocol.usage import Usage
 from gateway.settle import Settlement
 from gateway.telemetry import Metrics
 from gateway.trace import Trace
-from tests.unit.gateway.stories import Transport, backend, dispatch, exchange, trace
+from tests.unit.gateway.stories import CHAT, Transport, backend, dispatch, exchange, trace
 
 USAGE = Usage(24, 3, 16)
 
@@ -175,6 +175,20 @@ def test_a_request_that_never_got_anywhere(books: Books) -> None:
     assert books.counted("tollgate_requests_total") == 1
     line = books.line()
     assert (line["outcome"], line["tenant"], line["model"], line["worker"]) == ("rejected", "", "", "")
+
+
+def test_a_report_that_fails_takes_no_other_with_it(books: Books, caplog: pytest.LogCaptureFixture) -> None:
+    async def run() -> None:
+        for path in ("/nowhere", CHAT):
+            made = trace(exchange(Transport()), on=backend(), lease=books)  # type: ignore[arg-type]
+            answered(made)
+            made.exchange.path = path
+            books.settlement.settle(made)
+
+    asyncio.run(run())
+    assert len(books.rows) == len(books.leases) == 2
+    assert books.line()["outcome"] == "ok"
+    assert caplog.messages == ["request not reported"]
 
 
 def test_a_cache_hit_is_a_row_that_costs_nothing(books: Books) -> None:
