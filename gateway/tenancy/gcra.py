@@ -8,9 +8,12 @@ may send its whole minute at once and then one request per interval. In a span o
 
 from __future__ import annotations
 
+import functools
+
 MINUTE = 60_000_000_000
 
 
+@functools.lru_cache(maxsize=4096)
 def interval(per_minute: int) -> int:
     """Nanoseconds between evenly spaced requests, rounded up so that the rate is never above the limit."""
     return -(-MINUTE // per_minute)
@@ -19,17 +22,22 @@ def interval(per_minute: int) -> int:
 def wait(tat: int, per_minute: int, now: int) -> int:
     """Nanoseconds until one more request conforms; 0 when it does now."""
     step = interval(per_minute)
-    return max(0, _bounded(tat, step * per_minute, now) - now - step * (per_minute - 1))
+    ahead = tat - now - step * (per_minute - 1)
+    if ahead <= 0:
+        return 0
+    return ahead if ahead < step else step  # more is a clock that was set back, or a changed limit
 
 
 def advance(tat: int, per_minute: int, now: int) -> int:
     """The TAT after one more request."""
     step = interval(per_minute)
-    return _bounded(tat, step * per_minute, now) + step
+    return (_bounded(tat, step * per_minute, now) if tat > now else now) + step
 
 
 def remaining(tat: int, per_minute: int, now: int) -> int:
     """How many requests conform right now."""
+    if tat <= now:
+        return per_minute
     step = interval(per_minute)
     return per_minute - -(-(_bounded(tat, step * per_minute, now) - now) // step)
 

@@ -65,7 +65,8 @@ class MemoryLimiter:
             account.tokens.reserve(estimated_tokens)
         if budget is not None:
             spending.reserved += estimated_cost
-            self.tell_overrun(tenant, budget, spending)
+            if budget.on_exceed == "warn":
+                self.tell_overrun(tenant, budget, spending)
         return _MemoryLease(
             self,
             tenant,
@@ -107,8 +108,8 @@ class MemoryLimiter:
             del self._accounts[name]
 
     def tell_overrun(self, tenant: Tenant, budget: Budget, spending: Spending) -> None:
-        """Call `on_overrun` when this budget only warns, is used up, and that has not been told in this period."""
-        if budget.on_exceed == "warn" and spending.spent >= budget.nanousd and not spending.reported:
+        """Call `on_overrun` once per period when this budget, which only warns, is used up."""
+        if spending.spent >= budget.nanousd and not spending.reported:
             spending.reported = True
             self._on_overrun(tenant, spending.spent)
 
@@ -152,7 +153,7 @@ class _MemoryLease:
             account.tokens.settle(self._tokens, tokens, int(now * SECOND))
         account.spending.settle(self._cost, cost, self._generation, self._admitted)
         budget = self._tenant.budget
-        if budget is not None:
+        if budget is not None and budget.on_exceed == "warn":
             self._limiter.tell_overrun(self._tenant, budget, account.spending)
 
 

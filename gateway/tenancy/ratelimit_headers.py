@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 MILLISECOND = 1_000_000
 
 
@@ -9,10 +11,15 @@ def triple(kind: bytes, limit: int, remaining: int, reset: int) -> list[bytes]:
     """Header lines: limit, what is left of it, and the nanoseconds until all of it is back; `kind` is `requests` or
     `tokens`."""
     return [
-        b"x-ratelimit-limit-%b: %d" % (kind, limit),
+        _limit(kind, limit),
         b"x-ratelimit-remaining-%b: %d" % (kind, remaining),
         b"x-ratelimit-reset-%b: %b" % (kind, duration(reset)),
     ]
+
+
+@functools.lru_cache(maxsize=4096)
+def _limit(kind: bytes, limit: int) -> bytes:
+    return b"x-ratelimit-limit-%b: %d" % (kind, limit)
 
 
 def duration(nanoseconds: int) -> bytes:

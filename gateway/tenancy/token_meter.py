@@ -26,7 +26,8 @@ class TokenMeter:
         self.per_minute = per_minute
         if self.drained_at > now + MINUTE:  # the clock was set back: draining must not stop until it has caught up
             self.drained_at = now
-        self._drain(now)
+        if now > self.drained_at:
+            self._drain(now)
         excess = self.committed + (self.reserved + wanted - per_minute) * MINUTE
         return -(-excess // per_minute) if excess > 0 else 0
 
@@ -36,22 +37,26 @@ class TokenMeter:
 
     def settle(self, reserved: int, used: int, now: int) -> None:
         """Give the reservation back and commit what was used."""
-        self._drain(now)
+        if now > self.drained_at:
+            self._drain(now)
         self.reserved -= reserved
         self.committed += used * MINUTE
 
     def remaining(self, per_minute: int, now: int) -> int:
         """Whole tokens that would be granted right now."""
         self.per_minute = per_minute
-        self._drain(now)
-        return max(0, (per_minute - self.reserved) * MINUTE - self.committed) // MINUTE
+        if now > self.drained_at:
+            self._drain(now)
+        free = (per_minute - self.reserved) * MINUTE - self.committed
+        return free // MINUTE if free > 0 else 0
 
     def full_in(self) -> int:
         """Nanoseconds until the whole limit is free again if every reservation were used up now."""
         return -(-(self.committed + self.reserved * MINUTE) // self.per_minute)
 
     def _drain(self, now: int) -> None:
-        elapsed = now - self.drained_at
-        if elapsed > 0:  # a caller may be a little late with the time it read; the same second must not drain twice
-            self.committed = max(0, self.committed - elapsed * self.per_minute)
-            self.drained_at = now
+        """For a `now` after the last: a caller may be a little late with the time it read, and the same second must not
+        drain twice."""
+        left = self.committed - (now - self.drained_at) * self.per_minute
+        self.committed = left if left > 0 else 0
+        self.drained_at = now
