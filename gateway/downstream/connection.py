@@ -74,6 +74,7 @@ class ClientConnection(LeanHttpProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        transport.set_write_buffer_limits(self._limits.max_unsent_bytes)
         self._intake.connections += 1
         if self._intake.connections > self._limits.max_connections:
             self._turn_away()

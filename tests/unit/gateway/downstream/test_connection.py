@@ -148,6 +148,9 @@ class Transport(asyncio.Transport):
     def write_eof(self) -> None:
         self.closing = True
 
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
     def get_write_buffer_size(self) -> int:
         return 0
 
