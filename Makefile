@@ -9,7 +9,7 @@ BIN := $(GATEWAY)/bin
 PIP := -m pip --disable-pip-version-check --quiet install
 CONFIG ?= router_config
 
-.PHONY: help demo up test test-quick check format bench clean python gateway-env engine-env quantize-env models node-env
+.PHONY: help demo up test test-quick check format bench fuzz clean python gateway-env engine-env quantize-env models node-env
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -40,6 +40,10 @@ format: gateway-env ## writes the format that check asks for
 
 bench: gateway-env ## the gateway beside its peers: a table and a plot in loadtests/results
 	$(BIN)/python -m loadtests.bench
+
+SECONDS ?= 600
+fuzz: gateway-env ## looks for bytes that break the parsers' promises, SECONDS=600 for each of the two
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
 
 clean: ## removes environments, caches and everything in var
 	rm -rf $(VENVS) var build *.egg-info .pytest_cache .ruff_cache .hypothesis loadtests/results tests/contract/node/node_modules

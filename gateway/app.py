@@ -82,7 +82,7 @@ class Stop:
 class Gateway:
     """One gateway process, put together; `serve` runs it until a signal ends it."""
 
-    def __init__(self, directory: Path, table: Table, log: LogWriter) -> None:
+    def __init__(self, directory: Path, table: Table, log: LogWriter, limits: Limits | None = None) -> None:
         self.log = log
         self.metrics = Metrics()
         self.ledger: Ledger = open_ledger(table.settings.ledger)
@@ -100,7 +100,7 @@ class Gateway:
             metrics=self.metrics,
             settlement=Settlement(self.ledger, self.metrics, log, self.spans),
         )
-        self.intake = Intake(_limits(table))
+        self.intake = Intake(limits or _limits(table))
         self.connection = functools.partial(
             ClientConnection,
             handler=self.service.handle,
@@ -240,8 +240,11 @@ class Gateway:
         yield Reading("tollgate_log_dropped_total", "Log lines dropped because nobody read them.", self.log.dropped, {})
 
 
-def run(config_dir: Path, port: int | None) -> int:
-    """`tollgate serve`: 0 after a clean end, 1 when the configuration or the start was refused."""
+def run(config_dir: Path, port: int | None, limits: Limits | None = None) -> int:
+    """`tollgate serve`: 0 after a clean end, 1 when the configuration or the start was refused.
+
+    `limits` of clients are derived from the configuration and the system when left out.
+    """
     try:
         table = load(config_dir)
     except ConfigError as error:
@@ -259,7 +262,7 @@ def run(config_dir: Path, port: int | None) -> int:
     if CHILD in os.environ:
         end_with_parent(int(os.environ[CHILD]))
     try:
-        gateway = Gateway(config_dir, table, log)
+        gateway = Gateway(config_dir, table, log, limits)
         # What exists now lives as long as the process; requests leave hardly a cycle behind. At the default threshold
         # the collector would walk the young objects of every few requests for nothing: 5 % of all CPU.
         gc.collect()

@@ -154,12 +154,15 @@ class ScriptedWorker:
                 body = await reader.readexactly(int(lines.get(b"content-length", b"0")))
                 if b"\r\nx-request-id: " in head:
                     self.asked.append((head, body))
-                writer.write(self._answer(head, body))
-                await writer.drain()
+                await self._say(writer, self._answer(head, body))
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
             writer.close()
+
+    async def _say(self, writer: asyncio.StreamWriter, answer: bytes) -> None:
+        writer.write(answer)
+        await writer.drain()
 
     def _answer(self, head: bytes, body: bytes) -> bytes:
         script = orjson.loads(body).get("script") if body.startswith(b"{") else None

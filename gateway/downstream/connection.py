@@ -74,6 +74,7 @@ class ClientConnection(LeanHttpProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        transport.set_write_buffer_limits(self._limits.max_unsent_bytes)
         self._intake.connections += 1
         if self._intake.connections > self._limits.max_connections:
             self._turn_away()
@@ -392,12 +393,19 @@ class ClientConnection(LeanHttpProtocol):
         refused, self._coming = self._coming, None
         cycle: Any = self.cycle
         if cycle is not None and cycle.more_body and (refused is None or refused.response_complete):
-            # A body that will never be whole: of a request that is answered already, or that an application waits for.
+            # A body that will never be whole: of a request that is answered already, or waits for its turn, or that an
+            # application waits for.
             if cycle.response_complete:
                 self._linger()
-            else:
+                return
+            if self.pipeline and self.pipeline[0][0] is cycle:
+                self.pipeline.popleft()
+            elif cycle.response_started:
                 self.transport.abort()
-            return
+                return
+            else:
+                cycle.disconnected = cycle.response_complete = True  # which is what the application hears
+                cycle.message_event.set()
         if refused is None:
             refused = self._exchange("", "1.1", False)
             self._queue(refused)

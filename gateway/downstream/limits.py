@@ -31,6 +31,9 @@ class Limits:
     body_seconds: float = 30.0
     min_body_bytes: int = 120 * KIB
 
+    # What may wait for a client before its worker is read no more. One more read of a worker (64 KB) comes on top, and
+    # a transport keeps whole what it has sent in part: together 256 KB of memory for a stream that nobody takes.
+    max_unsent_bytes: int = 32 * KIB
     # An answer may be taken as slowly: 1 KB/s is less than a stream of tokens brings, and more than an attacker who
     # reads a byte a minute.
     stall_seconds: float = 60.0

@@ -208,10 +208,12 @@ class Connection(asyncio.BufferedProtocol):
             return
         if self._head_bytes > MAX_HEAD_BYTES and sum(len(n) + len(v) for n, v in response.headers) > MAX_HEAD_BYTES:
             raise ValueError(f"a head above {MAX_HEAD_BYTES} bytes")
+        if response.header(b"content-length") is None:
+            codings = [value for name, value in response.headers if name == b"transfer-encoding"]
+            if codings and (len(codings) > 1 or codings[0].strip().lower() != b"chunked"):
+                raise ValueError("a transfer coding that was not asked for")  # the parser minds only the last
+            self._eof_ends_body = not codings
         response.status = status
-        self._eof_ends_body = (
-            response.header(b"content-length") is None and response.header(b"transfer-encoding") is None
-        )
 
     def on_body(self, body: bytes) -> None:
         response = self._response

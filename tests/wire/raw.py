@@ -79,6 +79,12 @@ class RawClient:
             found.append(answer)
         return found
 
+    def read(self) -> bytes:
+        """What comes next."""
+        data = self._socket.recv(65536)
+        assert data, "closed"
+        return data
+
     def read_until(self, wanted: bytes) -> bytes:
         """Everything up to the read that brings `wanted`."""
         data = b""

@@ -148,6 +148,9 @@ class Transport(asyncio.Transport):
     def write_eof(self) -> None:
         self.closing = True
 
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
     def get_write_buffer_size(self) -> int:
         return 0
 
@@ -460,7 +463,9 @@ async def test_a_body_refused_as_too_large_that_turns_bad_just_ends() -> None:
 async def test_an_application_is_not_left_waiting_for_a_body_that_turns_bad() -> None:
     async with Front() as front, await front.client() as client:
         client.say(chunked(b"good", end=b"zz\r\n").replace(PATH.encode(), b"/upload"))
+        assert (await client.reply()).code == "invalid_http"
         assert await client.closed() == b""
+        client.leave()
         await front.idle()
 
 

@@ -80,6 +80,21 @@ async def test_what_is_read_ahead_is_bounded(path: str, size: int) -> None:
             assert (await client.reply()).json["size"] == size
 
 
+@pytest.mark.parametrize("path", [PATH, "/a"])
+@dialogue
+async def test_a_waiting_body_that_turns_bad_takes_no_answer_away(path: str) -> None:
+    running = Running()
+    bad = f"POST {path} HTTP/1.1\r\nhost: front\r\ntransfer-encoding: chunked\r\n\r\n1\r\na".encode()
+    async with Front(running) as front, await front.client() as client:
+        client.say(request(b"1") + request(b"2", path="/b") + bad)
+        await running.entered.wait()
+        client.say(b"GARBAGE")
+        running.go.set()
+        assert [(await client.reply()).json["size"] for _ in range(2)] == [1, 1]
+        assert (await client.reply()).code == "invalid_http"
+        assert await client.closed() == b""
+
+
 @dialogue
 async def test_reading_goes_on_when_there_is_room_again() -> None:
     """Bounded by what waits now, not by what has been read in all."""

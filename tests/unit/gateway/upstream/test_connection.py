@@ -261,6 +261,15 @@ def test_garbage_is_an_error_and_never_a_wait(stream: bytes, data: st.DataObject
     assert split._replace(reusable=False) == whole._replace(reusable=False)
 
 
+@pytest.mark.parametrize("lines", [[b"gzip, chunked"], [b"gzip", b"chunked"], [b"identity, chunked"], [b"gzip"]])
+def test_a_body_in_a_coding_that_was_not_asked_for_is_no_answer(lines: list[bytes]) -> None:
+    """What a client would be given are bytes that nothing says how to read."""
+    head = b"".join(b"transfer-encoding: %b\r\n" % line for line in lines)
+    with line() as subject:
+        seen = subject.play(b"HTTP/1.1 200 OK\r\n%b\r\n3\r\nabc\r\n0\r\n\r\n" % head, closes=True)
+    assert (seen.error, seen.body) == ("WorkerBroke", b"")
+
+
 def test_a_second_answer_nobody_asked_for_is_never_given_to_the_next_request() -> None:
     for surplus in (b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nother", b"HTTP/1.1 200", b"x", b"\x00"):
         with line() as subject:
