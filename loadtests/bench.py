@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -105,6 +105,7 @@ def _run(console: Console, peers: Sequence[Peer], effort: Effort, out: Path) -> 
         try:
             with asyncio.Runner(loop_factory=loop_factory()) as runner, console.status("") as status:
                 for figures, wanted in _stages(usable):
+                    _instruct(worker_url, {})  # a peer has started when it answers: the worker must
                     for peer in wanted:
                         with contextlib.suppress(Unavailable):
                             running.append(_started(peer, worker_url, Path(scratch), cores, results))
@@ -218,19 +219,22 @@ async def _measure(
     effort: Effort,
     results: Results,
 ) -> None:
-    async with httpx2.AsyncClient(trust_env=False) as control:
-        for figure in figures:
-            if obstacle := figure.obstacle(effort):
-                results.reasons[figure.title] = results.obstacles[figure.key] = obstacle
-                continue
-            answer = await control.put(f"{worker_url}/standin/behaviour", json=figure.behaviour)
-            answer.raise_for_status()
-            for repetition in range(1 if figure.once else effort.repetitions):
-                for one in running:
-                    if figure.includes(one.peer):
-                        status.update(f"{figure.title}: {one.peer.name}")
-                        run = await _one(figure, one, effort, repetition)
-                        _enter(results, figure, one.peer.name, repetition, run, effort)
+    for figure in figures:
+        if obstacle := figure.obstacle(effort):
+            results.reasons[figure.title] = results.obstacles[figure.key] = obstacle
+            continue
+        await asyncio.to_thread(_instruct, worker_url, figure.behaviour)
+        for repetition in range(1 if figure.once else effort.repetitions):
+            for one in running:
+                if figure.includes(one.peer):
+                    status.update(f"{figure.title}: {one.peer.name}")
+                    run = await _one(figure, one, effort, repetition)
+                    _enter(results, figure, one.peer.name, repetition, run, effort)
+
+
+def _instruct(worker_url: str, behaviour: Mapping[str, object]) -> None:
+    """Tells the worker what requests get that ask for nothing."""
+    httpx2.put(f"{worker_url}/standin/behaviour", json=behaviour, trust_env=False).raise_for_status()
 
 
 def _enter(results: Results, figure: Figure, target: str, repetition: int, run: Run, effort: Effort) -> None:

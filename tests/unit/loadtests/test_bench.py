@@ -37,6 +37,42 @@ class Mortal:
         return Start([sys.executable, "-c", ANSWERS_ONCE, str(place.port)])
 
 
+FORWARDS = """
+import http.server, sys, urllib.request
+class Forward(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["content-length"]))
+        headers = {"content-type": "application/json"}
+        answer = urllib.request.urlopen(urllib.request.Request(sys.argv[2] + self.path, body, headers)).read()
+        self.send_response(200); self.send_header("content-length", str(len(answer))); self.end_headers()
+        self.wfile.write(answer)
+http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Forward).serve_forever()
+"""
+
+
+class Late:
+    """A relay that is started after the streams that hardly move."""
+
+    name = "tollgate-2"
+    streams = 0
+    processes = 2
+
+    def install(self) -> None: ...
+
+    def start(self, place: Place) -> Start:
+        return Start([sys.executable, "-c", FORWARDS, str(place.port), place.worker_url])
+
+
+def test_what_starts_last_finds_a_worker_that_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bench, "QUICK", Effort(repetitions=1, seconds=0.05, streams=5, many=20))
+    monkeypatch.setattr(bench, "PEERS", (Direct(), Late()))
+    monkeypatch.setattr("sys.argv", ["bench", "--quick", "--only", "direct", "tollgate-2", "--out", str(tmp_path)])
+    bench.main()
+    assert "tollgate-2: no answer" not in capsys.readouterr().out
+
+
 def test_who_runs_where() -> None:
     one = bench.Cores.among([0])
     assert (one.relay, one.worker, one.generator) == ((), (), ())
