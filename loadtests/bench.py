@@ -18,7 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Generator, Sequence
+from collections import Counter
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -102,17 +103,28 @@ def _run(console: Console, peers: Sequence[Peer], effort: Effort, out: Path) -> 
         _worker(cores) as worker_url,
     ):
         try:
-            for peer in usable:
-                with contextlib.suppress(Unavailable):
-                    running.append(_started(peer, worker_url, Path(scratch), cores, results))
-            results.targets += [one.peer.name for one in running]
             with asyncio.Runner(loop_factory=loop_factory()) as runner, console.status("") as status:
-                runner.run(_measure(status, running, worker_url, effort, results))
+                for figures, wanted in _stages(usable):
+                    _instruct(worker_url, {})  # a peer has started when it answers: the worker must
+                    for peer in wanted:
+                        with contextlib.suppress(Unavailable):
+                            running.append(_started(peer, worker_url, Path(scratch), cores, results))
+                            results.targets.append(peer.name)
+                    runner.run(_measure(status, figures, running, worker_url, effort, results))
         finally:
             for one in running:
                 stop(one)
             _keep_logs(Path(scratch), out)
     return results
+
+
+def _stages(peers: Sequence[Peer]) -> list[tuple[list[Figure], list[Peer]]]:
+    """What is measured together, and who has to be started for it. Gateways of several processes come last: their
+    probes would take time from the core on which the others are measured."""
+    last = [peer for peer in peers if peer.processes > 1]
+    late = [figure for figure in FIGURES if any(figure.includes(peer) for peer in last)]
+    first = [peer for peer in peers if peer not in last]
+    return [([figure for figure in FIGURES if figure not in late], first), (late, last)]
 
 
 def _arguments() -> argparse.Namespace:
@@ -200,21 +212,29 @@ def _worker(cores: Cores) -> Generator[str]:
 
 
 async def _measure(
-    status: Status, running: Sequence[Running], worker_url: str, effort: Effort, results: Results
+    status: Status,
+    figures: Sequence[Figure],
+    running: Sequence[Running],
+    worker_url: str,
+    effort: Effort,
+    results: Results,
 ) -> None:
-    async with httpx2.AsyncClient(trust_env=False) as control:
-        for figure in FIGURES:
-            if obstacle := figure.obstacle(effort):
-                results.reasons[figure.title] = results.obstacles[figure.key] = obstacle
-                continue
-            answer = await control.put(f"{worker_url}/standin/behaviour", json=figure.behaviour)
-            answer.raise_for_status()
-            for repetition in range(1 if figure.once else effort.repetitions):
-                for one in running:
-                    if figure.includes(one.peer):
-                        status.update(f"{figure.title}: {one.peer.name}")
-                        run = await _one(figure, one, effort, repetition)
-                        _enter(results, figure, one.peer.name, repetition, run, effort)
+    for figure in figures:
+        if obstacle := figure.obstacle(effort):
+            results.reasons[figure.title] = results.obstacles[figure.key] = obstacle
+            continue
+        await asyncio.to_thread(_instruct, worker_url, figure.behaviour)
+        for repetition in range(1 if figure.once else effort.repetitions):
+            for one in running:
+                if figure.includes(one.peer):
+                    status.update(f"{figure.title}: {one.peer.name}")
+                    run = await _one(figure, one, effort, repetition)
+                    _enter(results, figure, one.peer.name, repetition, run, effort)
+
+
+def _instruct(worker_url: str, behaviour: Mapping[str, object]) -> None:
+    """Tells the worker what requests get that ask for nothing."""
+    httpx2.put(f"{worker_url}/standin/behaviour", json=behaviour, trust_env=False).raise_for_status()
 
 
 def _enter(results: Results, figure: Figure, target: str, repetition: int, run: Run, effort: Effort) -> None:
@@ -241,6 +261,8 @@ async def _one(figure: Figure, one: Running, effort: Effort, repetition: int) ->
     gc.disable()
     try:
         return await figure.measure(one.target, one.pid, effort, repetition)
+    except OSError as error:  # a peer that has died refuses connections, or has no process any more
+        return Run(0.0, errors=Counter({f"{type(error).__name__}: {error}": 1}))
     finally:
         gc.enable()
 

@@ -4,12 +4,73 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 from loadtests import bench
-from loadtests.figures import Effort
+from loadtests.figures import FIGURES, Effort
+from loadtests.peers import PEERS, Place, Start
+from loadtests.peers.direct import Direct
+
+ANSWERS_ONCE = """
+import http.server, sys
+class Once(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(200); self.send_header("content-length", "0"); self.end_headers()
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Once).handle_request()
+"""
+
+
+class Mortal:
+    """A relay that answers one request and is gone."""
+
+    name = "mortal"
+    streams = 5
+    processes = 1
+
+    def install(self) -> None: ...
+
+    def start(self, place: Place) -> Start:
+        return Start([sys.executable, "-c", ANSWERS_ONCE, str(place.port)])
+
+
+FORWARDS = """
+import http.server, sys, urllib.request
+class Forward(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["content-length"]))
+        headers = {"content-type": "application/json"}
+        answer = urllib.request.urlopen(urllib.request.Request(sys.argv[2] + self.path, body, headers)).read()
+        self.send_response(200); self.send_header("content-length", str(len(answer))); self.end_headers()
+        self.wfile.write(answer)
+http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Forward).serve_forever()
+"""
+
+
+class Late:
+    """A relay that is started after the streams that hardly move."""
+
+    name = "tollgate-2"
+    streams = 0
+    processes = 2
+
+    def install(self) -> None: ...
+
+    def start(self, place: Place) -> Start:
+        return Start([sys.executable, "-c", FORWARDS, str(place.port), place.worker_url])
+
+
+def test_what_starts_last_finds_a_worker_that_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bench, "QUICK", Effort(repetitions=1, seconds=0.05, streams=5, many=20))
+    monkeypatch.setattr(bench, "PEERS", (Direct(), Late()))
+    monkeypatch.setattr("sys.argv", ["bench", "--quick", "--only", "direct", "tollgate-2", "--out", str(tmp_path)])
+    bench.main()
+    assert "tollgate-2: no answer" not in capsys.readouterr().out
 
 
 def test_who_runs_where() -> None:
@@ -19,6 +80,27 @@ def test_who_runs_where() -> None:
     assert (two.relay, two.two_relays, two.worker, two.generator) == ((0,), (0,), (1,), (1,))
     four = bench.Cores.among([0, 1, 2, 3])
     assert (four.relay, four.two_relays, four.worker, four.generator) == ((0,), (0, 1), (2,), (3,))
+
+
+def test_gateways_of_several_processes_are_started_last_and_only_for_their_figure() -> None:
+    (early, first), (late, last) = bench._stages(PEERS)  # pyright: ignore[reportPrivateUsage]
+    assert [figure.key for figure in late] == ["processes"]
+    assert [peer.name for peer in last] == ["tollgate-2", "tollgate-pair"]
+    assert len(early) + len(late) == len(FIGURES)
+    assert len(first) + len(last) == len(PEERS)
+    (_, alone), (nothing, nobody) = bench._stages(PEERS[:1])  # pyright: ignore[reportPrivateUsage]
+    assert ([peer.name for peer in alone], nothing, nobody) == (["direct"], [], [])
+
+
+def test_a_peer_that_dies_is_left_out_and_does_not_end_the_bench(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bench, "QUICK", Effort(repetitions=1, seconds=0.05, streams=5, many=20))
+    monkeypatch.setattr(bench, "PEERS", (Direct(), Mortal()))
+    monkeypatch.setattr("sys.argv", ["bench", "--quick", "--only", "direct", "mortal", "--out", str(tmp_path)])
+    assert bench.main() == 0
+    out = capsys.readouterr().out
+    assert "mortal, non-stream, 32 connections, repetition 1: left out: " in out
 
 
 def test_it_measures_prints_and_keeps_what_it_found(
