@@ -38,7 +38,8 @@ from gateway.fleet.registry import Fleet
 from gateway.ledger.pricing import Meter
 from gateway.ledger.store import LedgerError
 from gateway.ledger.writer import Ledger, open_ledger
-from gateway.logs import JsonHandler, LogWriter
+from gateway.loghandler import JsonHandler
+from gateway.logs import LogWriter
 from gateway.processes import end_with_parent, listen, run_many
 from gateway.protocol.endpoints import ENDPOINTS
 from gateway.routing.router import Router
