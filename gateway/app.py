@@ -28,6 +28,7 @@ import uvloop
 from gateway.api import create_control_plane
 from gateway.cache import open_store
 from gateway.cache.flight import Flights
+from gateway.compiled import is_compiled
 from gateway.config import ConfigError, Watcher, load
 from gateway.descriptors import clients_within, raise_limit
 from gateway.downstream.connection import ClientConnection
@@ -165,9 +166,8 @@ class Gateway:
             asyncio.create_task(self._measure_lag(), name="measure the event loop"),
         ]
         address = listener.getsockname()
-        logger.info(
-            "listening", extra={"fields": {"host": address[0], "port": address[1], "config": self.table.revision}}
-        )
+        fields = {"host": address[0], "port": address[1], "config": self.table.revision, "compiled": is_compiled()}
+        logger.info("listening", extra={"fields": fields})
         try:
             await server.serve(sockets=[listener])
         finally:
