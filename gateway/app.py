@@ -28,6 +28,7 @@ import uvloop
 from gateway.api import create_control_plane
 from gateway.cache import open_store
 from gateway.cache.flight import Flights
+from gateway.compiled import is_compiled
 from gateway.config import ConfigError, Watcher, load
 from gateway.descriptors import clients_within, raise_limit
 from gateway.downstream.connection import ClientConnection
@@ -38,7 +39,8 @@ from gateway.fleet.registry import Fleet
 from gateway.ledger.pricing import Meter
 from gateway.ledger.store import LedgerError
 from gateway.ledger.writer import Ledger, open_ledger
-from gateway.logs import JsonHandler, LogWriter
+from gateway.loghandler import JsonHandler
+from gateway.logs import LogWriter
 from gateway.processes import end_with_parent, listen, run_many
 from gateway.protocol.endpoints import ENDPOINTS
 from gateway.routing.router import Router
@@ -164,9 +166,8 @@ class Gateway:
             asyncio.create_task(self._measure_lag(), name="measure the event loop"),
         ]
         address = listener.getsockname()
-        logger.info(
-            "listening", extra={"fields": {"host": address[0], "port": address[1], "config": self.table.revision}}
-        )
+        fields = {"host": address[0], "port": address[1], "config": self.table.revision, "compiled": is_compiled()}
+        logger.info("listening", extra={"fields": fields})
         try:
             await server.serve(sockets=[listener])
         finally:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import logging
 import os
 import re
 import select
@@ -51,8 +50,8 @@ class LogWriter:
         self._wake = threading.Event()
         self._stop = False
         self.dropped = 0
-        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
-        self._thread.start()
+        self._writer = threading.Thread(target=self._run, name="log", daemon=True)
+        self._writer.start()
 
     def write(self, fields: Mapping[str, Any]) -> None:
         """Queues one line. What can not be written as JSON leaves a line that says so: a log line stops no request."""
@@ -78,8 +77,8 @@ class LogWriter:
         """Writes what is waiting, for at most `seconds`."""
         self._stop = True
         self._wake.set()
-        self._thread.join(seconds)
-        if self._turn is not None and not self._thread.is_alive():
+        self._writer.join(seconds)
+        if self._turn is not None and not self._writer.is_alive():
             os.close(self._turn)
             self._turn = None
 
@@ -119,32 +118,8 @@ class LogWriter:
         return True
 
 
-class JsonHandler(logging.Handler):
-    """Sends the standard library's log records the same way, so that there is one log."""
-
-    def __init__(self, writer: LogWriter) -> None:
-        super().__init__()
-        self._writer = writer
-
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            event = record.getMessage()
-        except (TypeError, ValueError):  # its arguments do not fit its text: that is still the best there is to say
-            event = str(record.msg)
-        fields: dict[str, Any] = {
-            "time": record.created,
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "event": event,
-        }
-        fields.update(getattr(record, "fields", None) or {})
-        if record.exc_info:
-            fields["traceback"] = logging.Formatter().formatException(record.exc_info)
-        self._writer.write(fields)
-
-
 _PLAIN = frozenset({bool, int, float, type(None)})
-_SIZED = {str: "<%d chars>", list: "<%d items>", dict: "<%d keys>"}
+_SIZED: dict[type[Any], str] = {str: "<%d chars>", list: "<%d items>", dict: "<%d keys>"}
 MAX_PARAMETERS = 40
 
 

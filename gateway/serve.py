@@ -352,7 +352,7 @@ class Story:
     def _expected_output(self, request: Request) -> int:
         if request.endpoint.task != "generate":
             return 0
-        most = request.max_output_tokens
+        most: float | None = request.max_output_tokens
         if most is None:
             named = self._revision.router.names.find(request.model)
             model = request.model if named is None else named.model

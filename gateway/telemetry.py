@@ -213,10 +213,10 @@ class Metrics:
             tally.overhead.pour(self.overhead)
             tally.ttft.pour(self.ttft, labels.model, labels.version)
             tally.requests = tally.prompt = tally.cached = tally.output = tally.cost_nanousd = 0
-        for place, buckets in self._gaps.items():
-            buckets.pour(self.inter_token, *place)
-        for place, count in self._attempts.items():
-            self.attempts.labels(*place).inc(count)
+        for version, buckets in self._gaps.items():
+            buckets.pour(self.inter_token, *version)
+        for attempted, count in self._attempts.items():
+            self.attempts.labels(*attempted).inc(count)
         self._attempts.clear()
         for result, count in self._cache_results.items():
             self.cache.labels(result).inc(count)

@@ -22,6 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.eventually import eventually
 
+ROOT = Path(__file__).parents[1]  # this checkout's gateway, wherever another is installed from
 KEY = "sk-test-acme"
 ADMIN_KEY = "sk-test-admin"
 START_SECONDS = 30.0
@@ -82,7 +83,8 @@ class GatewayProcess:
         self.config = directory / "config"
         self.config.mkdir(parents=True, exist_ok=True)
         self.write(written)
-        self._environ = {**os.environ, **(environ or {})}
+        paths = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(ROOT))))
+        self._environ = {**os.environ, "PYTHONPATH": paths, **(environ or {})}
         self._lines: queue.Queue[dict[str, Any]] = queue.Queue()
         self.log: list[dict[str, Any]] = []
         self.url = ""

@@ -62,8 +62,10 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from importlib.metadata import PackageNotFoundError, version
 
+        from gateway.compiled import is_compiled
+
         try:
-            print(f"tollgate {version('tollgate')}")
+            print(f"tollgate {version('tollgate')} ({'compiled' if is_compiled() else 'plain Python'})")
         except PackageNotFoundError:
             print("tollgate, run from its source without being installed")
         parser.exit()

@@ -61,8 +61,8 @@ class Ledger:
         self._batch_since = 0.0
         self._written = self._duplicates = self._refused = 0
         self._last_error = ""
-        self._thread = Thread(target=self._run, name="ledger", daemon=True)
-        self._thread.start()
+        self._writer = Thread(target=self._run, name="ledger", daemon=True)
+        self._writer.start()
 
     def record(self, attempt: Attempt) -> None:
         """Take an attempt into the books. Never waits and never fails."""
@@ -98,7 +98,7 @@ class Ledger:
         self._closing.set()
         self._hurry.set()
         self._work.set()
-        self._thread.join(timeout)
+        self._writer.join(timeout)
         waiting: list[Attempt | Event] = []
         with suppress(IndexError):
             while True:  # a thread that is stuck in the store still shares the queue

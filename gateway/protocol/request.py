@@ -173,13 +173,13 @@ def _field(parts: list[multipart.Part], name: bytes) -> multipart.Part | None:
 def _max_output(fields: dict[str, Any]) -> int | None:
     for name in ("max_completion_tokens", "max_tokens", "max_output_tokens"):
         value = fields.get(name)
-        if isinstance(value, int) and value is not True and value > 0:
+        if type(value) is int and value > 0:
             return value
     return None  # absent or wrong: the worker has the better message
 
 
 def _choices(n: Any) -> int:
-    return n if isinstance(n, int) and n is not True and 0 < n <= 1024 else 1
+    return n if type(n) is int and 0 < n <= 1024 else 1
 
 
 def _check_depth(fields: dict[str, Any], body: bytes) -> None:

@@ -90,4 +90,4 @@ def _cached(usage: Mapping[str, Any], details: str, most: int) -> int:
 def _count(fields: Mapping[str, Any], name: str) -> int:
     """A count as the engine gave it; 0 for what no engine can have counted."""
     value = fields.get(name)
-    return value if isinstance(value, int) and value is not True and 0 < value <= MAX_COUNT else 0
+    return value if type(value) is int and 0 < value <= MAX_COUNT else 0

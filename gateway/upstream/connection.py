@@ -29,7 +29,7 @@ class _Unsolicited(Exception):
     """An answer begins that nobody asked for."""
 
 
-class Connection(asyncio.BufferedProtocol):
+class Connection:
     """Carries one exchange at a time. `release` is called when it may carry another, `forget` when it never will."""
 
     __slots__ = (
@@ -107,8 +107,7 @@ class Connection(asyncio.BufferedProtocol):
         try:
             return await awaiting
         except asyncio.CancelledError:
-            if self._response is response:  # else the answer is whole, and the connection perhaps another's by now
-                self.abort()
+            self._drop(response)
             raise
 
     def pause(self) -> None:
@@ -132,7 +131,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport is not None:
             self._transport.close()
 
-    # asyncio.BufferedProtocol
+    # asyncio.BufferedProtocol, which it is in all but its bases: a compiled class has none that are interpreted
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but its bases
@@ -141,16 +140,23 @@ class Connection(asyncio.BufferedProtocol):
         return _read_into
 
     def buffer_updated(self, nbytes: int) -> None:
+        self._hear(_read_into[:nbytes])
+
+    def data_received(self, data: bytes) -> None:
+        """Instead of those two, from a loop that goes by an object's bases: asyncio's own."""
+        self._hear(data)
+
+    def _hear(self, data: bytes | memoryview) -> None:
         response = self._response
         if response is None:  # bytes nobody asked for: the framing can not be trusted any more
             self.abort()
             return
         self._answered = True
         if not response.status:
-            self._head_bytes += nbytes
+            self._head_bytes += len(data)
         broken: Exception | None = None
         try:
-            self._parser.feed_data(_read_into[:nbytes])
+            self._parser.feed_data(data)
             if self._head_bytes > MAX_UNFINISHED_HEAD_BYTES and not response.status:
                 raise httptools.HttpParserError("a head without end")
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -184,6 +190,14 @@ class Connection(asyncio.BufferedProtocol):
             self._timer = None
         self._transport = None
         self._forget(self)
+
+    def eof_received(self) -> None:
+        """The transport closes itself."""
+
+    def pause_writing(self) -> None:
+        """Requests are bounded, and written at once."""
+
+    def resume_writing(self) -> None: ...
 
     # httptools callbacks
 
@@ -236,6 +250,10 @@ class Connection(asyncio.BufferedProtocol):
         if self._paused:
             self.resume()
         self._release(self)
+
+    def _drop(self, response: Response) -> None:
+        if self._response is response:  # else the answer is whole, and the connection perhaps another's by now
+            self.abort()
 
     def _arm(self, due: float) -> None:
         """One timer that outlives its exchange: it is due when the deadline is or one that is set from now on could be.

@@ -6,6 +6,7 @@ import asyncio
 import re
 import ssl
 from collections import deque
+from typing import cast
 from urllib.parse import urlsplit
 
 from gateway.errors import Overloaded, WorkerUnreachable
@@ -112,11 +113,12 @@ class Pool:
         if self.connections >= self._max_connections:
             raise Overloaded("Every connection to the chosen worker is in use.", retry_after=1.0)
         loop = asyncio.get_running_loop()
+        connection = Connection(loop, self._release, self._forget)
         self._connecting += 1
         try:
             async with asyncio.timeout(seconds):
-                _, connection = await loop.create_connection(
-                    lambda: Connection(loop, self._release, self._forget),
+                await loop.create_connection(
+                    lambda: cast("asyncio.Protocol", connection),
                     self._host,
                     self._port,
                     ssl=self._tls,

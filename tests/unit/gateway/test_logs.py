@@ -18,7 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import logs
-from gateway.logs import MAX_PARAMETERS, MAX_REDACTED_CHARS, JsonHandler, LogWriter, masked, prompt_for_log
+from gateway.loghandler import JsonHandler
+from gateway.logs import MAX_PARAMETERS, MAX_REDACTED_CHARS, LogWriter, masked, prompt_for_log
 
 
 class Pipe:
@@ -128,7 +129,7 @@ def test_a_reader_that_is_gone_stops_the_log_and_nothing_else(pipe: Pipe) -> Non
     os.close(pipe.reading)
     pipe.reading = -1
     pipe.writer.write({"n": 1})
-    until(lambda: not pipe.writer._thread.is_alive())
+    until(lambda: not pipe.writer._writer.is_alive())
     for _ in range(3):
         pipe.writer.write({"n": 2})
     assert pipe.writer.dropped == 3
@@ -140,10 +141,10 @@ def test_closing_waits_for_a_reader_that_has_stalled_only_so_long(pipe: Pipe) ->
     fill(pipe)
     pipe.writer.write({"n": 1})
     pipe.writer.close(seconds=0.01)
-    assert pipe.writer._thread.is_alive()
+    assert pipe.writer._writer.is_alive()
     os.read(pipe.reading, 65536)
     pipe.writer.close()
-    assert not pipe.writer._thread.is_alive()
+    assert not pipe.writer._writer.is_alive()
 
 
 @contextmanager

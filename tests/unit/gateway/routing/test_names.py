@@ -57,7 +57,7 @@ def test_nothing_is_remembered_of_names_that_do_not_exist() -> None:
     for number in range(100):
         assert names.find(f"unknown-{number}") is None
     assert names.find("chat@a") is names.find("chat@a")
-    assert len(vars(names)["_named"]) == 1
+    assert len(names._named) == 1
 
 
 def test_an_alias_stands_for_what_its_chain_ends_in() -> None:

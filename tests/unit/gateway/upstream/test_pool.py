@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import uvloop
 
 from gateway.errors import Overloaded, WorkerBroke, WorkerTimeout, WorkerUnreachable
 from gateway.table import Timeout
@@ -32,6 +33,11 @@ from tests.unit.gateway.upstream.loopback import (
 )
 
 MEGABYTE = 1024 * 1024
+
+
+def one_read() -> int:
+    """The most that one read brings: asyncio's own loop reads by a measure of its own."""
+    return READ_BYTES if isinstance(asyncio.get_running_loop(), uvloop.Loop) else 256 * 1024
 
 
 @asynccontextmanager
@@ -230,7 +236,7 @@ def test_what_is_no_address_is_refused_at_once(url: str) -> None:
 
 
 def test_credentials_in_an_address_are_not_sent_as_host() -> None:
-    assert b"host: h:81\r\n" in vars(Pool("http://user:word@h:81"))["_fixed_headers"]
+    assert b"host: h:81\r\n" in Pool("http://user:word@h:81")._fixed_headers
 
 
 @dialogue
@@ -630,7 +636,7 @@ async def test_an_answer_that_nobody_takes_is_held_only_in_part() -> None:
         response = await post(pool)
         assert await flood.stalls() < 16 * MEGABYTE  # what the kernel's own buffers take
         held = await response.take()
-        assert 0 < len(held) <= PAUSE_ABOVE_BYTES + READ_BYTES
+        assert 0 < len(held) <= PAUSE_ABOVE_BYTES + one_read()
         total = len(held) + len(await response.read(32 * MEGABYTE))
         assert total == flood.size
 
@@ -646,7 +652,7 @@ async def test_a_paused_pipe_gets_nothing_until_it_is_resumed() -> None:
             nonlocal calls, got
             calls += 1
             got += len(data)
-            assert len(data) <= (PAUSE_ABOVE_BYTES if calls == 1 else 0) + READ_BYTES
+            assert len(data) <= (PAUSE_ABOVE_BYTES if calls == 1 else 0) + one_read()
             if calls <= 2:  # on what was held when the pipe began, then on a read from the socket
                 response.pause()
 
@@ -669,7 +675,7 @@ async def test_a_pause_before_the_pipe_holds() -> None:
         got: list[bytes] = []
         piping = asyncio.create_task(response.pipe(got.append))
         assert await flood.stalls() < 16 * MEGABYTE
-        assert sum(map(len, got)) <= PAUSE_ABOVE_BYTES + READ_BYTES
+        assert sum(map(len, got)) <= PAUSE_ABOVE_BYTES + one_read()
         response.resume()
         await piping
         assert sum(map(len, got)) == flood.size
