@@ -75,7 +75,8 @@ def derived_from_interpreted(root: Path, paths: list[str]) -> list[str]:
 
 
 def extensions(root: Path) -> list[Extension]:
-    if os.environ.get("TOLLGATE_PURE", "0") != "0" or "editable_wheel" in sys.argv:  # nor beside what is being edited
+    wanted = {"build_ext", "bdist_wheel"} & set(sys.argv)  # not for metadata, nor beside what is being edited
+    if os.environ.get("TOLLGATE_PURE", "0") != "0" or not wanted:
         return []
     compiler = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()[0]
     header = Path(sysconfig.get_path("include"), "Python.h")
