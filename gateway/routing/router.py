@@ -80,11 +80,11 @@ class Router:
                 ranked = [place for place, _ in barred]
         if not ranked:
             raise _nowhere(ask, dropped)
-        reason = f"{resolution.reason}, least {objective}"
+        why = f"{resolution.reason}, least {objective}"
         if len(ranked) == 1:
-            return Plan(route, reason, (ranked[0][-1],), tuple(dropped))
+            return Plan(route, why, (ranked[0][-1],), tuple(dropped))
         ranked.sort()  # the position differs, so no two steps are compared
-        return Plan(route, reason, _distinct(ranked), tuple(dropped))
+        return Plan(route, why, _distinct(ranked), tuple(dropped))
 
 
 @functools.lru_cache(maxsize=4096)
