@@ -74,6 +74,9 @@ class _Wire(asyncio.Transport):
 
     resume_reading = pause_reading
 
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
 
 class _Loop(uvloop.Loop):
     """Connects to a worker that has the same answer to everything, one turn of the loop later."""
