@@ -56,7 +56,7 @@ class ClientConnection(LeanHttpProtocol):
         self._limits = intake.limits
         self._max_body_bytes = intake.limits.max_body_bytes
         self._coming: Exchange | None = None  # the data-plane request whose body is still coming
-        self._screened: Exchange | None = None  # the latest that has been looked at
+        self._screened = False  # that one has been looked at
         self._running: Exchange | None = None  # the one whose turn it is to be answered
         self._asgi: Any = None  # the latest request that was given to ASGI
         self._message_open = False
@@ -174,7 +174,8 @@ class ClientConnection(LeanHttpProtocol):
     def _end_message(self) -> None:
         self._message_open = False
         self._end_clock()
-        if self._received_bytes:
+        if self._screened:
+            self._screened = False
             self._intake.receiving_bytes -= self._received_bytes
             self._received_bytes = 0
 
@@ -185,8 +186,8 @@ class ClientConnection(LeanHttpProtocol):
             return
         exchange = self._coming
         if exchange is not None and exchange.refusal is None:
-            if self._screened is not exchange:
-                self._screened = exchange
+            if not self._screened:
+                self._screened = True
                 length = exchange.header(b"content-length")
                 if length is None or int(length) > self._limits.screen_above_bytes:
                     error = self._screen(exchange)
@@ -279,6 +280,8 @@ class ClientConnection(LeanHttpProtocol):
     def _on_exchange_complete(self) -> None:
         exchange, self._running = self._running, None
         assert exchange is not None  # it is what calls
+        if exchange.body_size > self._limits.screen_above_bytes:  # this connection knows it until the next one comes
+            exchange.body_parts.clear()
         if exchange.more_body:  # refused, and its body still coming: that is bounded in time and not in bytes
             self._end_clock()
             self._clock = self.loop.call_later(self._limits.body_seconds, self.transport.abort)

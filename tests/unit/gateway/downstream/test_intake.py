@@ -122,6 +122,13 @@ async def test_what_comes_whole_needs_no_room() -> None:
         assert (await client.ask(b"x" * 1000)).json["size"] == 1000
 
 
+@dialogue
+async def test_a_large_body_is_not_kept_once_it_is_answered() -> None:
+    async with Front() as front, await front.client() as client:
+        assert (await client.ask(bytes(LIMIT))).json["size"] == LIMIT
+        assert front.seen[0].body == b""  # and the connection is open
+
+
 # Screening
 
 
