@@ -1,4 +1,4 @@
-"""/healthz: the process lives. /readyz: it can serve."""
+"""/healthz, and /health as engines call it: the process lives. /readyz: it can serve."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from gateway.fleet.readiness import unserved
 def router(gateway: GatewayPort) -> APIRouter:
     routes = APIRouter(tags=["Health"])
 
+    @routes.get("/health", include_in_schema=False)
     @routes.get("/healthz", summary="Is the process alive")
     async def healthz() -> Response:  # pyright: ignore[reportUnusedFunction]
         """200 as long as the process answers at all, whatever its workers do."""

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
 
 
 class LeanHttpProtocol(HttpToolsProtocol):
     """Builds the ASGI scope only for requests that ASGI gets, and keeps one keep-alive timer for many idle times: of a
-    request that passes by both, the scope was 0.5 us and setting and cancelling a timer 1.5 us."""
+    request that passes by both, the scope was 0.5 us and setting and cancelling a timer 1.5 us. Its queues are empty
+    lists until they are used: a deque takes 700 bytes of every open stream, and uvicorn has two."""
 
     _idle_until: float | None = None  # loop time; None while a request is under way
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self.pipeline = _Pipeline()  # type: ignore[assignment]
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.flow = _Flow(transport)
 
     def on_message_begin(self) -> None:
         self.url = b""
@@ -56,3 +77,38 @@ class LeanHttpProtocol(HttpToolsProtocol):
             self.timeout_keep_alive_task.cancel()
             self.timeout_keep_alive_task = None
         super().connection_lost(exc)
+
+
+class _Pipeline(list[tuple[Any, Any]]):
+    """The little of a deque that uvicorn uses, oldest last."""
+
+    def appendleft(self, waiting: tuple[Any, Any]) -> None:
+        self.insert(0, waiting)
+
+    def popleft(self) -> tuple[Any, Any]:
+        return self.pop(0)
+
+
+class _Flow(FlowControl):
+    """Makes the event that an ASGI application waits for only when one does."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self.read_paused = False
+        self.write_paused = False
+        self._writable: asyncio.Event | None = None
+
+    async def drain(self) -> None:
+        if self.write_paused:
+            if self._writable is None:
+                self._writable = asyncio.Event()
+            await self._writable.wait()
+
+    def pause_writing(self) -> None:
+        self.write_paused = True
+
+    def resume_writing(self) -> None:
+        self.write_paused = False
+        if self._writable is not None:
+            self._writable.set()
+            self._writable = None

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from tests.unit.gateway.api.conftest import Plane
 
 
-def test_alive_whatever_the_workers_do(plane: Plane) -> None:
-    answer = plane.ask("/healthz")
+@pytest.mark.parametrize("path", ["/healthz", "/health"])
+def test_alive_whatever_the_workers_do(path: str, plane: Plane) -> None:
+    answer = plane.ask(path)
     assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
 
 
