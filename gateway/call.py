@@ -70,33 +70,30 @@ class Call:
 
         However it fails, and when it is cancelled, the worker's connection is given back or closed.
         """
+        dispatch, request = self.dispatch, self._admitted.request
+        backend = dispatch.backend
+        deadlines = self._deadlines()
         try:
-            await self._open()
+            self.response = response = await backend.pool.request(
+                request.endpoint.path, request.content_type, self._body(backend.dialect), self._headers(), deadlines
+            )
+            if response.status >= 300:  # a worker has nowhere to redirect to
+                raise backend.dialect.error(response.status, await response.read(MAX_ERROR_BYTES))
+            self.status = response.status
+            self.content_type = response.header(b"content-type") or JSON
+            response.headers = []  # none of them is for the client, and an open stream need not hold them
+            if self.content_type.startswith(EVENT_STREAM):
+                self.relay = relay = relay_of(request, dispatch.step.engine_model, backend.dialect.frame_error)
+                await self._first_event(relay, response, dispatch.opened_at + deadlines.first_token)
+                dispatch.first_token()
+            else:
+                self.body = await response.read(MAX_ANSWER_BYTES)
         except WorkerUnreachable as error:  # a slow or broken answer is one request's; this is everybody's
-            fleet.report_failure(self.dispatch.backend, error.message)
+            fleet.report_failure(backend, error.message)
             raise
         except BaseException:
             self.abort()
             raise
-
-    async def _open(self) -> None:
-        dispatch, request = self.dispatch, self._admitted.request
-        backend = dispatch.backend
-        deadlines = self._deadlines()
-        self.response = response = await backend.pool.request(
-            request.endpoint.path, request.content_type, self._body(backend.dialect), self._headers(), deadlines
-        )
-        if response.status >= 300:  # a worker has nowhere to redirect to
-            raise backend.dialect.error(response.status, await response.read(MAX_ERROR_BYTES))
-        self.status = response.status
-        self.content_type = response.header(b"content-type") or JSON
-        response.headers = []  # none of them is for the client, and an open stream need not hold them
-        if self.content_type.startswith(EVENT_STREAM):
-            self.relay = relay = relay_of(request, dispatch.step.engine_model, backend.dialect.frame_error)
-            await self._first_event(relay, response, dispatch.opened_at + deadlines.first_token)
-            dispatch.first_token()
-        else:
-            self.body = await response.read(MAX_ANSWER_BYTES)
 
     @property
     def answered_at(self) -> float:
@@ -137,9 +134,10 @@ class Call:
     def _deadlines(self) -> Timeout:
         """The route's, of which `total` holds over all attempts, and the request's own for its first token."""
         admitted = self._admitted
-        timeout, most = admitted.plan.route.timeout, admitted.ask.preferences.max_ttft_seconds
+        route, most = admitted.plan.route, admitted.ask.preferences.max_ttft_seconds
+        timeout = route.timeout
         if not admitted.request.stream:
-            timeout = _for_document(timeout)
+            timeout = route.document_timeout
             most = None  # when its first token comes is not to be seen
         if self.dispatch.number == 1 and most is None and not self._trace.queued:
             return timeout
@@ -182,9 +180,3 @@ def relay_of(request: Request, engine_model: str, frame_error: FrameError) -> St
 @functools.lru_cache(maxsize=4096)
 def _salt(tenant: str, own: str) -> str:
     return hashlib.blake2b(f"{tenant}\0{own}".encode(), digest_size=16).hexdigest()
-
-
-@functools.lru_cache(maxsize=1024)
-def _for_document(timeout: Timeout) -> Timeout:
-    """An answer that is not streamed comes when its last token is done: that is its first byte as well."""
-    return replace(timeout, first_token=timeout.total)

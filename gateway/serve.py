@@ -38,7 +38,7 @@ from gateway.protocol.usage import NO_USAGE, Usage, find_usage
 from gateway.race import Race, Racing
 from gateway.routing.preferences import read_preferences
 from gateway.routing.router import Router, spell
-from gateway.routing.types import Ask
+from gateway.routing.types import NO_PREFERENCES, Ask
 from gateway.settle import Settlement
 from gateway.table import Candidate, Table
 from gateway.telemetry import Metrics
@@ -148,14 +148,9 @@ class Story:
         trace.key = key = authenticate(exchange.headers, table.keys)
         endpoint = ENDPOINTS[exchange.path]
         trace.request = request = read_request(endpoint, exchange.header(b"content-type"), exchange.body)
-        ask = Ask(
-            model=request.model,
-            tenant=key.tenant,
-            task=endpoint.task,
-            prompt_tokens=request.estimated_prompt_tokens,
-            output_tokens=self._expected_output(request),
-            preferences=read_preferences(request.routing),
-        )
+        preferences = NO_PREFERENCES if request.routing is None else read_preferences(request.routing)
+        output_tokens = self._expected_output(request)
+        ask = Ask(request.model, key.tenant, endpoint.task, request.estimated_prompt_tokens, output_tokens, preferences)
 
         def permits(candidate: Candidate) -> bool:
             model = table.models[candidate.model]
@@ -238,7 +233,10 @@ class Story:
         if usage.output_tokens:
             self._service.learn(step.target.model, usage.output_tokens)
         headers = self._headers()
-        headers.append(_cost_header(dispatch.cost_nanousd + sum(row.cost_nanousd for row in trace.others)))
+        cost = dispatch.cost_nanousd
+        if trace.others:
+            cost += sum([row.cost_nanousd for row in trace.others])
+        headers.append(_cost_header(cost))
         trace.answered_at = time.monotonic()
         body = _renamed(answer, step.engine_model, request.model)
         self._exchange.respond(call.status, call.content_type, headers, body)

@@ -7,7 +7,7 @@ keeps the table it started with. Money is integer nano-USD, durations are second
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -166,6 +166,12 @@ class Route:
     timeout: Timeout
     cache: CachePolicy
     mode: Literal["enforce", "shadow", "observe"]
+    document_timeout: Timeout = field(
+        init=False, repr=False
+    )  # of an answer that comes whole, when its last token is done
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "document_timeout", replace(self.timeout, first_token=self.timeout.total))
 
 
 @dataclass(frozen=True, slots=True)
