@@ -115,7 +115,8 @@ class ClientConnection(LeanHttpProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        self._end_clock()  # that of the head
+        if self._clock is not None:  # that of the head
+            self._end_clock()
         if self._deaf:
             return
         if self._unfinished_bytes > MAX_HEAD_BYTES and sum(len(n) + len(v) for n, v in self.headers) > MAX_HEAD_BYTES:
@@ -173,7 +174,8 @@ class ClientConnection(LeanHttpProtocol):
 
     def _end_message(self) -> None:
         self._message_open = False
-        self._end_clock()
+        if self._clock is not None:
+            self._end_clock()
         if self._screened:
             self._screened = False
             self._intake.receiving_bytes -= self._received_bytes
@@ -273,7 +275,7 @@ class ClientConnection(LeanHttpProtocol):
     def on_response_complete(self) -> None:
         super().on_response_complete()
         if self._message_open:  # the next one has begun: its own clock runs
-            self._unset_keepalive_if_required()
+            self._idle_until = None
         if self.pipeline:
             self._hold_back()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import re
 import ssl
 from collections import deque
@@ -128,6 +129,8 @@ class Pool:
             raise WorkerUnreachable("The worker could not be reached in time.") from None
         # refused, unroutable, certificate refused (ssl.SSLError), name not found or not even a name (UnicodeError)
         except (OSError, UnicodeError) as error:
+            if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):  # no fault of this worker's
+                raise Overloaded("The gateway has no room for another connection.", retry_after=1.0) from None
             raise WorkerUnreachable(f"The worker could not be reached ({type(error).__name__}).") from error
         finally:
             self._connecting -= 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -327,6 +328,22 @@ def test_a_connection_lost_before_it_is_used_is_not_counted() -> None:
 
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:  # the kind of loop that can be meddled with
         runner.run(story())
+
+
+@dialogue
+async def test_a_process_without_descriptors_blames_no_worker() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with Worker(serve_forever) as worker:
+        pool = Pool(worker.url)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))  # what is open stays open
+        try:
+            with pytest.raises(Overloaded):
+                await ask(pool)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert pool.connections == 0
+        assert await ask(pool) == b"ok"
+        await pool.close()
 
 
 @dialogue
