@@ -28,7 +28,7 @@ from loadtests.peers.base import ROOT
 from loadtests.procstat import usage
 from loadtests.soak import checks
 from loadtests.soak.checks import Check
-from loadtests.soak.site import CALM, Counters, Site
+from loadtests.soak.site import CALM, SCRAPE_SECONDS, Counters, Site
 from loadtests.soak.traffic import Clients
 from loadtests.stats import Latency
 
@@ -166,7 +166,10 @@ async def _watch(site: Site, watched: Watched) -> None:
     began = perf_counter()
     while True:
         watched.memory.append((perf_counter() - began, float(usage(site.pid).rss_bytes)))
-        watched.lags.append(await asyncio.to_thread(site.metric, "tollgate_event_loop_lag_seconds"))
+        try:
+            watched.lags.append(await asyncio.to_thread(site.metric, "tollgate_event_loop_lag_seconds"))
+        except OSError:  # no answer in time: that late, at least
+            watched.lags.append(SCRAPE_SECONDS)
         await asyncio.sleep(1.0)
 
 

@@ -24,6 +24,7 @@ KEY = "sk-soak"
 CALM = ("calm0", "calm1", "calm2")  # nothing that happens there leaves a request half done: their books must be exact
 ROUGH = ("rough0", "mortal")  # where streams break and clients leave; `mortal` is killed again and again
 START_SECONDS = 30.0
+SCRAPE_SECONDS = 10.0
 
 Row = dict[str, Any]
 Counters = dict[str, float]
@@ -183,7 +184,7 @@ class Site:
 
 
 def samples(url: str) -> list[tuple[str, dict[str, str], float]]:
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=SCRAPE_SECONDS) as answer:
         lines = answer.read().decode().splitlines()
     matches = (match for line in lines if (match := _SAMPLE.match(line)))
     return [(match[1], dict(_LABEL.findall(match[2] or "")), float(match[3])) for match in matches]
