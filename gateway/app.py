@@ -120,7 +120,7 @@ class Gateway:
             looking := asyncio.create_task(self.fleet.first_look(FIRST_LOOK_SECONDS), name="look at the workers"),
         ]
         await asyncio.wait((looking, asked), return_when=asyncio.FIRST_COMPLETED)
-        server = Server(self._connecting(), listeners, 0 if left is None else left.slot)
+        server = Server(self.connecting(), listeners, 0 if left is None else left.slot)
         await server.start()
         host, port = listeners[0].getsockname()[:2]
         fields = {"host": host, "port": port, "config": self.table.revision, "compiled": is_compiled()}
@@ -143,7 +143,8 @@ class Gateway:
         await self._flush()
         logger.info("stopped")
 
-    def _connecting(self) -> Callable[[ServerState], ClientConnection]:
+    def connecting(self) -> Callable[[ServerState], ClientConnection]:
+        """What makes the protocol of a client's connection, on the running loop."""
         config = uvicorn.Config(
             self.control_plane,
             ws="none",

@@ -23,7 +23,7 @@ from time import perf_counter
 from rich.console import Console
 from rich.table import Table
 
-from loadtests.load import loop_factory
+from loadtests.jobs import loop_factory
 from loadtests.peers.base import ROOT
 from loadtests.procstat import usage
 from loadtests.soak import checks
