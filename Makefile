@@ -17,7 +17,7 @@ endif
 # Without those whose stand-ins take the place of a concrete class: a compiled caller takes no other.
 AS_COMPILED := cache downstream engines ledger protocol routing tenancy upstream test_dispatch.py test_logs.py test_telemetry.py
 
-.PHONY: help demo up compiled test test-quick test-compiled check format bench fuzz clean python gateway-env engine-env quantize-env models node-env
+.PHONY: help demo up compiled test test-quick test-compiled check format bench soak fuzz clean python gateway-env engine-env quantize-env models node-env
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -55,6 +55,9 @@ bench: compiled ## the gateway beside its peers: a table and a plot in loadtests
 SECONDS ?= 600
 fuzz: gateway-env ## looks for bytes that break the parsers' promises, SECONDS=600 for each of the two
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
+
+soak: compiled ## a quarter of an hour under load with faults: nothing grows, and all books agree
+	$(FAST) $(BIN)/python -m loadtests.soak
 
 clean: ## removes environments, caches and everything in var
 	rm -rf $(VENVS) var build *.egg-info .pytest_cache .ruff_cache .hypothesis loadtests/results tests/contract/node/node_modules

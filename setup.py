@@ -34,15 +34,19 @@ COMPILED = (
 )
 INTERPRETED = {
     "gateway/app.py": "runs once",
+    "gateway/child.py": "runs once",
     "gateway/compiled.py": "runs once",
     "gateway/downstream/connection.py": "derives from uvicorn's connection",
     "gateway/downstream/lean.py": "derives from uvicorn's connection",
+    "gateway/downstream/server.py": "runs once for a connection",
     "gateway/engines/dialect.py": "mypyc takes no runtime_checkable protocol",
     "gateway/errors.py": "an exception's attributes with a value in its class are left unset by mypyc",
+    "gateway/listening.py": "runs once",
     "gateway/loghandler.py": "derives from the standard library's handler",
     "gateway/processes.py": "runs once",
     "gateway/protocol/multipart.py": "mypyc fails on a slice of bytes that ends before it begins; and it is rare",
     "gateway/spans.py": "its library is optional",
+    "gateway/stopping.py": "runs once",
     "gateway/up.py": "runs once",
     "gateway/welcome.py": "runs once",
 }

@@ -8,45 +8,48 @@ client ── ClientConnection ──┬── Service ── Pool ── worker
 from __future__ import annotations
 
 import asyncio
-import functools
 import gc
 import logging
-import math
 import os
 import signal
+import socket
 import ssl
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
 
 import uvicorn
 import uvloop
+from uvicorn.server import ServerState
 
 from gateway.api import create_control_plane
 from gateway.cache import open_store
 from gateway.cache.flight import Flights
+from gateway.child import LEAVING, SERVING, Inheritance, Line, end_with_parent, inherited, listeners_of, obey
 from gateway.compiled import is_compiled
 from gateway.config import ConfigError, Watcher, load
 from gateway.descriptors import clients_within, raise_limit
 from gateway.downstream.connection import ClientConnection
 from gateway.downstream.limits import MIB, Intake, Limits
+from gateway.downstream.server import Server
 from gateway.engines import DIALECTS
 from gateway.fleet.backend import Backend
 from gateway.fleet.registry import Fleet
 from gateway.ledger.pricing import Meter
 from gateway.ledger.store import LedgerError
 from gateway.ledger.writer import Ledger, open_ledger
+from gateway.listening import listen, listen_for_many
 from gateway.loghandler import JsonHandler
 from gateway.logs import LogWriter
-from gateway.processes import end_with_parent, listen, run_many
+from gateway.processes import Parent
 from gateway.protocol.endpoints import ENDPOINTS
 from gateway.routing.router import Router
 from gateway.serve import Revision, Service
 from gateway.settle import Settlement
 from gateway.spans import SpansUnavailable, open_spans
+from gateway.stopping import Stop
 from gateway.table import Table, Tenant, Worker
 from gateway.telemetry import Metrics, Reading
 from gateway.tenancy.limits import seed_budgets
@@ -55,30 +58,12 @@ from gateway.upstream.pool import Pool
 
 logger = logging.getLogger("tollgate")
 
-BACKLOG = 4096
 KEEP_ALIVE_SECONDS = 75  # above what clients keep idle connections for, so that they close them and not we
 LAG_SECONDS = 0.25
-CHILD = "TOLLGATE_CHILD"  # set, to the parent's pid, for the processes of a gateway that runs several
-SHARED = "PROMETHEUS_MULTIPROC_DIR"  # a directory for what they share: the library looks there for the counters
-
-
-class Stop:
-    """The signal handler from the first moment on: uvicorn's own takes over only while it serves, and what uvicorn
-    caught it raises once more when it has drained."""
-
-    def __init__(self) -> None:
-        self._asked = False
-        self._server: uvicorn.Server | None = None
-
-    def __call__(self, signum: int, frame: FrameType | None) -> None:
-        self._asked = True
-        if self._server is not None:
-            self._server.should_exit = True
-
-    def applies_to(self, server: uvicorn.Server) -> None:
-        """What was or will be asked for ends this server."""
-        self._server = server
-        server.should_exit = self._asked
+FIRST_LOOK_SECONDS = 3.0  # for the workers to be found before the first request comes, at most
+FLUSH_SECONDS = 4.0  # for the ledger and the spans to be written at the end, at most
+_CANNOT_LISTEN = "cannot listen on %s:%d (%s): end what uses that port, or choose another with --port"
+SHARED = "PROMETHEUS_MULTIPROC_DIR"  # a directory for what processes share: the library looks there for the counters
 
 
 class Gateway:
@@ -103,13 +88,7 @@ class Gateway:
             settlement=Settlement(self.ledger, self.metrics, log, self.spans),
         )
         self.intake = Intake(limits or _limits(table))
-        self.connection = functools.partial(
-            ClientConnection,
-            handler=self.service.handle,
-            screen=self.service.screen,
-            paths=frozenset(ENDPOINTS),
-            intake=self.intake,
-        )
+        self.draining = False  # on its way out
         self.control_plane = create_control_plane(self)
         self.metrics.watch(self._readings)
         seed_budgets(self.limiter, table.tenants.values(), self.ledger.spent, time.time())
@@ -129,61 +108,79 @@ class Gateway:
         self.fleet.apply(table)
         self.service.revision = Revision(table, Router(table))
 
-    async def serve(self, host: str, port: int, stop: Stop) -> int:
-        """Listens and serves until SIGTERM or SIGINT, then drains. 0 after a clean end, 1 when it could not start."""
-        settings = self.table.settings.server
-        child = CHILD in os.environ
-        try:
-            listener = listen(host, port, shared=child)
-        except OSError as error:
-            logger.error(
-                "cannot listen on %s:%d (%s): end what uses that port, or choose another with --port",
-                host,
-                port,
-                error.strerror,
-            )
-            return 1
+    async def serve(self, listeners: list[socket.socket], stop: Stop, left: Inheritance | None) -> None:
+        """Serves until it is asked to stop, then drains. `left` is what a parent left this process."""
+        drain_seconds = self.table.settings.server.drain_seconds
+        asked = asyncio.create_task(stop.asked.wait())
         self.fleet.apply(self.table)
         await self.fleet.start()
-        server = uvicorn.Server(
-            uvicorn.Config(
-                self.control_plane,
-                http=self.connection,  # type: ignore[arg-type]  # uvicorn only calls it
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                backlog=BACKLOG,
-                timeout_keep_alive=KEEP_ALIVE_SECONDS,
-                timeout_graceful_shutdown=math.ceil(settings.drain_seconds),
-            )
-        )
-        stop.applies_to(server)
-        listener.listen(BACKLOG)  # who reads "listening" may connect; uvicorn accepts in a moment
         background = [
             asyncio.create_task(self.watcher.run(), name="watch the configuration"),
             asyncio.create_task(self._measure_lag(), name="measure the event loop"),
+            looking := asyncio.create_task(self.fleet.first_look(FIRST_LOOK_SECONDS), name="look at the workers"),
         ]
-        address = listener.getsockname()
-        fields = {"host": address[0], "port": address[1], "config": self.table.revision, "compiled": is_compiled()}
+        await asyncio.wait((looking, asked), return_when=asyncio.FIRST_COMPLETED)
+        server = Server(self.connecting(), listeners, 0 if left is None else left.slot)
+        await server.start()
+        host, port = listeners[0].getsockname()[:2]
+        fields = {"host": host, "port": port, "config": self.table.revision, "compiled": is_compiled()}
         logger.info("listening", extra={"fields": fields})
-        try:
-            await server.serve(sockets=[listener])
-        finally:
-            for task in background:
-                task.cancel()
-            await asyncio.gather(*background, return_exceptions=True)
-            if server.server_state.tasks:  # those that outlasted the drain have been cancelled: let them settle
-                await asyncio.wait(set(server.server_state.tasks), timeout=2.0)
-            await self.service.store.close()
-            await self.fleet.stop()
-            if not await asyncio.to_thread(self.ledger.close, 10.0):
-                logger.error("the ledger could not be written in full; what is missing stands in the log")
-            if self.spans is not None:
-                await asyncio.to_thread(self.spans.close)
-            logger.info("stopped")
-        return 0
+        line = None if left is None else Line(socket.socket(fileno=left.line))
+        if line is not None:
+            obey(line, server)
+            line.say(SERVING)
+        await asked
+        self.draining = True
+        if line is not None:
+            line.say(LEAVING)
+        if cut := await server.drain(drain_seconds, stop.hurried):
+            logger.warning("requests were cut off: they took longer than the drain", extra={"fields": {"count": cut}})
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
+        await self.service.store.close()
+        await self.fleet.stop()
+        await self._flush()
+        logger.info("stopped")
+
+    def connecting(self) -> Callable[[ServerState], ClientConnection]:
+        """What makes the protocol of a client's connection, on the running loop."""
+        config = uvicorn.Config(
+            self.control_plane,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        )
+        config.load()
+        paths, loop = frozenset(ENDPOINTS), asyncio.get_running_loop()
+
+        def connect(state: ServerState) -> ClientConnection:
+            return ClientConnection(
+                config,
+                state,
+                {},
+                loop,
+                handler=self.service.handle,
+                screen=self.service.screen,
+                paths=paths,
+                intake=self.intake,
+            )
+
+        return connect
+
+    async def _flush(self) -> None:
+        """Ledger and spans, side by side, as both may wait for somebody who is away."""
+        spans = self.spans
+        written, exported = await asyncio.gather(
+            asyncio.to_thread(self.ledger.close, FLUSH_SECONDS),
+            asyncio.to_thread(lambda: spans is None or spans.close(FLUSH_SECONDS)),
+        )
+        if not written:
+            logger.error("the ledger could not be written in %g s: what it lacks stands in the log", FLUSH_SECONDS)
+        if not exported:
+            logger.error("spans were lost: the collector did not take them in %g s", FLUSH_SECONDS)
 
     async def _measure_lag(self) -> None:
         loop = asyncio.get_running_loop()
@@ -253,15 +250,25 @@ def run(config_dir: Path, port: int | None, limits: Limits | None = None) -> int
         return 1
     server = table.settings.server
     port = server.port if port is None else port
-    if server.processes > 1 and CHILD not in os.environ:
+    left = inherited()
+    if server.processes > 1 and left is None:
         return _run_children(config_dir, table, port)
-    log = LogWriter(turn=Path(os.environ[SHARED], "log.turn") if CHILD in os.environ else None)
+    log = LogWriter(turn=None if left is None else Path(os.environ[SHARED], "log.turn"))
     _log_to(log)
     stop = Stop()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, stop)
-    if CHILD in os.environ:
-        end_with_parent(int(os.environ[CHILD]))
+    signal.signal(signal.SIGTERM, stop)
+    # What a terminal says to all of its processes is for the parent to hear, where there is one. A process without one
+    # has nobody who could take its place, so SIGHUP ends it as well.
+    for signum in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(signum, stop if left is None else signal.SIG_IGN)
+    if left is not None:
+        end_with_parent(left.parent)
+    try:
+        listeners = [listen(server.host, port, shared=False)] if left is None else listeners_of(left)
+    except OSError as error:
+        logger.error(_CANNOT_LISTEN, server.host, port, error.strerror)
+        log.close()
+        return 1
     try:
         gateway = Gateway(config_dir, table, log, limits)
         # What exists now lives as long as the process; requests leave hardly a cycle behind. At the default threshold
@@ -270,7 +277,8 @@ def run(config_dir: Path, port: int | None, limits: Limits | None = None) -> int
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(gateway.serve(server.host, port, stop))
+            runner.run(_serve(gateway, listeners, stop, left))
+        return 0
     except (LedgerError, SpansUnavailable) as error:
         logger.error("%s", error)
         return 1
@@ -278,19 +286,26 @@ def run(config_dir: Path, port: int | None, limits: Limits | None = None) -> int
         log.close()
 
 
+async def _serve(gateway: Gateway, listeners: list[socket.socket], stop: Stop, left: Inheritance | None) -> None:
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(signum) is stop:
+            loop.add_signal_handler(signum, stop)  # which wakes a loop that waits
+    await gateway.serve(listeners, stop, left)
+
+
 def _run_children(config_dir: Path, table: Table, port: int) -> int:
     server = table.settings.server
     try:
-        placeholder = listen(server.host, port, shared=True)  # finds a port in use before any child does
+        listeners = listen_for_many(server.host, port, server.processes)
     except OSError as error:
-        sys.stderr.write(f"cannot listen on {server.host}:{port}: {error.strerror}\n")
+        sys.stderr.write(_CANNOT_LISTEN % (server.host, port, error.strerror) + "\n")
         return 1
-    with placeholder, tempfile.TemporaryDirectory(prefix="tollgate-") as shared:
-        os.environ[CHILD] = str(os.getpid())
+    with tempfile.TemporaryDirectory(prefix="tollgate-") as shared:
         os.environ[SHARED] = shared
-        port = placeholder.getsockname()[1]
+        port = listeners[0].getsockname()[1]
         command = ["-m", "gateway.cli", "serve", "--config", str(config_dir), "--port", str(port)]
-        return run_many(command, server.processes, server.drain_seconds)
+        return Parent(command, listeners, server.drain_seconds).run()
 
 
 def _limits(table: Table) -> Limits:

@@ -6,6 +6,7 @@ exported from a bounded queue by a thread: a collector that is away costs spans 
 
 from __future__ import annotations
 
+from threading import Thread
 from typing import TYPE_CHECKING
 
 from gateway.protocol.traceparent import read_traceparent
@@ -75,9 +76,15 @@ class Spans:
             span.set_status(Status(StatusCode.ERROR, trace.error.message))
         span.end(start + int(duration * 1e9))
 
-    def close(self) -> None:
-        """Exports what is waiting, for at most a few seconds."""
-        self._provider.shutdown()
+    def close(self, seconds: float = 5.0) -> bool:
+        """Exports what is waiting, for at most that long; whether that was enough. Blocks the caller.
+
+        The SDK itself has no such bound: it goes on on a thread that ends with the process.
+        """
+        thread = Thread(target=self._provider.shutdown, name="spans", daemon=True)
+        thread.start()
+        thread.join(seconds)
+        return not thread.is_alive()
 
 
 def open_spans(endpoint: str) -> Spans:
@@ -92,7 +99,7 @@ def open_spans(endpoint: str) -> Spans:
             "`telemetry.otlp_endpoint` needs the OpenTelemetry SDK: pip install 'tollgate[otel]', or remove the key"
         ) from None
     url = endpoint if endpoint.rstrip("/").endswith("/v1/traces") else endpoint.rstrip("/") + "/v1/traces"
-    provider = TracerProvider(resource=Resource.create({"service.name": "tollgate"}))
+    provider = TracerProvider(resource=Resource.create({"service.name": "tollgate"}), shutdown_on_exit=False)
     provider.add_span_processor(
         BatchSpanProcessor(OTLPSpanExporter(endpoint=url, timeout=5), max_queue_size=8192, export_timeout_millis=5000)
     )

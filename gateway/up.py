@@ -25,7 +25,7 @@ from typing import Any, NoReturn
 
 from gateway import app
 from gateway.config import ConfigError, load
-from gateway.processes import listen
+from gateway.listening import listen
 from gateway.table import Table
 from gateway.welcome import base_url, reachable, welcome
 

@@ -18,7 +18,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 import uvloop
 from uvicorn.server import ServerState
 
@@ -133,9 +132,8 @@ class _Clients:
         self._loop = asyncio.get_running_loop()
         self._over: asyncio.Future[None] = self._loop.create_future()
         self._left = self._running = 0
-        config = uvicorn.Config(gateway.control_plane, ws="none", lifespan="off", log_config=None)
-        config.load()
-        self._connections = [self._connect(gateway, config) for _ in range(CONCURRENT)]
+        connect = gateway.connecting()
+        self._connections = [self._connected(connect(ServerState())) for _ in range(CONCURRENT)]
 
     async def run(self, count: int) -> None:
         self._over = self._loop.create_future()
@@ -144,9 +142,7 @@ class _Clients:
             self._next(connection)
         await self._over
 
-    def _connect(self, gateway: Gateway, config: uvicorn.Config) -> ClientConnection:
-        connection = gateway.connection(config, ServerState(), {}, self._loop)
-
+    def _connected(self, connection: ClientConnection) -> ClientConnection:
         def answered(data: bytes) -> None:
             if data.startswith(b"HTTP/1.1 200 OK"):
                 self._next(connection)

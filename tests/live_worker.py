@@ -120,7 +120,8 @@ class LiveWorker:
 
 
 class ScriptedWorker:
-    """A worker that says word for word what a test wrote: the bytes under the name in the body's `script` field.
+    """A worker that says word for word what a test wrote: the bytes under the name in the body's `script` field. If
+    there are none, it says nothing at all, and `active` counts those that wait.
 
     Probes, and whoever asks for no script, get a plain answer of the model. `asked` has the head and the body of every
     request, probes left out.
@@ -133,6 +134,7 @@ class ScriptedWorker:
         self._tls = tls
         self._model = model
         self.scripts = scripts
+        self.active = 0
         self.asked: list[tuple[bytes, bytes]] = []
 
     def __enter__(self) -> Self:
@@ -154,7 +156,11 @@ class ScriptedWorker:
                 body = await reader.readexactly(int(lines.get(b"content-length", b"0")))
                 if b"\r\nx-request-id: " in head:
                     self.asked.append((head, body))
-                await self._say(writer, self._answer(head, body))
+                said = self._answer(head, body)
+                if not said:
+                    await self._say_nothing(reader)
+                    return
+                await self._say(writer, said)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
@@ -163,6 +169,14 @@ class ScriptedWorker:
     async def _say(self, writer: asyncio.StreamWriter, answer: bytes) -> None:
         writer.write(answer)
         await writer.drain()
+
+    async def _say_nothing(self, reader: asyncio.StreamReader) -> None:
+        """Until who asked has gone."""
+        self.active += 1
+        try:
+            await reader.read()
+        finally:
+            self.active -= 1
 
     def _answer(self, head: bytes, body: bytes) -> bytes:
         script = orjson.loads(body).get("script") if body.startswith(b"{") else None

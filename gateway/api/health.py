@@ -22,7 +22,10 @@ def router(gateway: GatewayPort) -> APIRouter:
     @routes.get("/readyz", summary="Can it serve", responses={503: {"description": "Some model has no worker"}})
     async def readyz() -> Response:  # pyright: ignore[reportUnusedFunction]
         """200 when each model that routes lead to, or that has workers, has at least one that has answered a real
-        inference and takes requests; otherwise 503 with the models that have none. `/admin/v1/workers` says why."""
+        inference and takes requests; otherwise 503 with the models that have none. `/admin/v1/workers` says why.
+        503 as well while the gateway finishes what is under way before it ends."""
+        if gateway.draining:
+            return Json({"status": "draining"}, 503)
         missing = unserved(gateway.table, gateway.fleet.views)
         if not missing:
             return Json({"status": "ready"})

@@ -41,3 +41,8 @@ class GatewayPort(Protocol):
 
     @property
     def metrics(self) -> HasRegistry: ...
+
+    @property
+    def draining(self) -> bool:
+        """Whether it is on its way out."""
+        ...

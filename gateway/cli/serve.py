@@ -8,7 +8,8 @@ from gateway.cli.common import Commands, add_command, add_config
 
 _SERVE = """\
 The workers must be running; `tollgate up` starts them too.
-A change to the configuration takes effect within 2 s; SIGTERM drains and ends.
+A change to the configuration takes effect within 2 s. SIGTERM drains and ends, a second one does not wait for the
+drain. With `server.processes` above 1, SIGHUP replaces the processes one after another without losing a request.
 
 examples:
   tollgate serve

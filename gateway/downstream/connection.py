@@ -62,6 +62,7 @@ class ClientConnection(LeanHttpProtocol):
         self._message_open = False
         self._in_head = False
         self._offers_upgrade = False
+        self._leaving = False  # the next answer is the last
         self._deaf = False  # whatever else the client sends is not for us
         self._unfinished_bytes = 0  # an upper bound: read since the head began or since the last byte of a body
         self._window_bytes = 0  # read since the window began that the pace of a body is judged by
@@ -134,8 +135,11 @@ class ClientConnection(LeanHttpProtocol):
         path = target.path.decode("ascii")
         if path not in self._paths or parser.get_method() != b"POST":
             super().on_headers_complete()
+            if self._leaving:
+                self.cycle.keep_alive = False
             return
-        self._coming = exchange = self._exchange(path, version, version != "1.0" and parser.should_keep_alive())
+        keep_alive = version != "1.0" and parser.should_keep_alive() and not self._leaving
+        self._coming = exchange = self._exchange(path, version, keep_alive)
         if length is not None and length > self._max_body_bytes:
             exchange.refusal = large_body(self._max_body_bytes)
         elif self.expect_100_continue:
@@ -348,6 +352,23 @@ class ClientConnection(LeanHttpProtocol):
             self.transport.abort()
         else:
             super().timeout_keep_alive_handler()
+
+    def shutdown(self) -> None:
+        """Ends the connection with the next answer that can say so, or when it has been quiet for long enough."""
+        now, until = self.loop.time(), self._idle_until
+        quiet = 0.0 if until is None else now + self.timeout_keep_alive - until
+        self._leaving = True
+        self.timeout_keep_alive = self._limits.quiet_seconds
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
+            self.timeout_keep_alive_task = None
+        cycle: Any = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            if not (cycle.started if isinstance(cycle, Exchange) else cycle.response_started):
+                cycle.keep_alive = False
+        elif not self._message_open:
+            self._idle_until = max(now, now + self._limits.quiet_seconds - quiet)
+            self.timeout_keep_alive_task = self.loop.call_at(self._idle_until, self._look_if_idle)
 
     # A client that does not take its answer
 

@@ -48,6 +48,9 @@ class Limits:
     # After the last answer on a connection whose client is still sending: closing at once would reset it, and a reset
     # can overtake the answer (RFC 9112, 9.6).
     linger_seconds: float = 5.0
+    # While the gateway drains: httpx, and with it the SDKs, keeps an idle connection for as long, so that one which is
+    # still in use is not quiet for longer.
+    quiet_seconds: float = 5.0
     max_lingering: int = 64  # clients turned away that are held for it, beyond `max_connections`
 
 

@@ -12,6 +12,7 @@ from gateway.fleet.backend import Backend
 from gateway.fleet.probes import Clients, Prober
 from gateway.fleet.watch import Watch
 from gateway.routing import outliers
+from gateway.routing.types import NOT_PROBED
 from gateway.table import Table, Timeout, Worker
 
 logger = logging.getLogger("tollgate.fleet")
@@ -125,6 +126,10 @@ class Fleet:
         watch, _ = self._watches.get(backend.worker.name, (None, None))
         if watch is not None and watch.backend is backend:
             watch.lost(why)
+
+    async def first_look(self, seconds: float) -> None:
+        """Waits, at most that long, until it is known of every worker whether it takes requests."""
+        await self.wait_until(lambda: all(one.up or one.why_down != NOT_PROBED for one in self.backends()), seconds)
 
     async def wait_until(self, is_so: Callable[[], bool], seconds: float) -> bool:
         """Waits for the fleet to change until `is_so` or `seconds` are over; whether it is so."""

@@ -32,6 +32,9 @@ Drop = Literal[
 ]
 
 
+NOT_PROBED = "not probed yet"
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class WorkerView:
     """What the router knows of one worker now: its configuration, the gateway's own account, and the engine's word.
@@ -42,7 +45,7 @@ class WorkerView:
 
     worker: Worker
     up: bool = False
-    why_down: str = "not probed yet"
+    why_down: str = NOT_PROBED
     draining: bool = False
     base_name: str = ""  # the name the engine serves the base model under
     adapters: Mapping[str, str] = field(default_factory=dict[str, str])  # adapter -> the engine's name for it

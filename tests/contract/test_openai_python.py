@@ -263,6 +263,29 @@ class TestLeaving:
             client.with_options(timeout=0.3).chat.completions.create(**LONG)
         _idle_within(stack, IDLE_WITHIN)
 
+    @pytest.mark.parametrize("stream", [False, True], ids=["document", "stream"])
+    @pytest.mark.parametrize(
+        ("path", "said"),
+        [
+            ("/v1/chat/completions", {"messages": QUESTION, "max_tokens": 900}),
+            ("/v1/completions", {"prompt": "import os\n", "max_tokens": 900}),
+            ("/v1/messages", {"messages": QUESTION, "max_tokens": 900}),
+            ("/v1/responses", {"input": "What does len do?", "max_output_tokens": 900}),
+        ],
+    )
+    def test_on_every_api(self, path: str, said: dict[str, object], stream: bool, stack: Stack) -> None:
+        body = {"model": "scribe", "stream": stream, "ignore_eos": True, **said}
+        with httpx2.Client(base_url=stack.url, headers={"authorization": f"Bearer {KEY}"}, timeout=60) as http:
+            if stream:
+                with http.stream("POST", path, json=body) as answer:
+                    assert answer.status_code == 200
+                    next(answer.iter_raw())
+                    assert stack.running_on("chat") == 1
+            else:
+                with pytest.raises(httpx2.ReadTimeout):
+                    http.post(path, json=body, timeout=0.5)
+        _idle_within(stack, IDLE_WITHIN)
+
 
 def _idle_within(stack: Stack, seconds: float) -> None:
     deadline = time.monotonic() + seconds

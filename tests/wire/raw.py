@@ -42,6 +42,11 @@ class RawClient:
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), PATIENCE)
 
+    @property
+    def port(self) -> int:
+        """Of this end."""
+        return self._socket.getsockname()[1]
+
     def __enter__(self) -> RawClient:
         return self
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import sqlite3
+import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +44,14 @@ def refuses_connections(gateway: GatewayProcess) -> bool | None:
     except ConnectionRefusedError:
         return True
     return None
+
+
+def error_at_the_end(stream: bytes) -> dict[str, Any]:
+    """The error event of a stream that is whole as HTTP, and says itself that it is not."""
+    assert stream.endswith(b"0\r\n\r\n")
+    assert b"[DONE]" not in stream
+    lines = [line for line in stream.split(b"\n") if line.startswith(b"data: ")]
+    return json.loads(lines[-1].removeprefix(b"data: "))["error"]
 
 
 # Beginning
@@ -97,25 +108,140 @@ def test_a_configuration_that_is_invalid(tmp_path: Path) -> None:
 def test_what_is_under_way_is_finished(worker: LiveWorker, tmp_path: Path) -> None:
     with GatewayProcess(tmp_path, configuration({"w0": worker.url}, server=server())) as gateway:
         gateway.wait_ready()
-        with RawClient(gateway.port) as idle, RawClient(gateway.port) as client, RawClient(gateway.port) as waiting:
-            idle.send(request())
-            assert idle.answer().status == 200
-            client.send(request(stream=True, standin={"tokens": 100, "pace": 0.01}))
+        with RawClient(gateway.port) as client, RawClient(gateway.port) as waiting:
+            client.send(request(stream=True, standin={"tokens": 300, "pace": 0.01}))
             waiting.send(request(standin={"header_delay": 1.0}))
             worker.wait_for(active=2)
+            client.read_until(b"\r\n\r\n")
             gateway.process.send_signal(signal.SIGTERM)
-            assert idle.read_to_end() == b""  # nothing is under way on it
             assert eventually(lambda: refuses_connections(gateway), "nobody new is let in")
             assert worker.active >= 1
-            streamed, document = client.answer(), waiting.answer()
+            document = waiting.answer()
+            assert waiting.read_to_end() == b""
+            rest = client.read_until(b"[DONE]\n\n\r\n0\r\n\r\n")
+            # Its head said nothing of an end, so the connection is good for one more.
+            client.send(request())
+            last = client.answer()
             assert client.read_to_end() == b""
         assert gateway.wait() == 0
-        assert (streamed.complete, len(chunks(streamed.body))) == (True, 101)
-        assert document.status == 200
-        for answer in (streamed, document):
-            assert gateway.rows(answer.headers["x-request-id"])[0]["outcome"] == "ok"
+        assert b"error" not in rest
+        assert (document.status, document.headers["connection"]) == (200, "close")
+        assert (last.status, last.headers["connection"]) == (200, "close")
+        assert sorted(row["outcome"] for row in gateway.all_rows()) == ["ok", "ok", "ok"]
         assert gateway.log[-1]["event"] == "stopped"
         assert gateway.errors == ""
+
+
+def test_what_comes_on_kept_connections_is_answered(worker: LiveWorker, tmp_path: Path) -> None:
+    """Closing a connection in the moment its client uses it would lose the request."""
+    with GatewayProcess(tmp_path, configuration({"w0": worker.url}, server=server())) as gateway:
+        gateway.wait_ready()
+        with (
+            RawClient(gateway.port) as one,
+            RawClient(gateway.port) as other,
+            RawClient(gateway.port) as slow,
+            RawClient(gateway.port) as idle,
+            RawClient(gateway.port) as fresh,
+        ):
+            for client in (one, other, slow, idle):
+                client.send(request())
+                assert "connection" not in client.answer().headers
+            whole = request()
+            slow.send(whole[:60])
+            fresh.send(b"")
+            gateway.process.send_signal(signal.SIGTERM)
+            assert eventually(lambda: refuses_connections(gateway), "nobody new is let in")
+            one.send(b"GET /readyz HTTP/1.1\r\nhost: gateway\r\n\r\n")
+            ready = one.answer()
+            other.send(request(stream=True))
+            streamed = other.answer()
+            slow.send(whole[60:])
+            answers = [ready, streamed, slow.answer()]
+            assert all(answer.headers["connection"] == "close" for answer in answers)
+            for client in (one, other, slow, idle, fresh):
+                assert client.read_to_end() == b""  # the idle ones after a while
+        assert (ready.status, json.loads(ready.body)) == (503, {"status": "draining"})
+        assert len(chunks(streamed.body)) == 17
+        assert gateway.wait() == 0
+
+
+def test_who_waits_to_be_accepted_is_answered(worker: LiveWorker, tmp_path: Path) -> None:
+    with GatewayProcess(tmp_path, configuration({"w0": worker.url}, server=server())) as gateway:
+        gateway.wait_ready()
+        gateway.process.send_signal(signal.SIGSTOP)
+        clients = [RawClient(gateway.port) for _ in range(20)]  # the kernel has connected them
+        for client in clients:
+            client.send(request())
+        gateway.process.send_signal(signal.SIGTERM)
+        gateway.process.send_signal(signal.SIGCONT)
+        for client in clients:
+            with client:
+                answer = client.answer()
+                assert (answer.status, answer.headers["connection"]) == (200, "close")
+        assert gateway.wait() == 0
+
+
+def test_a_second_signal_does_not_wait_for_the_drain(worker: LiveWorker, tmp_path: Path) -> None:
+    with GatewayProcess(tmp_path, configuration({"w0": worker.url}, server=server(drain_seconds=600))) as gateway:
+        gateway.wait_ready()
+        with RawClient(gateway.port) as client:
+            client.send(request(stream=True, max_tokens=30_000, standin={"tokens": 30_000, "pace": 0.02}))
+            client.read_until(b" same")
+            gateway.process.send_signal(signal.SIGTERM)
+            gateway.process.send_signal(signal.SIGINT)  # a terminal and a parent say the same thing twice
+            assert eventually(lambda: refuses_connections(gateway), "nobody new is let in")
+            client.read_until(b" same")
+            sent = threading.Event()
+
+            def insist() -> None:
+                while not sent.wait(1.2):
+                    gateway.process.send_signal(signal.SIGTERM)
+
+            impatience = threading.Thread(target=insist)
+            impatience.start()
+            rest = client.read_to_end()
+            sent.set()
+            impatience.join()
+        assert gateway.wait() == 0
+        assert error_at_the_end(rest)["code"] == "overloaded"
+        (row,) = gateway.all_rows()
+        assert (row["outcome"], row["estimated"]) == ("broken", 1)
+        assert row["output_tokens"] >= 3
+
+
+def test_sighup_ends_it_in_good_order(worker: LiveWorker, tmp_path: Path) -> None:
+    with GatewayProcess(tmp_path, configuration({"w0": worker.url}, server=server())) as gateway:
+        assert gateway.stop(signal.SIGHUP) == 0
+        assert gateway.log[-1]["event"] == "stopped"
+
+
+def test_a_collector_that_does_not_answer_keeps_it_only_for_a_moment(worker: LiveWorker, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        endpoint = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+        written = configuration({"w0": worker.url}, telemetry={"otlp_endpoint": endpoint})
+        with GatewayProcess(tmp_path, written) as gateway:
+            gateway.wait_ready()
+            with RawClient(gateway.port) as client:
+                client.send(request())
+                assert client.answer().status == 200
+            assert gateway.stop() == 0
+    assert any("spans were lost" in line["event"] for line in gateway.log)
+    assert gateway.log[-1]["event"] == "stopped"
+
+
+def test_a_ledger_that_does_not_take_its_rows_keeps_it_only_for_a_moment(worker: LiveWorker, tmp_path: Path) -> None:
+    with GatewayProcess(tmp_path, configuration({"w0": worker.url})) as gateway:
+        gateway.wait_ready()
+        with closing(sqlite3.connect(tmp_path / "ledger.db")) as holder:
+            holder.execute("BEGIN EXCLUSIVE")
+            with RawClient(gateway.port) as client:
+                client.send(request())
+                answer = client.answer()
+            assert gateway.stop() == 0
+    (lost,) = [line["event"] for line in gateway.log if "attempt lost" in line["event"]]
+    assert answer.headers["x-request-id"] in lost
+    assert any("the ledger could not be written" in line["event"] for line in gateway.log)
+    assert gateway.log[-1]["event"] == "stopped"
 
 
 def test_what_takes_longer_than_the_drain_is_told_so(worker: LiveWorker, tmp_path: Path) -> None:
@@ -135,10 +261,7 @@ def test_what_takes_longer_than_the_drain_is_told_so(worker: LiveWorker, tmp_pat
             refused = waiting.answer()
             assert gateway.wait() == 0
         worker.wait_for(aborted=aborted + 3)
-        assert b"[DONE]" not in rest
-        assert rest.endswith(b"0\r\n\r\n")  # the stream is whole as HTTP, and says itself that it is not
-        lines = [line for line in rest.split(b"\n") if line.startswith(b"data: ")]
-        assert json.loads(lines[-1].removeprefix(b"data: "))["error"]["code"] == "overloaded"
+        assert error_at_the_end(rest)["code"] == "overloaded"
         assert (refused.status, json.loads(refused.body)["error"]["code"]) == (503, "overloaded")
         assert refused.headers["retry-after"] == "1"
         rows = {row["user"]: row for row in gateway.all_rows()}

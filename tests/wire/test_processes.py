@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import socket
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +15,10 @@ import httpx2
 import pytest
 
 from tests.eventually import eventually
-from tests.gateway_process import GatewayProcess, configuration
+from tests.gateway_process import KEY, GatewayProcess, configuration
 from tests.live_worker import LiveWorker
+from tests.wire.patient import Load
+from tests.wire.raw import RawClient, post
 
 PATH = "/v1/chat/completions"
 BODY = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}]}
@@ -69,6 +74,38 @@ def is_gone(pid: int) -> bool:
     return state.startswith("Z")
 
 
+def client_ports(pid: int) -> set[int]:
+    """The ports of the clients whose connection this process has."""
+    held: set[str] = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            held.add(os.readlink(link))
+    table = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
+    return {int(line[2].rpartition(":")[2], 16) for line in table if f"socket:[{line[9]}]" in held}
+
+
+def pending_sigterm(pid: int) -> bool:
+    """Whether a process that was stopped has yet to hear of SIGTERM."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    pending = next(line for line in status.splitlines() if line.startswith("ShdPnd"))
+    return bool(int(pending.split()[1], 16) & 1 << signal.SIGTERM - 1)
+
+
+def whatever_comes(client: RawClient) -> bytes:
+    try:
+        return client.read_to_end()
+    except ConnectionResetError:
+        return b""
+
+
+def free_ports(count: int) -> list[int]:
+    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [probe.getsockname()[1] for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
+
+
 def ask(gateway: GatewayProcess, model: str = "tiny") -> httpx2.Response:
     """On a connection of its own, which the kernel gives to either process."""
     with gateway.client() as client:
@@ -106,6 +143,119 @@ def test_two_serve_as_one(gateway: GatewayProcess, worker: LiveWorker) -> None:
     assert gateway.stop() == 0
     assert f"gateway process {victim} ended with -9: starting another" in gateway.errors
     assert [line["event"] for line in gateway.log].count("stopped") == 2
+
+
+def test_sighup_replaces_all_under_load_and_loses_nothing(gateway: GatewayProcess) -> None:
+    old = children(gateway)
+    with Load([gateway.port]) as load:
+        eventually(lambda: load.answered > 50 or None, "the load is on")
+        gateway.process.send_signal(signal.SIGHUP)
+        gateway.wait_log(times(4, lambda line: line["event"] == "listening"), 60)
+        gateway.wait_log(times(2, lambda line: line["event"] == "stopped"), 60)
+        seen = load.answered
+        eventually(lambda: load.answered > seen + 50 or None, "the load goes on")
+        new = children(gateway)
+    assert load.lost == []
+    assert load.repeated == 0  # all were told in time that their connection ends
+    assert len(new) == 2
+    assert not set(new) & set(old)
+    eventually(lambda: len(gateway.all_rows()) >= load.answered or None, "all are billed")
+    assert gateway.stop() == 0
+    rows = [row for row in gateway.all_rows()]
+    assert len(rows) == load.answered
+    assert {row["outcome"] for row in rows} == {"ok"}
+
+
+def test_a_replacement_that_cannot_start_leaves_the_old_ones_alone(gateway: GatewayProcess, worker: LiveWorker) -> None:
+    old = children(gateway)
+    gateway.write_text("workers: [")
+    gateway.process.send_signal(signal.SIGHUP)
+    eventually(lambda: "the others stay as they are" in gateway.errors or None, "it is given up")
+    ask(gateway)
+    assert children(gateway) == old
+    assert gateway.stop() == 0
+
+
+def test_the_death_of_one_disturbs_only_its_own(gateway: GatewayProcess, worker: LiveWorker) -> None:
+    """Streams of the other end with [DONE], and whoever comes meanwhile is served."""
+    victim, survivor = children(gateway)
+    streams = [RawClient(gateway.port) for _ in range(12)]
+    body = json.dumps({**BODY, "stream": True, "max_tokens": 400, "standin": {"tokens": 400, "pace": 0.01}}).encode()
+    for stream in streams:
+        stream.send(post(PATH, body, f"authorization: Bearer {KEY}"))
+    for stream in streams:
+        stream.read_until(b" same")
+    ports = client_ports(victim)
+    of_victim = {stream for stream in streams if stream.port in ports}
+    assert 0 < len(of_victim) < len(streams)
+    os.kill(victim, signal.SIGKILL)
+    eventually(lambda: is_gone(victim) or None, "one is killed")
+    with Load([gateway.port], 4) as load:
+        eventually(lambda: load.answered > 50 or None, "new requests are served meanwhile")
+        for stream in streams:
+            if stream in of_victim:
+                assert b"[DONE]" not in whatever_comes(stream)
+            else:
+                assert b"data: [DONE]" in stream.read_until(b"\r\n0\r\n\r\n")
+    assert load.lost == []
+    gateway.wait_log(times(3, lambda line: line["event"] == "listening"))
+    for stream in streams:
+        stream.leave()
+    assert survivor in children(gateway)
+    assert gateway.stop() == 0
+
+
+def test_what_waits_for_a_process_that_dies_is_served_by_another(gateway: GatewayProcess) -> None:
+    """The queue of connections belongs to the parent."""
+    stuck = children(gateway)[0]
+    os.kill(stuck, signal.SIGSTOP)
+    clients = [RawClient(gateway.port) for _ in range(24)]
+    for client in clients:
+        client.send(post(PATH, json.dumps(BODY).encode(), f"authorization: Bearer {KEY}"))
+    os.kill(stuck, signal.SIGKILL)
+    for client in clients:
+        with client:
+            assert client.answer().status == 200
+    assert gateway.stop() == 0
+
+
+def test_the_end_of_all_answers_who_waits(gateway: GatewayProcess) -> None:
+    pids = children(gateway)
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    clients = [RawClient(gateway.port) for _ in range(24)]
+    for client in clients:
+        client.send(post(PATH, json.dumps(BODY).encode(), f"authorization: Bearer {KEY}"))
+    gateway.process.send_signal(signal.SIGTERM)
+    eventually(lambda: all(pending_sigterm(pid) for pid in pids) or None, "the parent has passed it on")
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
+    for client in clients:
+        with client:
+            assert client.answer().status == 200
+    assert gateway.wait() == 0
+
+
+def test_two_gateways_replaced_in_turn_lose_nothing(worker: LiveWorker, tmp_path: Path) -> None:
+    """As Kubernetes does it: one ready beside the old ones, then an old one goes; clients know all of them."""
+    config = configuration({"w0": worker.url})
+    ports = free_ports(2)
+    gateways = [GatewayProcess(tmp_path / str(number), config) for number in range(2)]
+    for gateway, port in zip(gateways, ports, strict=True):
+        gateway.start(port)
+        gateway.wait_ready()
+    with Load(ports) as load:
+        for gateway, port in zip(gateways, ports, strict=True):
+            seen = load.answered
+            eventually(lambda seen=seen: load.answered > seen + 50 or None, "the load is on")
+            assert gateway.stop() == 0
+            gateway.start(port)
+            gateway.wait_ready()
+    assert load.lost == []
+    assert load.repeated == 0
+    for gateway in gateways:
+        assert gateway.stop() == 0
+        assert gateway.faults == []
 
 
 def test_when_the_parent_is_killed_no_child_stays(gateway: GatewayProcess) -> None:

@@ -1,38 +1,17 @@
-"""What the composition root does by itself: it listens to signals from the first moment, and reads its parts."""
+"""What the composition root does by itself: it reads its parts, and puts tables into effect."""
 
 from __future__ import annotations
 
 import json
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import uvicorn
 
-from gateway.app import Gateway, Stop
+from gateway.app import Gateway
 from gateway.config import load
 from gateway.logs import LogWriter
 from tests.gateway_process import configuration, tenant, worker_entry
-
-
-async def nothing(scope: object, receive: object, send: object) -> None:
-    pass
-
-
-def test_a_signal_before_the_server_is_there_ends_it_as_soon_as_it_is() -> None:
-    stop, server = Stop(), uvicorn.Server(uvicorn.Config(nothing))  # type: ignore[arg-type]
-    stop(signal.SIGTERM, None)
-    stop.applies_to(server)
-    assert server.should_exit
-
-
-def test_a_signal_between_the_making_and_the_running_of_the_server_ends_it() -> None:
-    stop, server = Stop(), uvicorn.Server(uvicorn.Config(nothing))  # type: ignore[arg-type]
-    stop.applies_to(server)
-    assert not server.should_exit
-    stop(signal.SIGTERM, None)
-    assert server.should_exit
 
 
 @pytest.fixture

@@ -132,6 +132,7 @@ class Plane:
     watcher: Watching = field(default_factory=Watching)
     metrics: Counting = field(default_factory=Counting)
     admin_key: str = ADMIN_KEY
+    draining: bool = False
 
     def __post_init__(self) -> None:
         self.fleet.apply(self.table)
