@@ -20,6 +20,8 @@ from gateway.settle import Settlement
 from gateway.table import Hedge, Queue
 from gateway.trace import Admitted, Trace
 
+TIMER_SECONDS = 0.005  # by which a timer may be early
+
 
 class Racing:
     """What all races of one process share."""
@@ -193,7 +195,9 @@ class Race:
 
     def _is_past_its_ttft(self, now: float) -> bool:
         most = self._admitted.ask.preferences.max_ttft_seconds
-        return most is not None and self._admitted.request.stream and now - self._trace.exchange.arrived >= most
+        if most is None or not self._admitted.request.stream:
+            return False
+        return now - self._trace.exchange.arrived >= most - TIMER_SECONDS
 
 
 def _late(most: float) -> GatewayError:

@@ -27,6 +27,7 @@ import httpx2
 from rich.console import Console
 from rich.status import Status
 
+from gateway.compiled import is_compiled
 from loadtests.figures import FIGURES, FULL, QUICK, Effort, Figure
 from loadtests.jobs import loop_factory
 from loadtests.peers import PEERS, Peer, Running, Unavailable
@@ -51,6 +52,9 @@ def main() -> int:
     out.mkdir(parents=True, exist_ok=True)
     if (busy := busy_elsewhere()) > _BUSY:
         said = f"others use {busy:.0%} of this machine's CPU: compare, but trust no absolute figure"
+        console.print(said, style="yellow", highlight=False)
+    if not is_compiled():
+        said = "the gateway runs as plain Python: `make bench` compiles it first"
         console.print(said, style="yellow", highlight=False)
     raise_descriptor_limit()
     results = _run(console, peers, effort, out)
@@ -274,6 +278,7 @@ def _machine() -> dict[str, object]:
         "cpu": model,
         "cores": os.cpu_count(),
         "python": platform.python_version(),
+        "gateway": "compiled" if is_compiled() else "plain Python",
         "system": platform.platform(),
         "load_average": os.getloadavg(),
         "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -28,7 +29,7 @@ class Tollgate:
         config = place.directory / "config"
         write_config(config, place, self.processes)
         command = [sys.executable, "-m", "gateway.cli", "serve", "--config", config]
-        return Start(command, {"PYTHONPATH": str(ROOT)}, (("authorization", f"Bearer {KEY}"),))
+        return Start(command, _path(), (("authorization", f"Bearer {KEY}"),))
 
 
 class TollgatePair:
@@ -51,7 +52,12 @@ class TollgatePair:
             commands.append(shlex.join(map(str, Tollgate().start(own).command)))
         both = f"trap 'trap \"\" TERM; kill 0; wait' TERM; {commands[0]} & {commands[1]} & wait"
         headers = (("authorization", f"Bearer {KEY}"),)
-        return Start(["sh", "-c", both], {"PYTHONPATH": str(ROOT)}, headers, more_ports=ports[1:])
+        return Start(["sh", "-c", both], _path(), headers, more_ports=ports[1:])
+
+
+def _path() -> dict[str, str]:
+    """The gateway that is on the path of this process, compiled or not; else that of this checkout."""
+    return {"PYTHONPATH": os.environ.get("PYTHONPATH") or str(ROOT)}
 
 
 def write_config(directory: Path, place: Place, processes: int = 1) -> None:

@@ -91,7 +91,7 @@ def test_the_second_worker_answers_while_the_first_is_slow(
     loser, winner = gateway.rows(request_id(answer), 2)
     assert (loser["worker"], loser["outcome"], loser["estimated"]) == ("first", "hedged", 1)
     assert (winner["worker"], winner["outcome"], winner["estimated"]) == ("second", "ok", 0)
-    assert loser["gpu_seconds"] >= 0.05
+    assert loser["gpu_seconds"] >= 0.045
     assert loser["cost_nanousd"] == round(loser["gpu_seconds"] * 1e9 * 3.6 / 3600)
     if not stream:
         cost = round(float(answer.headers["x-tollgate-cost-usd"]) * 1e9)

@@ -112,7 +112,7 @@ def test_nobody_waits_longer_than_was_said(tmp_path: Path) -> None:
         answer = clients[1].answer()
         assert (answer.status, orjson.loads(answer.body)["error"]["code"]) == (503, "overloaded")
         line = gateway.request_line(answer.headers["x-request-id"])
-        assert line["queued_ms"] >= 300
+        assert line["queued_ms"] >= 290
         assert line["overhead_ms"] is None
         assert gateway.metric("tollgate_queue_waiting") == 0
 

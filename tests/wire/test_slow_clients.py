@@ -20,6 +20,7 @@ from tests.wire.raw import RawClient, post
 CHAT = "/v1/chat/completions"
 AUTH = f"authorization: Bearer {KEY}"
 CLIENTS = 60
+ENDLESS = b"no bytes could say this"
 HELD_BYTES = 256 * 1024  # at most, for one stream
 PROGRAM = """
 import sys
@@ -34,12 +35,12 @@ class Flood(ScriptedWorker):
     """Whoever asks for the script `flood` gets events without end, as fast as they are taken."""
 
     def __init__(self) -> None:
-        super().__init__(flood=b"")
+        super().__init__(flood=ENDLESS)
         self.sent: list[int] = []  # bytes, for each stream
         self.open = 0
 
     async def _say(self, writer: asyncio.StreamWriter, answer: bytes) -> None:
-        if answer:
+        if answer != ENDLESS:
             await super()._say(writer, answer)
             return
         event = b'data: {"model":"tiny@v1","choices":[{"index":0,"delta":{"content":"%b"}}]}\n\n' % (b"x" * 100)
