@@ -23,7 +23,7 @@ USER tollgate
 EXPOSE 4000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s \
     CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:4000/healthz', timeout=2)"]
-# SIGTERM drains (server.drain_seconds); give the container at least that long to stop
+# SIGTERM drains (server.drain_seconds); give the container that and 15 s to stop
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["tollgate"]
 CMD ["serve", "--config", "/etc/tollgate"]

@@ -42,6 +42,7 @@ class Parent:
 
     def __init__(self, directory: Path, before: str = "", count: int = 2, *, force_after: float = 15.0) -> None:
         self._marks = directory
+        self._known: list[int] = []
         child = textwrap.dedent(POLITE).format(marks=f"{directory}{os.sep}", before=before)
         code = f"""
             import sys
@@ -58,11 +59,14 @@ class Parent:
         """The children that have begun, in that order, once there are that many."""
 
         def begun() -> list[int] | None:
-            files = [file for file in self._marks.iterdir() if file.read_text()]
-            files.sort(key=lambda file: file.stat().st_ctime_ns)
-            return [int(file.name) for file in files] if len(files) >= count else None
+            self._known += [
+                int(file.name)
+                for file in self._marks.iterdir()
+                if int(file.name) not in self._known and file.read_text()
+            ]
+            return self._known if len(self._known) >= count else None
 
-        return eventually(begun, f"{count} children")
+        return list(eventually(begun, f"{count} children"))
 
     def heard(self, pid: int) -> list[str]:
         """The child's slot, and what it was told."""
