@@ -33,7 +33,7 @@ from loadtests.soak.traffic import Clients
 from loadtests.stats import Latency
 
 CAPACITY_CLIENTS = 24
-WARM_UP = 0.2  # share of the run that memory may take to settle
+WARM_UP = 0.5  # share of the run in which memory may reach its high-water mark; a leak goes on after it
 KILL_EVERY, DEAD_FOR = 7.0, 0.5  # seconds
 LEAVE_SECONDS = 30.0  # for the last answers, and for what is left idle to be closed
 
