@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -28,7 +30,10 @@ POLITE = """
         print(left.slot, file=file)
         while True:
             line._end.setblocking(True)
-            for verb, slot in line.heard():
+            said = line.heard()
+            if not said:  # the parent is gone
+                os._exit(1)
+            for verb, slot in said:
                 print(verb.decode(), slot, file=file)
 """
 LEAVES = "signal.signal(signal.SIGTERM, lambda *_: (line.say(LEAVING), time.sleep(600)))"
@@ -39,6 +44,8 @@ SILENT_SUCCESSOR = "if len(os.listdir(marks)) >= 2: sys.exit(3)"
 
 class Parent:
     """A `Parent` in a process of its own; each child leaves its pid behind as a file's name."""
+
+    started: ClassVar[list[Parent]] = []
 
     def __init__(self, directory: Path, before: str = "", count: int = 2, *, force_after: float = 15.0) -> None:
         self._marks = directory
@@ -54,6 +61,7 @@ class Parent:
         """
         command = [sys.executable, "-c", textwrap.dedent(code)]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE)
+        Parent.started.append(self)
 
     def pids(self, count: int) -> list[int]:
         """The children that have begun, in that order, once there are that many."""
@@ -79,6 +87,17 @@ class Parent:
     def wait(self) -> tuple[int, str]:
         _, errors = self.process.communicate(timeout=60)
         return self.process.returncode, errors.decode()
+
+
+@pytest.fixture(autouse=True)
+def leave_nobody_behind() -> Iterator[None]:
+    """A parent that a test has not ended is killed, and its children leave."""
+    yield
+    while Parent.started:
+        parent = Parent.started.pop()
+        if parent.process.poll() is None:
+            parent.process.kill()
+            parent.process.communicate()
 
 
 def is_alive(pid: int) -> bool:
