@@ -32,6 +32,17 @@ def test_an_ipv6_address() -> None:
         assert listener.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == 1
 
 
+def test_a_client_whose_machine_is_gone_is_asked_after() -> None:
+    with listen("127.0.0.1", 0, shared=False) as listener:
+        listener.setblocking(True)
+        listener.listen()
+        with socket.create_connection(listener.getsockname(), 10), listener.accept()[0] as accepted:
+            assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            idle = accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+            between = accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL)
+            assert idle + between * accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT) <= 60
+
+
 def test_many_listen_on_one_port() -> None:
     listeners = listen_for_many("127.0.0.1", 0, 3)
     ports = {listener.getsockname()[1] for listener in listeners}
