@@ -87,6 +87,7 @@ def clients(seen: Seen, samples: Samples) -> list[Check]:
             counted[int(labels["status"])] += int(value)
     surplus = {status: counted[status] - seen.statuses[status] for status in {*counted, *seen.statuses}}
     aborts = int(total(samples, "tollgate_aborts_total"))
+    broken_off = int(total(samples, "tollgate_attempts_total", outcome="aborted"))
     told = ", ".join(f"{status}: {count}" for status, count in sorted(seen.statuses.items()))
     return [
         Check(
@@ -95,7 +96,9 @@ def clients(seen: Seen, samples: Samples) -> list[Check]:
             f"{told}; left {seen.left}, counted as {dict(sorted((s, n) for s, n in surplus.items() if n))}",
         ),
         Check(
-            "aborts", 0 <= seen.left - aborts <= surplus.get(502, 0) + surplus.get(503, 0), f"{aborts} of {seen.left}"
+            "aborts",
+            aborts == broken_off and surplus.get(499, 0) <= aborts <= seen.left,
+            f"{aborts}, attempts broken off {broken_off}, clients that left {seen.left}: some as their answer ended",
         ),
         Check(
             "no answer was lost",
