@@ -17,7 +17,7 @@ from gateway.fleet.room import WaitingRoom
 from gateway.ledger.record import Outcome
 from gateway.routing.pace import Pace
 from gateway.settle import Settlement
-from gateway.table import Hedge, Queue
+from gateway.table import Hedge
 from gateway.trace import Admitted, Trace
 
 TIMER_SECONDS = 0.005  # by which a timer may be early
@@ -38,14 +38,13 @@ class Racing:
 class Race:
     """One request's, from its plan to the call that is answered."""
 
-    __slots__ = ("_admitted", "_allowances", "_left", "_queue", "_shared", "_steps", "_trace")
+    __slots__ = ("_admitted", "_allowances", "_left", "_shared", "_steps", "_trace")
 
     def __init__(self, shared: Racing, trace: Trace, admitted: Admitted) -> None:
         route = admitted.plan.route
         self._shared = shared
         self._trace = trace
         self._admitted = admitted
-        self._queue: Queue = trace.table.settings.queue
         self._steps = list(admitted.plan.steps)  # not yet asked
         self._left = route.retry.attempts + 1
         self._allowances = allowances = shared.pace.allowances(route.name)
@@ -108,15 +107,16 @@ class Race:
 
     async def _wait_for_room(self) -> int:
         trace, plan = self._trace, self._admitted.plan
+        queue = trace.table.settings.queue
         began = time.monotonic()
         elapsed = began - trace.exchange.arrived
-        patience = min(self._queue.wait, plan.route.timeout.first_token, plan.route.timeout.total - elapsed)
+        patience = min(queue.wait, plan.route.timeout.first_token, plan.route.timeout.total - elapsed)
         most = self._admitted.ask.preferences.max_ttft_seconds
         if most is not None:
             patience = min(patience, most - elapsed)
         backends = [cast("Backend", step.view) for step in self._steps]
         try:
-            backend = await self._shared.room.place(backends, length=self._queue.length, patience=max(0.0, patience))
+            backend = await self._shared.room.place(backends, length=queue.length, patience=max(0.0, patience))
         finally:
             seconds = time.monotonic() - began
             trace.queued += seconds

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.server import ServerState
 
 
 class LeanHttpProtocol(HttpToolsProtocol):
@@ -18,19 +16,10 @@ class LeanHttpProtocol(HttpToolsProtocol):
 
     _idle_until: float | None = None  # loop time; None while a request is under way
 
-    def __init__(
-        self,
-        config: Config,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
-    ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
-        self.pipeline = _Pipeline()  # type: ignore[assignment]
-
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.flow = _Flow(transport)
+        self.pipeline = _Pipeline()  # type: ignore[assignment]
 
     def on_message_begin(self) -> None:
         self.url = b""

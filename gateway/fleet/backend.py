@@ -70,7 +70,8 @@ class Backend(WorkerView):
         """An attempt has been answered, were it with a refusal of the request."""
         self.standing.attempts += 1.0
         if self.breakers and (breaker := self.breakers.get(engine_model)) is not None:
-            was, _ = breaker.state, breaker.succeeded()
+            was = breaker.state
+            breaker.succeeded()
             if was != "closed":
                 self._say(logging.INFO, "breaker closed", engine_model)
 
@@ -79,7 +80,8 @@ class Backend(WorkerView):
         self.standing.attempts += 1.0
         self.standing.failures += 1.0
         breaker = self.breakers.setdefault(engine_model, Breaker())
-        was, _ = breaker.state, breaker.failed(now, trial=trial is breaker)
+        was = breaker.state
+        breaker.failed(now, trial=trial is breaker)
         if breaker.state == "open" and was != "open":
             self._say(logging.WARNING, "breaker opened", engine_model)
 
