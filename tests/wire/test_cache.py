@@ -235,6 +235,7 @@ def test_twenty_identical_requests_are_one_call(stream: bool, gateway: GatewayPr
     assert caches(answers) == ["hit"] * 19 + ["miss"]
     assert {answer.status for answer in answers} == {200}
     assert len({answer.body for answer in answers}) == 1
+    worker.wait_for(finished=finished + 1)
     assert worker.finished == finished + 1
 
 
@@ -247,6 +248,7 @@ def test_followers_may_leave(gateway: GatewayProcess, worker: LiveWorker) -> Non
             client.leave()
         answers = [client.answer() for client in (clients[0], *clients[15:])]
     assert caches(answers) == ["hit"] * 5 + ["miss"]
+    worker.wait_for(finished=finished + 1)
     assert (worker.finished, worker.aborted) == (finished + 1, aborted)
 
 
@@ -262,6 +264,7 @@ def test_when_the_first_of_them_leaves_the_next_goes(gateway: GatewayProcess, wo
             answers = [client.answer() for client in clients]
     assert caches(answers) == ["hit"] * 18 + ["miss"]
     assert {answer.status for answer in answers} == {200}
+    worker.wait_for(finished=finished + 1, aborted=aborted + 1)
     assert (worker.finished, worker.aborted) == (finished + 1, aborted + 1)
 
 
@@ -285,4 +288,5 @@ def test_what_is_too_large_to_keep_holds_nobody_up(gateway: GatewayProcess, work
     with asking_together(gateway, fresh(stream=True), 5) as clients:
         answers = [client.answer() for client in clients]
     assert caches(answers) == ["miss"] * 5
+    worker.wait_for(finished=finished + 5)
     assert worker.finished == finished + 5
