@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 Engine = Literal["vllm", "trtllm", "sglang", "tgi", "openai"]
 Objective = Literal["cost", "latency", "quality"]
 CacheWhen = Literal["never", "deterministic", "always"]
+Priority = Literal["interactive", "standard", "batch"]  # who goes first when workers are full, in this order
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +177,8 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
+    """How much at a time; None means without limit."""
+
     rpm: int | None = None
     tpm: int | None = None
     concurrency: int | None = None
@@ -190,7 +193,8 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """`models` None means everything that carries no tenant list of its own."""
+    """`models` None means everything that carries no tenant list of its own. `model_limits` count the tenant's requests
+    to one model, beside `limits`, which count all of them."""
 
     name: str
     models: frozenset[str] | None
@@ -198,15 +202,25 @@ class Tenant:
     budget: Budget | None
     weight: float
     tier: str
+    priority: Priority = "standard"
+    model_limits: Mapping[str, Limits] = field(default_factory=dict[str, Limits])
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """An API key known only by the SHA-256 digest of its text (32 bytes)."""
+    """An API key known only by the SHA-256 digest of its text (32 bytes).
+
+    Its own lists narrow what its tenant may do, never widen it; None means all of that. `expires` is in Unix seconds.
+    """
 
     id: str
     digest: bytes
     tenant: Tenant
+    limits: Limits = Limits()
+    models: frozenset[str] | None = None  # as they are asked for
+    endpoints: frozenset[str] | None = None  # by name: `chat.completions`
+    expires: float | None = None
+    priority: Priority | None = None  # None: its tenant's
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""A store that replicas share: Redis, or Redis Cluster. The only importer of redis for the cache.
+"""A store that replicas share: Redis, or Redis Cluster.
 
 Serving never depends on it. Lookups made in one turn of the event loop go as one command and wait `PATIENCE_SECONDS` at
 most; writes happen in the background and are dropped when they pile up. After a failure the store is away: lookups are
@@ -12,15 +12,11 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
-from typing import Any, NamedTuple, Protocol, cast
-
-from redis.asyncio import Redis, RedisCluster
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisClusterException, RedisError
+from typing import Any, NamedTuple, Protocol
 
 from gateway.cache.codec import decode, encode
 from gateway.cache.entry import Entry
+from gateway.state.redis import CONNECT_SECONDS, FAILURES, connect, is_cluster
 
 logger = logging.getLogger("tollgate.cache")
 
@@ -29,7 +25,6 @@ PREFIX = b"tollgate:cache:1:"
 PATIENCE_SECONDS = 0.05  # for a lookup
 LATENESS_SECONDS = 0.02  # a timeout that fires this late says more about this process than about Redis
 PUT_SECONDS = 0.5
-CONNECT_SECONDS = 1.0
 CLOSE_SECONDS = 1.0
 
 MAX_READERS = 4  # batches of lookups under way at once
@@ -43,8 +38,6 @@ PUT_BYTES_PER_COMMAND = 1024 * 1024
 FIRST_RETRY_SECONDS = 0.25
 LAST_RETRY_SECONDS = 5.0
 REFUSAL_LOG_SECONDS = 60.0
-
-_FAILURES = (RedisError, RedisClusterException, OSError, TimeoutError)  # the second is no kind of the first
 
 
 class _Lookup(NamedTuple):
@@ -90,11 +83,9 @@ class RedisStore:
 
     @classmethod
     def open(cls, url: str, patience: float = PATIENCE_SECONDS) -> RedisStore:
-        """A store on `redis://`, `rediss://`, `redis+cluster://` or `rediss+cluster://`."""
-        scheme, _, rest = url.partition("://")
-        if scheme.endswith("+cluster"):
-            return cls(_cluster(f"{scheme.removesuffix('+cluster')}://{rest}"), patience)
-        return cls(_single(url), patience)
+        """A store on whatever `state.redis.connect` takes."""
+        client = connect(url, name="tollgate-cache", seconds=PUT_SECONDS, connections=MAX_CONNECTIONS)
+        return cls(_ClientLink(client, client.mget_nonatomic if is_cluster(url) else client.mget), patience)
 
     @property
     def is_away(self) -> bool:
@@ -137,7 +128,7 @@ class RedisStore:
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._link.close()
-        except _FAILURES:
+        except FAILURES:
             logger.debug("redis connections closed late", exc_info=True)
 
     async def _read(self) -> None:
@@ -152,7 +143,7 @@ class RedisStore:
                 try:
                     async with asyncio.timeout(self._patience):
                         found = await self._link.get_many([PREFIX + key for key, _ in batch])
-                except _FAILURES as error:
+                except FAILURES as error:
                     if loop.time() - began > self._patience + LATENESS_SECONDS:
                         _miss(batch)  # the event loop itself was held up: the answer may well have been in time
                         continue
@@ -173,7 +164,7 @@ class RedisStore:
                 try:
                     async with asyncio.timeout(PUT_SECONDS):
                         results = await self._link.set_many(batch)
-                except _FAILURES as error:
+                except FAILURES as error:
                     self.dropped_puts += len(batch)
                     self._lose(error)
                     return
@@ -222,7 +213,7 @@ class RedisStore:
                 async with asyncio.timeout(CONNECT_SECONDS):
                     await self._link.get_many([PREFIX + b"is-anybody-there"])
                 break
-            except _FAILURES:
+            except FAILURES:
                 pause = min(2 * pause, LAST_RETRY_SECONDS)
         self._away = False
         logger.info("response cache back")
@@ -261,28 +252,7 @@ class _ClientLink:
         await self._client.aclose()
 
 
-def _single(url: str) -> Link:
-    client = cast("Any", Redis).from_url(url, **_client_options())
-    return _ClientLink(client, client.mget)
-
-
-def _cluster(url: str) -> Link:
-    client = cast("Any", RedisCluster).from_url(url, **_client_options() | {"retry": Retry(NoBackoff(), 1)})
-    return _ClientLink(client, client.mget_nonatomic)
-
-
 def _miss(lookups: Iterable[_Lookup]) -> None:
     for _, waiting in lookups:
         if not waiting.done():
             waiting.set_result(None)
-
-
-def _client_options() -> dict[str, Any]:
-    return {
-        "max_connections": MAX_CONNECTIONS,
-        "socket_timeout": PUT_SECONDS,  # lookups have a shorter bound of their own
-        "socket_connect_timeout": CONNECT_SECONDS,
-        "retry": Retry(NoBackoff(), 0),  # the store decides what a failure means
-        "protocol": 2,
-        "client_name": "tollgate-cache",
-    }

@@ -31,7 +31,7 @@ def compile_table(draft: Draft) -> table.Table:
         routes=tuple(_route(spec, draft.settings, references, compiled) for spec in draft.routes if spec),
         tenants=every,
         keys={
-            digest: table.Key(key.id, digest, every[name])
+            digest: _key(key, digest, every[name])
             for name, spec in draft.tenants.items()
             if spec
             for key in spec.keys
@@ -153,8 +153,27 @@ def _tenant(name: str, spec: tenants.Tenant) -> table.Tenant:
     return table.Tenant(
         name=name,
         models=_any_of(spec.models),
-        limits=table.Limits(spec.limits.rpm, spec.limits.tpm, spec.limits.concurrency),
+        limits=_limits(spec.limits),
         budget=table.Budget(nanousd(budget.usd), budget.per, budget.on_exceed) if budget else None,
         weight=float(spec.weight),
         tier=spec.tier,
+        priority=spec.priority,
+        model_limits={model: _limits(below) for model, below in spec.limits.models.items()},
     )
+
+
+def _key(spec: tenants.Key, digest: bytes, tenant: table.Tenant) -> table.Key:
+    return table.Key(
+        id=spec.id,
+        digest=digest,
+        tenant=tenant,
+        limits=_limits(spec.limits),
+        models=_any_of(spec.models),
+        endpoints=None if spec.endpoints is None else frozenset(spec.endpoints),
+        expires=spec.expires,
+        priority=spec.priority,
+    )
+
+
+def _limits(spec: tenants.Limits) -> table.Limits:
+    return table.Limits(spec.rpm, spec.tpm, spec.concurrency)

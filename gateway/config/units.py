@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Decimal
 
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(ms|s|m|h)", re.ASCII)
@@ -55,6 +56,18 @@ def parse_percent(written: object) -> float:
     if share > 1:
         raise UnitError(f"`{text}` is more than everything", "write at most `100%`")
     return share
+
+
+def parse_moment(written: object) -> float:
+    """Unix seconds. `2027-01-31` is the first moment of that day in UTC; a time without an offset is UTC too."""
+    text = str(written)
+    try:
+        moment = datetime.fromisoformat(text) if isinstance(written, str) else None
+    except ValueError:
+        moment = None
+    if moment is None:
+        raise UnitError(f"`{text}` is neither a day nor a time", 'write for example `"2027-01-31"`, quoted')
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def resolve_env(text: str, environ: Mapping[str, str]) -> str:

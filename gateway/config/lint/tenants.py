@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.config.draft import Draft
-from gateway.config.problems import Place
+from gateway.config.problems import Place, did_you_mean
 from gateway.config.references import References, split
 from gateway.config.units import nanousd
 from gateway.config.written.tenants import Tenant
@@ -23,6 +23,8 @@ def lint_tenants(draft: Draft, references: References) -> None:
             _keys(draft, ("tenants", name), [(key.id, key.sha256) for key in tenant.keys], digests)
             _models(draft, references, name, tenant)
             _budget(draft, name, tenant)
+            _model_limits(draft, name, tenant)
+            _key_models(draft, references, name, tenant)
             if not tenant.keys and draft.whole("tenants", name):
                 source.findings.warn(
                     source.place("tenants", name),
@@ -66,6 +68,24 @@ def _models(draft: Draft, references: References, name: str, tenant: Tenant) -> 
                 f"the adapter behind `{asked}` is only for {', '.join(fence)}",
                 f"add {name} to the adapter's `tenants`, or delete `{asked}` here",
             )
+
+
+def _model_limits(draft: Draft, name: str, tenant: Tenant) -> None:
+    for model in tenant.limits.models:
+        if model not in draft.models:
+            draft.source.findings.error(
+                draft.source.place("tenants", name, "limits", "models", model),
+                f"there is no model `{model}`",
+                did_you_mean(model, draft.models, "write it under `models`"),
+            )
+
+
+def _key_models(draft: Draft, references: References, name: str, tenant: Tenant) -> None:
+    for index, key in enumerate(tenant.keys):
+        for i, asked in enumerate(key.models or ()):
+            if complaint := references.complaint(asked, virtual=True):
+                place = draft.source.place("tenants", name, "keys", index, "models", i)
+                draft.source.findings.error(place, complaint.wrong, complaint.remedy)
 
 
 def _budget(draft: Draft, name: str, tenant: Tenant) -> None:

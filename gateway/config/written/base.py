@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from gateway.config.units import UnitError, parse_duration, parse_percent
+from gateway.config.units import UnitError, parse_duration, parse_moment, parse_percent
 
 MAX_COUNT = 10**9
 
@@ -67,6 +67,11 @@ Percent = Annotated[
     float,
     _unit(parse_percent),
     WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)?%$"}),
+]
+Moment = Annotated[
+    float,
+    _unit(parse_moment),
+    WithJsonSchema({"type": "string", "pattern": r"^\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}(:\d{2})?(Z|[+-]\d{2}:\d{2})?)?$"}),
 ]
 Count = Annotated[int, Field(ge=1, le=MAX_COUNT)]
 Text = Annotated[str, Field(min_length=1, max_length=1000)]
