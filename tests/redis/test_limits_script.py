@@ -1,0 +1,91 @@
+"""`limits.lua` is `book.py` once more: whatever is claimed in whatever order, both answer the same."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gateway.tenancy.book import Books, Claim, Demand, Overtaken
+from tests.redis.conftest import RedisServer
+
+SCRIPT = (files("gateway") / "state" / "limits.lua").read_text()
+NAMES = ("tenant", "key:prod", "model:big")
+
+amounts = st.one_of(st.integers(0, 30), st.integers(0, 3_000_000))
+money = st.one_of(st.integers(0, 300), st.integers(0, 10**15))
+limits = st.one_of(st.just(-1), st.integers(1, 40), st.integers(1, 5_000_000))
+
+
+@st.composite
+def claims(draw: st.DrawFn) -> Claim:
+    used, spent = draw(amounts), draw(money)
+    tokens = draw(amounts)
+    return Claim(
+        draw(st.integers(0, 2_000)),
+        draw(limits),
+        used,
+        draw(st.integers(0, used)),
+        draw(amounts),
+        draw(amounts),
+        draw(limits),
+        tokens,
+        draw(st.integers(0, tokens)),
+        draw(amounts),
+        draw(amounts),
+        draw(limits),
+        draw(st.integers(0, 50)),
+        draw(st.integers(0, 50)),
+        draw(st.one_of(st.just(-1), st.integers(1, 400), st.integers(1, 9 * 10**15))),
+        draw(st.integers(0, 1)),
+        spent,
+        draw(st.integers(0, spent)),
+        draw(money),
+        draw(money),
+        draw(st.integers(0, 2)) * 86_400_000,
+        draw(st.one_of(st.just(0), money)),
+    )
+
+
+@st.composite
+def steps(draw: st.DrawFn) -> tuple[str, int, int, list[str], list[Claim], list[Demand]]:
+    names = draw(st.lists(st.sampled_from(NAMES), min_size=1, max_size=3, unique=True))
+    made = [draw(claims()) for _ in names]
+    accounts = st.lists(st.integers(0, len(names) - 1), min_size=1, unique=True).map(tuple)
+    demands = draw(st.lists(st.builds(Demand, amounts, money, accounts), max_size=5))
+    wait = draw(st.one_of(st.integers(0, 500), st.sampled_from((5_001, 10_001, 60_000, 3_700_000, -70_000))))
+    return draw(st.sampled_from("abc")), wait, draw(st.integers(0, 3)), names, made, demands
+
+
+@pytest.mark.redis
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(story=st.lists(steps(), max_size=12))
+def test_both_books_answer_alike(
+    redis_server: RedisServer, story: list[tuple[str, int, int, list[str], list[Claim], list[Demand]]]
+) -> None:
+    books, now, seqs = Books(), 1_800_000_000_000, dict.fromkeys("abc", 1)
+    with redis_server.client() as redis:
+        redis.flushall()
+        script = redis.register_script(SCRIPT)
+        for holder, wait, forward, names, made, demands in story:
+            now += wait
+            seqs[holder] += forward
+            written = [
+                holder,
+                seqs[holder],
+                10_000,
+                now,
+                names,
+                [list(claim) for claim in made],
+                [list(d) for d in demands],
+            ]
+            answer = script(keys=["limits"], args=[json.dumps(written), 60_000])
+            try:
+                grants = books.claim("t", holder, seqs[holder], 10_000, names, made, demands, now)
+            except Overtaken:
+                assert answer == [now, 1]
+            else:
+                assert answer == [now, 0, *(number for grant in grants for number in grant)]
