@@ -50,16 +50,17 @@ from gateway.serve import Revision, Service
 from gateway.settle import Settlement
 from gateway.spans import SpansUnavailable, open_spans
 from gateway.stopping import Stop
-from gateway.table import Table, Tenant, Worker
+from gateway.table import Table, Worker
 from gateway.telemetry import Metrics, Reading
+from gateway.tenancy.limiter import MemoryLimiter
 from gateway.tenancy.limits import seed_budgets
-from gateway.tenancy.memory import MemoryLimiter
 from gateway.upstream.pool import Pool
 
 logger = logging.getLogger("tollgate")
 
 KEEP_ALIVE_SECONDS = 75  # above what clients keep idle connections for, so that they close them and not we
 LAG_SECONDS = 0.25
+ACCOUNTS_SECONDS = 0.1
 FIRST_LOOK_SECONDS = 3.0  # for the workers to be found before the first request comes, at most
 FLUSH_SECONDS = 4.0  # for the ledger and the spans to be written at the end, at most
 _CANNOT_LISTEN = "cannot listen on %s:%d (%s): end what uses that port, or choose another with --port"
@@ -75,7 +76,7 @@ class Gateway:
         self.ledger: Ledger = open_ledger(table.settings.ledger)
         endpoint = table.settings.otlp_endpoint
         self.spans = open_spans(endpoint) if endpoint else None
-        self.limiter = MemoryLimiter(_budget_overrun)
+        self.limiter = MemoryLimiter(_budget_alert)
         self.fleet = Fleet(_backend)
         self.watcher = Watcher(directory, self.apply, table)
         self.service = Service(
@@ -91,6 +92,7 @@ class Gateway:
         self.draining = False  # on its way out
         self.control_plane = create_control_plane(self)
         self.metrics.watch(self._readings)
+        self.limiter.retain(table.tenants)
         seed_budgets(self.limiter, table.tenants.values(), self.ledger.spent, time.time())
 
     @property
@@ -100,11 +102,12 @@ class Gateway:
 
     def apply(self, table: Table) -> None:
         """Puts a new configuration into effect; requests under way keep the one they started with."""
+        self.limiter.tick(time.time())
+        self.limiter.retain(table.tenants)
         try:
             seed_budgets(self.limiter, table.tenants.values(), self.ledger.spent, time.time())
         except LedgerError as error:  # a tenant whose budget is new starts at nothing spent rather than not at all
             logger.error("budgets could not be read from the ledger: %s", error)
-        self.limiter.retain(table.tenants)
         self.fleet.apply(table)
         self.service.revision = Revision(table, Router(table))
 
@@ -117,6 +120,7 @@ class Gateway:
         background = [
             asyncio.create_task(self.watcher.run(), name="watch the configuration"),
             asyncio.create_task(self._measure_lag(), name="measure the event loop"),
+            asyncio.create_task(self._keep_accounts(), name="keep the accounts"),
             looking := asyncio.create_task(self.fleet.first_look(FIRST_LOOK_SECONDS), name="look at the workers"),
         ]
         await asyncio.wait((looking, asked), return_when=asyncio.FIRST_COMPLETED)
@@ -189,6 +193,11 @@ class Gateway:
             await asyncio.sleep(LAG_SECONDS)
             self.metrics.loop_lag.set(max(0.0, loop.time() - before - LAG_SECONDS))
             self.metrics.pour()
+
+    async def _keep_accounts(self) -> None:
+        while True:
+            await asyncio.sleep(ACCOUNTS_SECONDS)
+            self.limiter.tick(time.time())
 
     def _readings(self) -> Iterator[Reading]:
         now = time.monotonic()
@@ -328,8 +337,9 @@ def _backend(worker: Worker) -> Backend:
     )
 
 
-def _budget_overrun(tenant: Tenant, spent: int) -> None:
-    logger.warning("budget used up", extra={"fields": {"tenant": tenant.name, "spent_usd": spent / 1e9}})
+def _budget_alert(tenant: str, percent: int, spent: int) -> None:
+    event = "budget used up" if percent == 100 else "budget alert"
+    logger.warning(event, extra={"fields": {"tenant": tenant, "percent": percent, "spent_usd": spent / 1e9}})
 
 
 def _log_to(log: LogWriter) -> None:

@@ -38,13 +38,15 @@ from gateway.protocol.usage import NO_USAGE, Usage, find_usage
 from gateway.race import Race, Racing
 from gateway.routing.preferences import read_preferences
 from gateway.routing.router import Router, spell
-from gateway.routing.types import NO_PREFERENCES, Ask
+from gateway.routing.types import NO_PREFERENCES, Ask, Plan
 from gateway.settle import Settlement
-from gateway.table import Candidate, Table
+from gateway.table import Candidate, Key, Table
 from gateway.telemetry import Metrics
+from gateway.tenancy import reservation
 from gateway.tenancy.access import may_use
 from gateway.tenancy.keys import authenticate
-from gateway.tenancy.limits import Limiter
+from gateway.tenancy.limits import Lease, Limiter
+from gateway.tenancy.reservation import Lengths
 from gateway.trace import Admitted, Trace
 from gateway.upstream.response import Response
 
@@ -84,6 +86,7 @@ class Service:
         self.settlement = settlement
         self.racing = Racing(fleet, settlement)
         self.output_tokens: dict[str, float] = {}  # model -> smoothed length of its answers
+        self.lengths = Lengths()
 
     def screen(self, exchange: Exchange) -> GatewayError | None:
         """Why a request can be refused by its head alone, while its body is still coming; None when it can not."""
@@ -109,8 +112,9 @@ class Service:
         finally:
             self.settlement.settle(story.trace)
 
-    def learn(self, model: str, output_tokens: int) -> None:
-        """Remembers how long a model's answers are, for requests that set no limit themselves."""
+    def learn(self, tenant: str, model: str, output_tokens: int) -> None:
+        """Remembers how long a model's answers are, for requests that set no limit themselves, and to that tenant."""
+        self.lengths.observe(tenant, model, output_tokens)
         old = self.output_tokens.get(model, FIRST_GUESS_OUTPUT_TOKENS)
         self.output_tokens[model] = old + 0.05 * (output_tokens - old)
 
@@ -132,7 +136,7 @@ class Story:
             with contextlib.suppress(Unauthenticated):  # whose it is stands in the log
                 self.trace.key = authenticate(self._exchange.headers, self._revision.table.keys)
             raise self._exchange.refusal
-        admitted = self._admit()
+        admitted = await self._admit()
         request, policy = admitted.request, admitted.plan.route.cache
         if request.fields is not None and (
             policy.when == "always"
@@ -142,7 +146,7 @@ class Story:
         else:
             await self._answer_from_workers(admitted)
 
-    def _admit(self) -> Admitted:
+    async def _admit(self) -> Admitted:
         exchange, service, trace = self._exchange, self._service, self.trace
         table, router = self._revision.table, self._revision.router
         trace.key = key = authenticate(exchange.headers, table.keys)
@@ -159,11 +163,40 @@ class Story:
 
         resolution = router.names.resolve(ask)
         plan = router.plan(ask, resolution, service.fleet.views, permits, draw=random.random(), now=time.monotonic())
-        lease = service.limiter.admit(
-            key.tenant, key.id, ask.prompt_tokens + ask.output_tokens, int(plan.steps[0].nanousd), time.time()
-        )
+        if key.tenant.model_limits:
+            plan, lease = await self._lease_for_one_model(request, key, plan)
+        else:
+            lease = await self._lease(request, key, plan)
         trace.admitted = admitted = Admitted(request, key, ask, plan, lease)
         return admitted
+
+    async def _lease(self, request: Request, key: Key, plan: Plan) -> Lease:
+        """A place in the limits for an attempt on any of the plan's workers."""
+        limiter, tenant, model = self._service.limiter, key.tenant, plan.steps[0].target.model
+        tokens = reservation.tokens(request, self._service.lengths.expected(tenant.name, model))
+        money = 0
+        if tenant.budget is not None and tenant.budget.on_exceed == "reject":
+            money = reservation.most_cost(request, plan.steps, self._revision.table.models[model].context)
+            if plan.route.hedge is not None:
+                money *= 2  # both are paid for
+        lease = limiter.admit(key, model, tokens, money, time.time())
+        return lease if lease is not None else await limiter.wait(key, model, tokens, money)
+
+    async def _lease_for_one_model(self, request: Request, key: Key, plan: Plan) -> tuple[Plan, Lease]:
+        """A model whose own limit is full leaves the request to the others of the plan. Only the one whose place is
+        taken, and those without a limit of their own, may then be asked."""
+        limited = key.tenant.model_limits
+        refused: RateLimited | None = None
+        for model in dict.fromkeys([step.target.model for step in plan.steps]):
+            steps = [step for step in plan.steps if step.target.model not in limited or step.target.model == model]
+            steps.sort(key=lambda step: step.target.model != model)
+            narrowed = plan._replace(steps=tuple(steps))
+            try:
+                return narrowed, await self._lease(request, key, narrowed)
+            except RateLimited as error:
+                refused = refused or error
+        assert refused is not None
+        raise refused
 
     # From the cache
 
@@ -231,7 +264,7 @@ class Story:
         trace.measured = True
         dispatch.close("ok", usage)
         if usage.output_tokens:
-            self._service.learn(step.target.model, usage.output_tokens)
+            self._service.learn(self._tenant(), step.target.model, usage.output_tokens)
         headers = self._headers()
         cost = dispatch.cost_nanousd
         if trace.others:
@@ -301,7 +334,7 @@ class Story:
         dispatch.close("ok", usage)
         if relay.usage is None:
             return None
-        self._service.learn(step.target.model, usage.output_tokens)
+        self._service.learn(self._tenant(), step.target.model, usage.output_tokens)
         if kept is None:
             return None
         return Entry(b"".join(kept), call.content_type, spell(step.target), step.engine_model, *usage)
@@ -357,6 +390,10 @@ class Story:
             most = self._service.output_tokens.get(model, FIRST_GUESS_OUTPUT_TOKENS)
         return int(most * request.choices)
 
+    def _tenant(self) -> str:
+        key = self.trace.key
+        return "" if key is None else key.tenant.name
+
     def _headers(self, cached: Entry | None = None) -> list[bytes]:
         """The lines every answer has, an error's too; `cached` is the entry it is replayed from."""
         trace = self.trace
@@ -371,7 +408,7 @@ class Story:
             route, limits = admitted.plan.route.name, admitted.lease.headers
         else:
             route = ""
-            limits = [] if trace.key is None else self._service.limiter.headers(trace.key.tenant, time.time())
+            limits = [] if trace.key is None else self._service.limiter.headers(trace.key, time.time())
         headers = [
             b"x-request-id: " + trace.id.encode(),
             *_place_lines(served, worker, route),

@@ -17,10 +17,14 @@ if now < 0 then
   now = time[1] * 1000 + floor(time[2] / 1000)
 end
 
-local function drain(level, since, limit, at)
-  if since > at + MINUTE then return level, at end
-  if at <= since then return level, since end
-  return max(0, level - (at - since) * limit), at
+local function commit(level, since, limit, used, at)
+  if since > now + MINUTE then since = now end
+  if used > 0 then
+    if at > since then level, since = max(0, level - (at - since) * limit), at end
+    level = level + used
+  end
+  if now > since then level, since = max(0, level - (now - since) * limit), now end
+  return level, since
 end
 
 local accounts = {}
@@ -42,13 +46,11 @@ local function take_down(account, c)
   local at = now - c.ago
   if c.rl >= 0 then
     local used = max(0, c.ru - (known and own.ru or c.ra)) * MINUTE
-    local level, since = drain(account.rl, account.ra, c.rl, at)
-    account.rl, account.ra = drain(level + used, since, c.rl, now)
+    account.rl, account.ra = commit(account.rl, account.ra, c.rl, used, at)
   end
   if c.kl >= 0 then
     local used = max(0, c.ku - (known and own.ku or c.ka)) * MINUTE
-    local level, since = drain(account.kl, account.ka, c.kl, at)
-    account.kl, account.ka = drain(level + used, since, c.kl, now)
+    account.kl, account.ka = commit(account.kl, account.ka, c.kl, used, at)
   end
   if own.dead then
     own.dead = false
@@ -68,7 +70,9 @@ local function take_down(account, c)
       own.mu, own.mh, own.mp = c.mu, c.mh, c.mp
     end
   end
-  own.ru, own.rh, own.ku, own.kh, own.ph = c.ru, c.rh, c.ku, c.kh, c.ph
+  own.rh, own.kh, own.ph = 0, 0, c.ph
+  if c.rl >= 0 then own.ru, own.rh = c.ru, c.rh end
+  if c.kl >= 0 then own.ku, own.kh = c.ku, c.kh end
   for name, other in pairs(account.holders) do
     if name ~= holder and other.expires < now then
       if not other.dead then
@@ -114,7 +118,7 @@ local function free_of(account, c)
 end
 
 local function grant(demand, free, given)
-  local tokens, money, of = demand[1], demand[2], demand[3]
+  local requests, tokens, places, money, of = unpack(demand)
   local fits = true
   for _, i in ipairs(of) do
     local left = free[i + 1]
@@ -122,14 +126,16 @@ local function grant(demand, free, given)
       fits = false
       if left.spent + money > left.limit or not left.affords then left.refused = true end
     end
-    if left.r == 0 or left.p == 0 or (left.k >= 0 and tokens > left.k) then fits = false end
+    if (left.r >= 0 and requests > left.r) or (left.k >= 0 and tokens > left.k) or (left.p >= 0 and places > left.p) then
+      fits = false
+    end
   end
   if not fits then return end
   for _, i in ipairs(of) do
     local left, got = free[i + 1], given[i + 1]
-    if left.r >= 0 then left.r, got.r = left.r - 1, got.r + 1 end
+    if left.r >= 0 then left.r, got.r = left.r - requests, got.r + requests end
     if left.k >= 0 then left.k, got.k = left.k - tokens, got.k + tokens end
-    if left.p >= 0 then left.p, got.p = left.p - 1, got.p + 1 end
+    if left.p >= 0 then left.p, got.p = left.p - places, got.p + places end
     if left.m >= 0 then left.m, got.m = left.m - money, got.m + money end
   end
 end

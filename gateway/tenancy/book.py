@@ -60,9 +60,12 @@ class Claim(NamedTuple):
 
 
 class Demand(NamedTuple):
-    """A request that waits: it is granted in all of its accounts or in none. `accounts` are places in the claims."""
+    """What one request waits for: it is granted in all of its accounts or in none. `accounts` are places in the list of
+    claims."""
 
+    requests: int
     tokens: int
+    places: int
     money: int
     accounts: tuple[int, ...]
 
@@ -195,12 +198,14 @@ def _take_down(account: _Account, holder: str, claim: Claim, now: int) -> None:
     at = now - claim.ago
     if claim.requests_limit >= 0:
         used = max(0, claim.requests_used - (own.requests_used if known else claim.requests_acked)) * MINUTE
-        level, then = _drain(account.requests_level, account.requests_at, claim.requests_limit, at)
-        account.requests_level, account.requests_at = _drain(level + used, then, claim.requests_limit, now)
+        account.requests_level, account.requests_at = _commit(
+            account.requests_level, account.requests_at, claim.requests_limit, used, at, now
+        )
     if claim.tokens_limit >= 0:
         used = max(0, claim.tokens_used - (own.tokens_used if known else claim.tokens_acked)) * MINUTE
-        level, then = _drain(account.tokens_level, account.tokens_at, claim.tokens_limit, at)
-        account.tokens_level, account.tokens_at = _drain(level + used, then, claim.tokens_limit, now)
+        account.tokens_level, account.tokens_at = _commit(
+            account.tokens_level, account.tokens_at, claim.tokens_limit, used, at, now
+        )
     if own.dead:
         own.dead = False
         account.requests_level = max(0, account.requests_level - own.requests_held * MINUTE)
@@ -220,8 +225,11 @@ def _take_down(account: _Account, holder: str, claim: Claim, now: int) -> None:
             account.money_spent += max(0, claim.money_used - counted)
             own.money_used, own.money_held = claim.money_used, claim.money_held
             own.money_period = claim.money_period
-    own.requests_used, own.requests_held = claim.requests_used, claim.requests_held
-    own.tokens_used, own.tokens_held = claim.tokens_used, claim.tokens_held
+    own.requests_held = own.tokens_held = 0
+    if claim.requests_limit >= 0:
+        own.requests_used, own.requests_held = claim.requests_used, claim.requests_held
+    if claim.tokens_limit >= 0:
+        own.tokens_used, own.tokens_held = claim.tokens_used, claim.tokens_held
     own.places_held = claim.places_held
     gone: list[str] = []
     for name, other in account.holders.items():
@@ -240,14 +248,17 @@ def _take_down(account: _Account, holder: str, claim: Claim, now: int) -> None:
         del account.holders[name]
 
 
-def _drain(level: int, since: int, limit: int, now: int) -> tuple[int, int]:
-    """A level after it has drained at `limit` a minute; and since when it is that."""
+def _commit(level: int, since: int, limit: int, used: int, at: int, now: int) -> tuple[int, int]:
+    """A level that was right at `since`, with `used` added at `at` or as soon after as is known, as it is at `now`."""
     if since > now + MINUTE:  # the clock was set back: draining must not stop until it has caught up
-        return level, now
-    if now <= since:
-        return level, since
-    left = level - (now - since) * limit
-    return (left if left > 0 else 0), now
+        since = now
+    if used:
+        if at > since:
+            level, since = max(0, level - (at - since) * limit), at
+        level += used
+    if now > since:
+        level, since = max(0, level - (now - since) * limit), now
+    return level, since
 
 
 def _free(account: _Account, claim: Claim, now: int) -> _Free:
@@ -286,21 +297,25 @@ def _grant(demand: Demand, free: list[_Free], granted: list[list[int]]) -> None:
             fits = False
             if left.spent + demand.money > left.limit or not left.affords:
                 left.refused = True
-        if left.requests == 0 or left.places == 0 or (left.tokens >= 0 and demand.tokens > left.tokens):
+        if (
+            (left.requests >= 0 and demand.requests > left.requests)
+            or (left.tokens >= 0 and demand.tokens > left.tokens)
+            or (left.places >= 0 and demand.places > left.places)
+        ):
             fits = False
     if not fits:
         return
     for i in demand.accounts:
         left, given = free[i], granted[i]
         if left.requests >= 0:
-            left.requests -= 1
-            given[0] += 1
+            left.requests -= demand.requests
+            given[0] += demand.requests
         if left.tokens >= 0:
             left.tokens -= demand.tokens
             given[1] += demand.tokens
         if left.places >= 0:
-            left.places -= 1
-            given[2] += 1
+            left.places -= demand.places
+            given[2] += demand.places
         if left.money >= 0:
             left.money -= demand.money
             given[3] += demand.money

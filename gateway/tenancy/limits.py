@@ -1,17 +1,17 @@
 """The contract of admission: a limiter grants each request one lease, and the end of the request settles it once.
 
-A limiter looks at every limit of the tenant before it takes from any, so a refusal takes nothing. What it grants is a
-reservation: `estimated_tokens` and `estimated_cost` (nano-USD) should be as much as the request may use.
-`memory.MemoryLimiter` keeps the account of one process.
+A request counts in up to three accounts: its tenant's, its key's, and its tenant's for one model. All of their limits
+are looked at before anything is taken, so a refusal takes nothing. What is granted is a reservation: `tokens` and
+`money` (nano-USD) should be as much as the request may use.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple, Protocol
 
-from gateway.table import Tenant
-from gateway.tenancy.spending import period
+from gateway.table import Key, Tenant
+from gateway.tenancy.budget import period
 
 Headers = list[bytes]  # lines, `name: value`
 
@@ -22,43 +22,67 @@ class Lease(Protocol):
         """The `x-ratelimit-*` headers of the answer: the limits as this request found them, itself included."""
         ...
 
+    def extend(self, money: int) -> bool:
+        """Reserve up to `money` in all; False when the budget has no more. To be asked again later, it may be on its
+        way."""
+        ...
+
     def settle(self, tokens: int, cost: int, now: float) -> None:
         """Give the place back and account for what was used; also after an abort. Only the first call counts."""
         ...
 
 
-class Usage(NamedTuple):
-    """A tenant's account at one moment. None where it has no such limit."""
+class Standing(NamedTuple):
+    """One account at one moment, over all processes as far as this one knows. None where it has no such limit."""
 
-    in_flight: int
+    account: str  # `tenant`, `budget:month`, `key:prod`, `model:chat-8b`
+    in_flight: int  # in this process
+    requests_limit: int | None
     requests_remaining: int | None
+    tokens_limit: int | None
     tokens_remaining: int | None
-    tokens_reserved: int
-    spent: int | None  # nano-USD in the budget's current period
-    cost_reserved: int
+    places_limit: int | None
+    places_remaining: int | None
+    budget: int | None  # nano-USD
+    spent: int | None  # of the current period
+    reserved: int | None
+    processes: int  # that share it
 
 
 class Limiter(Protocol):
-    def admit(self, tenant: Tenant, key_id: str, estimated_tokens: int, estimated_cost: int, now: float) -> Lease:
-        """A lease, or RateLimited (waiting helps) or QuotaExhausted (it does not). `now` is in Unix seconds."""
+    """`now` is in Unix seconds."""
+
+    def admit(self, key: Key, model: str, tokens: int, money: int, now: float) -> Lease | None:
+        """A lease, or None when replicas have to be asked first: `wait` does. Raises RateLimited (waiting helps) or
+        QuotaExhausted (it does not)."""
         ...
 
-    def headers(self, tenant: Tenant, now: float) -> Headers:
+    async def wait(self, key: Key, model: str, tokens: int, money: int) -> Lease:
+        """A lease after the replicas' store was asked, in bounded time whatever becomes of it. Raises as `admit`."""
+        ...
+
+    def headers(self, key: Key, now: float) -> Headers:
         """The `x-ratelimit-*` headers of an answer that was given without a lease, such as a refusal."""
         ...
 
-    def usage(self, tenant: Tenant, now: float) -> Usage: ...
-
-    def seed(self, tenant: str, period_start: float, spent: int) -> None:
-        """Tell what the ledger knows was spent in a budget period; until then a limiter believes it was nothing."""
+    def standings(self, tenant: Tenant, now: float) -> list[Standing]:
+        """The accounts of a tenant that have been used of late."""
         ...
 
-    def knows(self, tenant: str, period_start: float) -> bool:
-        """Whether this limiter keeps, or was seeded with, the account of that period."""
+    def tick(self, now: float) -> None:
+        """To be called a few times a second, and before `seed` and `retain`: accounts are brought up to date."""
         ...
 
-    def retain(self, tenants: Collection[str]) -> None:
-        """Forget every tenant not named here that has nothing in flight."""
+    def seed(self, tenant: Tenant, period_start: int, spent: int) -> None:
+        """Tell what the ledger knows was spent in a budget period (which begins at Unix milliseconds)."""
+        ...
+
+    def knows(self, tenant: Tenant, period_start: int) -> bool:
+        """Whether that period's account is kept, or was seeded."""
+        ...
+
+    def retain(self, tenants: Mapping[str, Tenant]) -> None:
+        """A changed configuration: forget what others than these tenants have left behind."""
         ...
 
 
@@ -70,9 +94,9 @@ def seed_budgets(limiter: Limiter, tenants: Iterable[Tenant], spent: Callable[[s
     for tenant in tenants:
         if tenant.budget is None:
             continue
-        start, _ = period(tenant.budget.per, now)
-        if not limiter.knows(tenant.name, start):
-            limiter.seed(tenant.name, start, spent(tenant.name, start))
+        start, _ = period(tenant.budget.per, int(now * 1_000))
+        if not limiter.knows(tenant, start):
+            limiter.seed(tenant, start, spent(tenant.name, start / 1_000))
 
 
 class _Unlimited:
@@ -83,6 +107,9 @@ class _Unlimited:
     @property
     def headers(self) -> Headers:
         return []
+
+    def extend(self, money: int) -> bool:
+        return True
 
     def settle(self, tokens: int, cost: int, now: float) -> None:
         pass

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import functools
 
-MILLISECOND = 1_000_000
-
 
 def triple(kind: bytes, limit: int, remaining: int, reset: int) -> list[bytes]:
-    """Header lines: limit, what is left of it, and the nanoseconds until all of it is back; `kind` is `requests` or
+    """Header lines: limit, what is left of it, and the milliseconds until all of it is back; `kind` is `requests` or
     `tokens`."""
     return [
         _limit(kind, limit),
@@ -22,9 +20,8 @@ def _limit(kind: bytes, limit: int) -> bytes:
     return b"x-ratelimit-limit-%b: %d" % (kind, limit)
 
 
-def duration(nanoseconds: int) -> bytes:
-    """A duration rounded up to the millisecond, as `120ms`, `1s`, `8.64s` or `6m0s`."""
-    milliseconds = -(-nanoseconds // MILLISECOND)
+def duration(milliseconds: int) -> bytes:
+    """As `120ms`, `1s`, `8.64s` or `6m0s`."""
     if milliseconds <= 0:
         return b"0s"
     if milliseconds < 1_000:

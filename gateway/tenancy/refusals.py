@@ -1,53 +1,63 @@
-"""What a tenant reads when a limit says no: which limit, how far it is used, and when to come back."""
+"""What a tenant reads when a limit says no: whose limit, which, how far it is used, and when to come back.
+
+Waits are in milliseconds, money in nano-USD.
+"""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 
 from gateway.errors import QuotaExhausted, RateLimited
-from gateway.table import Budget, Tenant
-
-SECOND = 1_000_000_000
+from gateway.table import Budget
 
 
-def too_fast(tenant: Tenant, what: str, limit: int, used: int, wanted: int, wait: int) -> RateLimited:
-    """A limit that makes room by itself; `wait` in nanoseconds."""
-    seconds = wait / SECOND
+def too_fast(whose: str, what: str, limit: int, used: int, wanted: int, wait: int) -> RateLimited:
+    """A limit that makes room by itself."""
+    seconds = wait / 1_000
     return RateLimited(
-        f"Rate limit reached for tenant `{tenant.name}` on {what}: Limit {limit}, Used {used}, Requested {wanted}. "
+        f"Rate limit reached for {whose} on {what}: Limit {limit}, Used {used}, Requested {wanted}. "
         f"Please try again in {seconds:.3g}s.",
         retry_after=seconds,
     )
 
 
-def too_large(tenant: Tenant, limit: int, wanted: int) -> RateLimited:
+def too_large(whose: str, limit: int, wanted: int) -> RateLimited:
     """A request that the limit could not hold even when nothing else runs."""
     error = RateLimited(
-        f"Request too large for tenant `{tenant.name}` on tokens per min (TPM): Limit {limit}, Requested {wanted}. "
+        f"Request too large for {whose} on tokens per min (TPM): Limit {limit}, Requested {wanted}. "
         "The prompt and `max_tokens` count together; they must be reduced to run.",
     )
     error.retryable = False
     return error
 
 
-def money_in_flight(tenant: Tenant, wait: int) -> RateLimited:
+def money_in_flight(whose: str, wait: int) -> RateLimited:
     """A budget that is not used up, but may be by the requests that are running: their end decides."""
     return RateLimited(
-        f"The rest of the budget of tenant `{tenant.name}` is reserved for its requests in flight. "
+        f"The rest of the budget of {whose} is reserved for its requests in flight. "
         "Please try again when one of them has ended.",
-        retry_after=wait / SECOND,
+        retry_after=wait / 1_000,
     )
 
 
-def out_of_budget(tenant: Tenant, budget: Budget, spent: int, wanted: int, end: float) -> QuotaExhausted:
-    """A budget that refuses until its period is over."""
+def money_unconfirmed(whose: str, wait: int) -> RateLimited:
+    """A budget that nobody can be asked about just now; what was granted of it before is used up."""
+    return RateLimited(
+        f"The budget of {whose} can not be confirmed at the moment, for the store that replicas share it in is away. "
+        "Please try again shortly.",
+        retry_after=wait / 1_000,
+    )
+
+
+def out_of_budget(whose: str, budget: Budget, spent: int, wanted: int, end: int) -> QuotaExhausted:
+    """A budget that refuses until its period is over, at `end` in Unix milliseconds."""
     if budget.per == "total":
         renewal = "It is not renewed; the operator of this gateway can raise it."
     else:
-        renewal = f"It is renewed at {datetime.fromtimestamp(end, UTC):%Y-%m-%dT%H:%M:%SZ}."
+        renewal = f"It is renewed at {datetime.fromtimestamp(end / 1_000, UTC):%Y-%m-%dT%H:%M:%SZ}."
     per = "in all" if budget.per == "total" else f"per {budget.per}"
     return QuotaExhausted(
-        f"You exceeded your current quota: of the {_usd(budget.nanousd)} {per} of tenant `{tenant.name}`, "
+        f"You exceeded your current quota: of the {_usd(budget.nanousd)} {per} of {whose}, "
         f"{_usd(spent)} is spent and this request may cost {_usd(wanted)}. {renewal}",
     )
 

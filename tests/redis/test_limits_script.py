@@ -55,7 +55,9 @@ def steps(draw: st.DrawFn) -> tuple[str, int, int, list[str], list[Claim], list[
     names = draw(st.lists(st.sampled_from(NAMES), min_size=1, max_size=3, unique=True))
     made = [draw(claims()) for _ in names]
     accounts = st.lists(st.integers(0, len(names) - 1), min_size=1, unique=True).map(tuple)
-    demands = draw(st.lists(st.builds(Demand, amounts, money, accounts), max_size=5))
+    demands = draw(
+        st.lists(st.builds(Demand, st.integers(0, 1), amounts, st.integers(0, 1), money, accounts), max_size=5)
+    )
     wait = draw(st.one_of(st.integers(0, 500), st.sampled_from((5_001, 10_001, 60_000, 3_700_000, -70_000))))
     return draw(st.sampled_from("abc")), wait, draw(st.integers(0, 3)), names, made, demands
 

@@ -6,33 +6,32 @@ from hypothesis import strategies as st
 
 from gateway.tenancy.ratelimit_headers import duration, triple
 
-MILLISECOND = 1_000_000
-SECOND = 1_000 * MILLISECOND
+SECOND = 1_000
 
 
 @pytest.mark.parametrize(
-    ("nanoseconds", "written"),
+    ("milliseconds", "written"),
     [
         (-5, b"0s"),
         (0, b"0s"),
         (1, b"1ms"),
-        (120 * MILLISECOND, b"120ms"),
-        (999 * MILLISECOND + 1, b"1s"),
+        (120, b"120ms"),
+        (999 + 1, b"1s"),
         (SECOND, b"1s"),
-        (8640 * MILLISECOND, b"8.64s"),
-        (59_999 * MILLISECOND, b"59.999s"),
+        (8640, b"8.64s"),
+        (59_999, b"59.999s"),
         (60 * SECOND, b"1m0s"),
         (360 * SECOND, b"6m0s"),
-        (90_500 * MILLISECOND, b"1m30.5s"),
+        (90_500, b"1m30.5s"),
     ],
 )
-def test_durations_are_written_as_openai_writes_them(nanoseconds, written):
-    assert duration(nanoseconds) == written
+def test_durations_are_written_as_openai_writes_them(milliseconds, written):
+    assert duration(milliseconds) == written
 
 
 @given(milliseconds=st.integers(0, 10_000_000))
 def test_no_duration_is_written_shorter_than_it_is(milliseconds):
-    text = duration(milliseconds * MILLISECOND).decode()
+    text = duration(milliseconds).decode()
     if text.endswith("ms"):
         assert int(text[:-2]) == milliseconds
     else:
@@ -41,7 +40,7 @@ def test_no_duration_is_written_shorter_than_it_is(milliseconds):
 
 
 def test_a_limit_has_three_headers():
-    assert triple(b"tokens", 150_000, 149_984, 6 * MILLISECOND) == [
+    assert triple(b"tokens", 150_000, 149_984, 6) == [
         b"x-ratelimit-limit-tokens: 150000",
         b"x-ratelimit-remaining-tokens: 149984",
         b"x-ratelimit-reset-tokens: 6ms",

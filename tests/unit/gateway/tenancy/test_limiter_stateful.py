@@ -6,7 +6,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from gateway.errors import QuotaExhausted, RateLimited
 from gateway.table import Budget, Limits, Tenant
-from gateway.tenancy.memory import MemoryLimiter
+from tests.unit.gateway.tenancy.desk import Desk
 
 RPM, TPM, CONCURRENCY, BUDGET = 20, 1_000, 4, 10_000
 NOON = 1_790_000_000.0
@@ -28,7 +28,7 @@ class Leases(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.limiter = MemoryLimiter(on_overrun=lambda tenant, spent: None)
+        self.limiter = Desk()
         self.now = NOON
         self.open = {}  # lease -> (tokens, cost) reserved
         self.admissions = []
@@ -46,11 +46,11 @@ class Leases(RuleBasedStateMachine):
             before.requests_remaining >= 1
             and before.tokens_remaining >= tokens
             and before.in_flight < CONCURRENCY
-            and before.spent + before.cost_reserved + cost <= BUDGET
+            and before.spent + before.reserved + cost <= BUDGET
             and before.spent < BUDGET
         )
         try:
-            lease = self.limiter.admit(TENANT, "prod", tokens, cost, self.now)
+            lease = self.limiter.admit(TENANT, tokens, cost, self.now)
         except (RateLimited, QuotaExhausted):
             assert not fits
             assert self.limiter.usage(TENANT, self.now) == before
@@ -79,10 +79,9 @@ class Leases(RuleBasedStateMachine):
     def the_account_is_what_was_granted(self):
         usage = self.limiter.usage(TENANT, self.now)
         assert usage.in_flight == len(self.open) <= CONCURRENCY
-        assert usage.tokens_reserved == sum(tokens for tokens, _ in self.open.values())
-        assert usage.cost_reserved == sum(cost for _, cost in self.open.values())
+        assert usage.reserved == sum(cost for _, cost in self.open.values())
         assert usage.spent == self.spent
-        assert usage.spent + usage.cost_reserved <= BUDGET
+        assert usage.spent + usage.reserved <= BUDGET
 
     @invariant()
     def no_minute_has_more_than_the_burst_and_the_rate(self):
@@ -98,7 +97,7 @@ class Leases(RuleBasedStateMachine):
         for lease in self.open:
             lease.settle(0, 0, self.now)
         usage = self.limiter.usage(TENANT, self.now + 60)
-        assert (usage.in_flight, usage.tokens_reserved, usage.cost_reserved) == (0, 0, 0)
+        assert (usage.in_flight, usage.reserved) == (0, 0)
         assert (usage.requests_remaining, usage.tokens_remaining) == (RPM, TPM)
 
 

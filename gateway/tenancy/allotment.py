@@ -1,0 +1,284 @@
+"""What of one account this process may hand out by itself, and what it has used of it.
+
+The book (`book.py`) says how much is held; between two claims the process admits requests from that alone, in a few
+comparisons and without asking anybody. Times are Unix milliseconds, money is nano-USD.
+"""
+
+from __future__ import annotations
+
+from gateway.table import Budget, Limits
+from gateway.tenancy.book import MINUTE, Claim, Grant
+from gateway.tenancy.budget import period
+
+HORIZON = 500  # milliseconds of its own demand that a process would like to hold ahead
+MONEY_HORIZON = 2_000  # the same for money
+LEARNING = 500  # milliseconds over which the pace of that demand is learnt
+LEAST = 20  # milliseconds below which a pace is not learnt anew
+PLACES_AHEAD = 8  # one place is held ahead for so many in use
+
+
+class Pace:
+    """How fast an amount is taken, in units per millisecond."""
+
+    __slots__ = ("_pace", "_since", "_taken")
+
+    def __init__(self) -> None:
+        self._pace = 0.0
+        self._since = 0
+        self._taken = 0
+
+    def take(self, amount: int) -> None:
+        self._taken += amount
+
+    def ahead(self, horizon: int, now: int) -> int:
+        """What is to be expected within `horizon`, by what was taken of late."""
+        elapsed = now - self._since
+        if elapsed >= LEAST:
+            weight = elapsed / LEARNING
+            self._pace += (weight if weight < 1.0 else 1.0) * (self._taken / elapsed - self._pace)
+            self._taken, self._since = 0, now
+        elif elapsed < 0:  # the clock was set back
+            self._since = now
+        return int(self._pace * horizon)
+
+
+class Allotment:
+    """`*_free` may be handed out, `*_inuse` is reserved by requests under way, `*_used` counts for ever, and of it
+    `*_acked` is what the book has confirmed."""
+
+    __slots__ = (
+        "_money_pace",
+        "_requests_pace",
+        "_tokens_pace",
+        "_used_at",
+        "budget",
+        "heard_at",
+        "limits",
+        "money_acked",
+        "money_end",
+        "money_free",
+        "money_inuse",
+        "money_period",
+        "money_seen",
+        "money_used",
+        "name",
+        "places_free",
+        "places_inuse",
+        "requests_acked",
+        "requests_free",
+        "requests_used",
+        "seed",
+        "seed_period",
+        "tokens_acked",
+        "tokens_free",
+        "tokens_inuse",
+        "tokens_used",
+        "view",
+    )
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.limits = Limits()  # as last seen
+        self.budget: Budget | None = None
+        self.requests_free = self.requests_used = self.requests_acked = 0
+        self.tokens_free = self.tokens_inuse = self.tokens_used = self.tokens_acked = 0
+        self.places_free = self.places_inuse = 0
+        self.money_free = self.money_inuse = self.money_used = self.money_acked = 0
+        self.money_period = -1
+        self.money_end = 0
+        self.money_seen = 0
+        self.seed_period = -1  # a period the ledger was asked about
+        self.seed = 0
+        self.view: Grant | None = None
+        self.heard_at = 0
+        self._used_at = 0
+        self._requests_pace = Pace()
+        self._tokens_pace = Pace()
+        self._money_pace = Pace()
+
+    # Handing out
+
+    def fits(self, tokens: int, money: int, now: int) -> bool:
+        limits, budget = self.limits, self.budget
+        if budget is not None and now >= self.money_end:
+            self.enter(now)
+        if limits.rpm is not None and self.requests_free < 1:
+            return False
+        if limits.tpm is not None and self.tokens_free < tokens:
+            return False
+        if limits.concurrency is not None and self.places_free < 1:
+            return False
+        return budget is None or budget.on_exceed == "warn" or self.affords(money)
+
+    def affords(self, money: int) -> bool:
+        """Of a budget that refuses. What is free at no cost is refused too once nothing is left."""
+        return self.money_free >= money and (money > 0 or self.money_free > 0 or not self._is_spent())
+
+    def _is_spent(self) -> bool:
+        budget = self.budget
+        if budget is None or self.view is None:
+            return True
+        return self.money_seen + self.money_used - self.money_acked >= budget.nanousd
+
+    def take(self, tokens: int, money: int, now: int) -> None:
+        """The caller has asked `fits` in the same breath."""
+        limits, budget = self.limits, self.budget
+        if limits.rpm is not None:
+            self.requests_free -= 1
+            self.requests_used += 1
+            self._requests_pace.take(1)
+            self._used_at = now
+        if limits.tpm is not None:
+            self.tokens_free -= tokens
+            self.tokens_inuse += tokens
+            self._tokens_pace.take(tokens)
+        if limits.concurrency is not None:
+            self.places_free -= 1
+        self.places_inuse += 1
+        if budget is not None:
+            if budget.on_exceed == "reject":
+                self.money_free -= money
+                self._money_pace.take(money)
+            self.money_inuse += money
+
+    def settle(
+        self, taken: Limits, reserved: int, tokens: int, reserved_money: int, money: int, of_period: int, now: int
+    ) -> None:
+        """Ends a request that was taken under the limits `taken`: what it used instead of what it had reserved."""
+        self.places_inuse -= 1
+        if taken.concurrency is not None:
+            self.places_free += 1
+        if taken.tpm is not None:
+            self.tokens_inuse -= reserved
+            self.tokens_used += tokens
+            if tokens < reserved:
+                self.tokens_free += reserved - tokens
+            self._used_at = now
+        if of_period == self.money_period and of_period >= 0:
+            self.money_inuse -= reserved_money
+            self.money_used += money
+            if money < reserved_money:
+                self.money_free += reserved_money - money
+
+    def more_money(self, money: int) -> bool:
+        """Adds to what a request under way has reserved, if it is there."""
+        if self.money_free < money:
+            return False
+        self.money_free -= money
+        self.money_inuse += money
+        self._money_pace.take(money)
+        return True
+
+    # The book
+
+    def enter(self, now: int) -> None:
+        """Moves on to the budget's period that `now` lies in. A clock that is set back keeps the period it reached."""
+        budget = self.budget
+        if budget is None or (self.money_period >= 0 and now < self.money_end):
+            return
+        start, end = period(budget.per, now)
+        if start > self.money_period:
+            self._begin(start)
+        self.money_end = end
+
+    def _begin(self, start: int) -> None:
+        self.money_period = start
+        self.money_free = self.money_inuse = self.money_used = self.money_acked = 0
+        self.money_seen = self.seed if self.seed_period == start else 0
+
+    def claim(self, now: int, *, keep: bool, money: bool = True) -> Claim:
+        """What to tell the book. What is free is given back with it; with `keep`, what it is likely to need stays.
+        Without `money` the budget is left out."""
+        limits, budget = self.limits, self.budget
+        self.enter(now)
+        requests_want = self._requests_pace.ahead(HORIZON, now)
+        tokens_want = self._tokens_pace.ahead(HORIZON, now)
+        money_want = self._money_pace.ahead(MONEY_HORIZON, now)
+        places_want = -(-self.places_inuse // PLACES_AHEAD)
+        self.requests_free = min(self.requests_free, requests_want) if keep else 0
+        self.tokens_free = min(self.tokens_free, tokens_want) if keep else 0
+        self.places_free = min(self.places_free, places_want) if keep else 0
+        if money:
+            self.money_free = min(self.money_free, money_want) if keep else 0
+        refuses = budget is not None and budget.on_exceed == "reject"
+        return Claim(
+            max(0, now - self._used_at),
+            -1 if limits.rpm is None else limits.rpm,
+            self.requests_used,
+            self.requests_acked,
+            self.requests_free,
+            requests_want - self.requests_free,
+            -1 if limits.tpm is None else limits.tpm,
+            self.tokens_used,
+            self.tokens_acked,
+            self.tokens_inuse + self.tokens_free,
+            tokens_want - self.tokens_free,
+            -1 if limits.concurrency is None else limits.concurrency,
+            self.places_inuse + self.places_free,
+            places_want - self.places_free,
+            -1 if budget is None or not money else budget.nanousd,
+            1 if refuses else 0,
+            self.money_used,
+            self.money_acked,
+            self.money_inuse + self.money_free,
+            money_want - self.money_free if refuses else 0,
+            self.money_period,
+            self.money_seen,
+        )
+
+    def hear(self, claim: Claim, grant: Grant, now: int) -> None:
+        """The book's answer to `claim`, the last one made."""
+        if claim.requests_limit >= 0:
+            self.requests_free += grant.requests_held - claim.requests_held
+            self.requests_acked = claim.requests_used
+        if claim.tokens_limit >= 0:
+            self.tokens_free += grant.tokens_held - claim.tokens_held
+            self.tokens_acked = claim.tokens_used
+        if claim.places_limit >= 0:
+            self.places_free += grant.places_held - claim.places_held
+        if claim.money_limit >= 0:
+            if grant.money_period > self.money_period:  # its clock is ahead of ours
+                self._begin(grant.money_period)
+                self.money_seen = grant.money_spent
+            elif claim.money_period == self.money_period == grant.money_period:
+                self.money_free += grant.money_held - claim.money_held
+                self.money_acked = claim.money_used
+                self.money_seen = grant.money_spent
+        self.view = grant
+        self.heard_at = now
+
+    # How it stands
+
+    def requests_room(self, now: int) -> int:
+        """Units of MINUTE to a request that could be granted now; below zero when the limit is overdrawn."""
+        limit, view = self.limits.rpm or 0, self.view
+        if view is None:
+            return limit * MINUTE
+        level = view.requests_level - max(0, now - self.heard_at) * limit
+        return (limit - view.requests_total + self.requests_free) * MINUTE - (level if level > 0 else 0)
+
+    def tokens_room(self, now: int) -> int:
+        limit, view = self.limits.tpm or 0, self.view
+        if view is None:
+            return limit * MINUTE
+        level = view.tokens_level - max(0, now - self.heard_at) * limit
+        return (limit - view.tokens_total + self.tokens_free) * MINUTE - (level if level > 0 else 0)
+
+    def places_room(self) -> int:
+        limit, view = self.limits.concurrency or 0, self.view
+        return limit if view is None else max(0, limit - view.places_total + self.places_free)
+
+    def has_news(self) -> bool:
+        """Whether the book has not heard of all that was used, or more is held than is in use."""
+        return (
+            self.requests_used != self.requests_acked
+            or self.tokens_used != self.tokens_acked
+            or self.money_used != self.money_acked
+            or self.requests_free > 0
+            or self.tokens_free > 0
+            or self.money_free > 0
+            or self.places_free > 0
+        )
+
+    def is_idle(self) -> bool:
+        return self.places_inuse == 0 and not self.has_news()
