@@ -17,6 +17,7 @@ import ssl
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -49,18 +50,19 @@ from gateway.routing.router import Router
 from gateway.serve import Revision, Service
 from gateway.settle import Settlement
 from gateway.spans import SpansUnavailable, open_spans
+from gateway.state.limits import RedisLimits
 from gateway.stopping import Stop
 from gateway.table import Table, Worker
 from gateway.telemetry import Metrics, Reading
 from gateway.tenancy.limiter import MemoryLimiter
-from gateway.tenancy.limits import seed_budgets
+from gateway.tenancy.limits import Limiter, seed_budgets
+from gateway.tenancy.shared import SharedLimiter
 from gateway.upstream.pool import Pool
 
 logger = logging.getLogger("tollgate")
 
 KEEP_ALIVE_SECONDS = 75  # above what clients keep idle connections for, so that they close them and not we
 LAG_SECONDS = 0.25
-ACCOUNTS_SECONDS = 0.1
 FIRST_LOOK_SECONDS = 3.0  # for the workers to be found before the first request comes, at most
 FLUSH_SECONDS = 4.0  # for the ledger and the spans to be written at the end, at most
 _CANNOT_LISTEN = "cannot listen on %s:%d (%s): end what uses that port, or choose another with --port"
@@ -76,7 +78,7 @@ class Gateway:
         self.ledger: Ledger = open_ledger(table.settings.ledger)
         endpoint = table.settings.otlp_endpoint
         self.spans = open_spans(endpoint) if endpoint else None
-        self.limiter = MemoryLimiter(_budget_alert)
+        self.limiter = _limiter(table)
         self.fleet = Fleet(_backend)
         self.watcher = Watcher(directory, self.apply, table)
         self.service = Service(
@@ -120,7 +122,7 @@ class Gateway:
         background = [
             asyncio.create_task(self.watcher.run(), name="watch the configuration"),
             asyncio.create_task(self._measure_lag(), name="measure the event loop"),
-            asyncio.create_task(self._keep_accounts(), name="keep the accounts"),
+            asyncio.create_task(self.limiter.run(), name="keep the limits' accounts"),
             looking := asyncio.create_task(self.fleet.first_look(FIRST_LOOK_SECONDS), name="look at the workers"),
         ]
         await asyncio.wait((looking, asked), return_when=asyncio.FIRST_COMPLETED)
@@ -143,6 +145,7 @@ class Gateway:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
         await self.service.store.close()
+        await self.limiter.close()
         await self.fleet.stop()
         await self._flush()
         logger.info("stopped")
@@ -193,11 +196,6 @@ class Gateway:
             await asyncio.sleep(LAG_SECONDS)
             self.metrics.loop_lag.set(max(0.0, loop.time() - before - LAG_SECONDS))
             self.metrics.pour()
-
-    async def _keep_accounts(self) -> None:
-        while True:
-            await asyncio.sleep(ACCOUNTS_SECONDS)
-            self.limiter.tick(time.time())
 
     def _readings(self) -> Iterator[Reading]:
         now = time.monotonic()
@@ -335,6 +333,13 @@ def _backend(worker: Worker) -> Backend:
         dialect=DIALECTS[worker.engine],
         meter=Meter(),
     )
+
+
+def _limiter(table: Table) -> Limiter:
+    if table.settings.state.startswith("memory:"):
+        return MemoryLimiter(_budget_alert)
+    far = RedisLimits.open(table.settings.state)
+    return SharedLimiter(far, f"{socket.gethostname()}-{uuid.uuid4()}", _budget_alert, table.settings.server.processes)
 
 
 def _budget_alert(tenant: str, percent: int, spent: int) -> None:

@@ -14,7 +14,11 @@ HORIZON = 500  # milliseconds of its own demand that a process would like to hol
 MONEY_HORIZON = 2_000  # the same for money
 LEARNING = 500  # milliseconds over which the pace of that demand is learnt
 LEAST = 20  # milliseconds below which a pace is not learnt anew
+REFILL = 4  # more is asked for when less than this part of it is left
 PLACES_AHEAD = 8  # one place is held ahead for so many in use
+
+
+ALONE_PERCENT = 80  # of its part of a limit that a process uses while it can not ask the others
 
 
 class Pace:
@@ -47,13 +51,20 @@ class Allotment:
     `*_acked` is what the book has confirmed."""
 
     __slots__ = (
+        "_away_requests_acked",
+        "_away_tokens_acked",
         "_money_pace",
         "_requests_pace",
         "_tokens_pace",
         "_used_at",
         "budget",
         "heard_at",
+        "is_alone",
         "limits",
+        "low_money",
+        "low_places",
+        "low_requests",
+        "low_tokens",
         "money_acked",
         "money_end",
         "money_free",
@@ -74,11 +85,14 @@ class Allotment:
         "tokens_inuse",
         "tokens_used",
         "view",
+        "written",
     )
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.limits = Limits()  # as last seen
+        self.written = Limits()  # as last seen
+        self.limits = self.written  # in effect: this process's part of them while it is alone
+        self.is_alone = False
         self.budget: Budget | None = None
         self.requests_free = self.requests_used = self.requests_acked = 0
         self.tokens_free = self.tokens_inuse = self.tokens_used = self.tokens_acked = 0
@@ -91,6 +105,8 @@ class Allotment:
         self.seed = 0
         self.view: Grant | None = None
         self.heard_at = 0
+        self.low_requests = self.low_tokens = self.low_places = self.low_money = 0
+        self._away_requests_acked = self._away_tokens_acked = 0
         self._used_at = 0
         self._requests_pace = Pace()
         self._tokens_pace = Pace()
@@ -246,6 +262,54 @@ class Allotment:
                 self.money_seen = grant.money_spent
         self.view = grant
         self.heard_at = now
+        self.low_requests, self.low_tokens = self.requests_free // REFILL, self.tokens_free // REFILL
+        self.low_places, self.low_money = self.places_free // REFILL, self.money_free // REFILL
+
+    def is_low(self) -> bool:
+        """Whether so little is left of what the book last granted that more should be on its way."""
+        return (
+            self.requests_free < self.low_requests
+            or self.tokens_free < self.low_tokens
+            or self.places_free < self.low_places
+            or self.money_free < self.low_money
+        )
+
+    # Alone
+
+    def alone(self, sharing: int, now: int) -> tuple[int, int]:
+        """The book is away: from now on the process keeps to its part of the limits. Returns the levels of requests and
+        tokens as far as they are this process's part. Money stays what was granted; no more of it comes."""
+        limits, view = self.written, self.view
+        rpm, tpm, concurrency = limits.rpm, limits.tpm, limits.concurrency
+        places = 0 if concurrency is None else _part(self.places_room() - self.places_free, sharing)
+        requests_level = tokens_level = 0
+        if view is not None:
+            if rpm is not None:
+                part = _part(rpm, sharing)
+                used = min(rpm * MINUTE, max(0, rpm * MINUTE - self.requests_room(now)))
+                requests_level = used * part // rpm
+            if tpm is not None:
+                part = _part(tpm, sharing)
+                used = min(tpm * MINUTE, max(0, tpm * MINUTE - self.tokens_room(now)))
+                tokens_level = used * part // tpm
+        self._away_requests_acked, self._away_tokens_acked = self.requests_acked, self.tokens_acked
+        self.limits = Limits(
+            None if rpm is None else _part(rpm, sharing),
+            None if tpm is None else _part(tpm, sharing),
+            None if concurrency is None else places + self.places_inuse + self.places_free,
+        )
+        self.is_alone = True
+        self.requests_free = self.tokens_free = self.places_free = 0
+        self.view = None
+        return requests_level, tokens_level
+
+    def together(self) -> None:
+        """The book is back, and is to hear of all that was used meanwhile."""
+        self.limits = self.written
+        self.is_alone = False
+        self.requests_free = self.tokens_free = self.places_free = 0
+        self.requests_acked, self.tokens_acked = self._away_requests_acked, self._away_tokens_acked
+        self.view = None
 
     # How it stands
 
@@ -282,3 +346,8 @@ class Allotment:
 
     def is_idle(self) -> bool:
         return self.places_inuse == 0 and not self.has_news()
+
+
+def _part(limit: int, sharing: int) -> int:
+    """Of what is there for all, the part of one of so many processes that can not ask each other."""
+    return limit * ALONE_PERCENT // (100 * sharing)

@@ -185,6 +185,12 @@ class Books:
             grants.append(_answer(account, own, claim, left, given))
         return grants
 
+    def begin(self, tenant: str, name: str, requests_level: int, tokens_level: int, now: int) -> None:
+        """An account whose levels are known from elsewhere."""
+        account = self._tenants.setdefault(tenant, {})[name] = _Account()
+        account.requests_level, account.requests_at = requests_level, now
+        account.tokens_level, account.tokens_at = tokens_level, now
+
     def forget(self, tenant: str) -> None:
         self._tenants.pop(tenant, None)
 

@@ -9,6 +9,7 @@ and no call here waits, so the check of all limits and the taking from each are 
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
 
@@ -22,6 +23,7 @@ from gateway.tenancy.purse import Demanded, Errand, Purse, Scopes
 from gateway.tenancy.ratelimit_headers import triple
 
 PLACE_WAIT = 1_000  # when a place comes free is not knowable; a second is short for a person and long for a machine
+TICK_SECONDS = 0.1
 STALE = 10  # milliseconds after which the books are to hear of what was used
 HERE = "here"  # the only holder of books that nobody shares
 NEVER = 10**12  # milliseconds: it does not die before its books do
@@ -36,6 +38,7 @@ class MemoryLimiter:
     """`on_alert` is called once per period for each of 50, 80 and 100 percent of a budget."""
 
     def __init__(self, on_alert: OnAlert) -> None:
+        self.every = TICK_SECONDS
         self._on_alert = on_alert
         self._books = Books()
         self._purses: dict[str, Purse] = {}
@@ -81,9 +84,13 @@ class MemoryLimiter:
             self._consult(scopes.purse, [], clock)
 
     def _consult(self, purse: Purse, demands: list[Demanded], clock: int) -> None:
-        errand = purse.compose(demands, clock, keep=False)
+        self._ask(purse.compose(demands, clock, keep=False), clock)
+
+    def _ask(self, errand: Errand, clock: int) -> None:
         names = [allotment.name for allotment in errand.allotments]
-        grants = self._books.claim(purse.name, HERE, errand.seq, NEVER, names, errand.claims, errand.demands, clock)
+        grants = self._books.claim(
+            errand.purse.name, HERE, errand.seq, NEVER, names, errand.claims, errand.demands, clock
+        )
         self._hear(errand, grants, clock)
 
     def _hear(self, errand: Errand, grants: list[Grant], clock: int) -> None:
@@ -128,6 +135,15 @@ class MemoryLimiter:
                 del self._active[name]
                 if self._tenants is not None and name not in self._tenants:
                     self._forget(name)
+
+    async def run(self) -> None:
+        """For as long as the process serves."""
+        while True:
+            await asyncio.sleep(self.every)
+            self.tick(time.time())
+
+    async def close(self) -> None:
+        """Nobody else needs to know."""
 
     # Looking on
 
@@ -191,7 +207,7 @@ class MemoryLimiter:
     def _build(self, key: Key, model: str) -> Scopes:
         tenant = key.tenant
         purse = self._purse(tenant.name)
-        scopes = Scopes(key, purse, [], [], [])
+        scopes = Scopes(key, purse, [], [])
         whose = f"tenant `{tenant.name}`"
         if tenant.budget is not None:
             self._add(scopes, budget_account(tenant.budget), _UNLIMITED, tenant.budget, whose)
@@ -207,10 +223,11 @@ class MemoryLimiter:
         allotment = scopes.purse.account(name)
         allotment.limits, allotment.budget = self._in_effect(allotment, limits), budget
         scopes.allotments.append(allotment)
-        scopes.limits.append(limits)
         scopes.whose.append(whose)
 
     def _in_effect(self, allotment: Allotment, limits: Limits) -> Limits:
+        """What of the limits as written holds for this process now."""
+        allotment.written = limits
         return limits
 
     def _purse(self, tenant: str) -> Purse:

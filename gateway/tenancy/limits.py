@@ -73,6 +73,14 @@ class Limiter(Protocol):
         """To be called a few times a second, and before `seed` and `retain`: accounts are brought up to date."""
         ...
 
+    async def run(self) -> None:
+        """To be started with the server and cancelled before `close`."""
+        ...
+
+    async def close(self) -> None:
+        """Give back what is held, in bounded time."""
+        ...
+
     def seed(self, tenant: Tenant, period_start: int, spent: int) -> None:
         """Tell what the ledger knows was spent in a budget period (which begins at Unix milliseconds)."""
         ...

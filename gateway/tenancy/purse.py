@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from gateway.table import Key, Limits
+from gateway.table import Key
 from gateway.tenancy.allotment import Allotment
 from gateway.tenancy.book import Claim, Demand, Grant
 
@@ -13,7 +13,7 @@ class Purse:
     """All accounts of one tenant in this process. `waiting` counts requests that wait for the books' answer, `busy`
     says that a claim is on its way."""
 
-    __slots__ = ("allotments", "busy", "claimed_at", "name", "refused_until", "seq", "touched", "waiting")
+    __slots__ = ("allotments", "busy", "claimed_at", "name", "seq", "touched", "waiting")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -23,7 +23,6 @@ class Purse:
         self.claimed_at = 0
         self.busy = False
         self.waiting = 0
-        self.refused_until = 0
 
     def account(self, name: str) -> Allotment:
         found = self.allotments.get(name)
@@ -80,22 +79,27 @@ class Purse:
 class Scopes:
     """The accounts that one key's requests to one model count in; all of the same tenant."""
 
-    __slots__ = ("allotments", "key", "limits", "purse", "whose")
+    __slots__ = ("_refused_money", "_refused_tokens", "_refused_until", "allotments", "key", "purse", "whose")
 
-    def __init__(
-        self, key: Key, purse: Purse, allotments: list[Allotment], limits: list[Limits], whose: list[str]
-    ) -> None:
+    def __init__(self, key: Key, purse: Purse, allotments: list[Allotment], whose: list[str]) -> None:
         self.key = key
         self.purse = purse
         self.allotments = allotments
-        self.limits = limits  # as written
         self.whose = whose  # whom a refusal names
+        self._refused_until = self._refused_tokens = self._refused_money = 0
 
     def fits(self, tokens: int, money: int, now: int) -> bool:
         for allotment in self.allotments:
             if not allotment.fits(tokens, money, now):
                 return False
         return True
+
+    def refuse(self, tokens: int, money: int, until: int) -> None:
+        """Nobody needs to ask for as much again before `until`."""
+        self._refused_until, self._refused_tokens, self._refused_money = until, tokens, money
+
+    def is_refused(self, tokens: int, money: int, now: int) -> bool:
+        return now < self._refused_until and tokens >= self._refused_tokens and money >= self._refused_money
 
     def take(self, tokens: int, money: int, now: int) -> None:
         touched = self.purse.touched

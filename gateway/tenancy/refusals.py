@@ -40,12 +40,19 @@ def money_in_flight(whose: str, wait: int) -> RateLimited:
     )
 
 
-def money_unconfirmed(whose: str, wait: int) -> RateLimited:
+def too_many_waiting(whose: str) -> RateLimited:
+    """More requests wait for the store that replicas share their limits in than it will have answered soon."""
+    return RateLimited(
+        f"Too many requests wait for the limits of {whose} to be confirmed. Please try again in 1s.", retry_after=1.0
+    )
+
+
+def money_unconfirmed(whose: str) -> RateLimited:
     """A budget that nobody can be asked about just now; what was granted of it before is used up."""
     return RateLimited(
         f"The budget of {whose} can not be confirmed at the moment, for the store that replicas share it in is away. "
         "Please try again shortly.",
-        retry_after=wait / 1_000,
+        retry_after=1.0,
     )
 
 

@@ -1,0 +1,94 @@
+"""The accounts that replicas share, in Redis: what `limits.lua` keeps, and who is there to share it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from hashlib import sha1
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+import orjson
+
+from gateway.state.redis import NoScriptError, connect, is_cluster
+
+SCRIPT = (files("gateway") / "state" / "limits.lua").read_text()
+_SHA = sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()  # Redis' name for it
+
+KEEP_MS = 400 * 24 * 3_600_000  # a tenant that nobody has asked for in so long begins anew
+PRESENT_SECONDS = 20.0  # for which a replica counts after it last said so
+COMMAND_SECONDS = 1.0
+CONNECTIONS = 8
+
+_PREFIX = "tollgate:limits:1:"
+_PRESENCE = "tollgate:replicas:1"
+
+
+class Call(NamedTuple):
+    """One run of the script: `written` is its JSON argument."""
+
+    tenant: str
+    written: list[Any]
+
+
+class RedisLimits:
+    """Made with `open`. A failure of any command raises one of `state.redis.FAILURES`."""
+
+    def __init__(self, client: Any, *, cluster: bool) -> None:
+        self._client = client
+        self._cluster = cluster
+
+    @classmethod
+    def open(cls, url: str) -> RedisLimits:
+        client = connect(url, name="tollgate-limits", seconds=COMMAND_SECONDS, connections=CONNECTIONS)
+        return cls(client, cluster=is_cluster(url))
+
+    async def claim(self, calls: Sequence[Call]) -> list[list[int]]:
+        """The script's answer to each call; those of one round go as one message where one server has them all."""
+        keys = [f"{_PREFIX}{{{call.tenant}}}" for call in calls]
+        arguments = [orjson.dumps(call.written) for call in calls]
+        if self._cluster:
+            return list(await asyncio.gather(*map(self._run, keys, arguments)))
+        answers = await self._run_all(keys, arguments)
+        if any(isinstance(answer, NoScriptError) for answer in answers):  # a server that has begun anew
+            await self._client.script_load(SCRIPT)
+            again = [i for i, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+            answered = await self._run_all([keys[i] for i in again], [arguments[i] for i in again])
+            for i, answer in zip(again, answered, strict=True):
+                answers[i] = answer
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        return answers
+
+    async def _run_all(self, keys: list[str], arguments: list[bytes]) -> list[Any]:
+        if len(keys) == 1:
+            try:
+                return [await self._client.evalsha(_SHA, 1, keys[0], arguments[0], KEEP_MS)]
+            except NoScriptError as error:
+                return [error]
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for key, argument in zip(keys, arguments, strict=True):
+                pipeline.evalsha(_SHA, 1, key, argument, KEEP_MS)
+            return await pipeline.execute(raise_on_error=False)
+
+    async def _run(self, key: str, argument: bytes) -> list[int]:
+        """On the node of a cluster that has the key, which may not know the script yet."""
+        try:
+            return await self._client.evalsha(_SHA, 1, key, argument, KEEP_MS)
+        except NoScriptError:
+            return await self._client.eval(SCRIPT, 1, key, argument, KEEP_MS)
+
+    async def present(self, holder: str) -> int:
+        """Says that this process is there; how many are."""
+        now = time.time()
+        await self._client.zadd(_PRESENCE, {holder: now})
+        await self._client.zremrangebyscore(_PRESENCE, 0, now - PRESENT_SECONDS)
+        return int(await self._client.zcard(_PRESENCE))
+
+    async def leave(self, holder: str) -> None:
+        await self._client.zrem(_PRESENCE, holder)
+
+    async def close(self) -> None:
+        await self._client.aclose()

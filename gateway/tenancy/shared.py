@@ -1,0 +1,427 @@
+"""Admission by one of several processes that share their tenants' accounts in one store.
+
+The hot path is that of `limiter.py`: it takes from what the process holds, and asks nobody. What differs is how the
+books are asked, for they are a network away: claims of one turn of the event loop go together, one at a time for each
+tenant; a request that needs more than is held waits for the answer; more is fetched before it is needed.
+
+While the store is away each process goes on by itself, with books of its own: with its part of every limit of
+requests, tokens and places (`Allotment.alone`), and with the money it holds already. What was used is told when the
+store is back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from gateway.errors import GatewayError
+from gateway.state.limits import Call
+from gateway.state.redis import FAILURES
+from gateway.table import Key, Limits
+from gateway.tenancy import refusals
+from gateway.tenancy.allotment import Allotment
+from gateway.tenancy.book import Books, Grant
+from gateway.tenancy.limiter import MemoryLimiter, OnAlert, refusal
+from gateway.tenancy.limits import UNLIMITED, Lease
+from gateway.tenancy.purse import Demanded, Errand, Purse, Scopes
+
+logger = logging.getLogger("tollgate.limits")
+
+PATIENCE_SECONDS = 0.5  # for an answer of the store
+LATENESS_SECONDS = 0.05  # a timeout that fires this late says more about this process than about the store
+ATTEMPTS = 3  # of a claim that was late through the process's own fault
+TTL = 60_000  # milliseconds without a claim after which the store takes this process for dead
+HEARTBEAT = 10_000  # milliseconds between claims of a tenant whose requests run on
+NEWS = 250  # milliseconds after which the store is to hear of what was used
+AGAIN = 20  # milliseconds between claims that nobody waits for
+REFUSED = 25  # milliseconds for which a refusal is repeated without asking anew
+PRESENCE_SECONDS = 5.0
+FIRST_RETRY_SECONDS = 0.1
+LAST_RETRY_SECONDS = 2.0
+CLOSE_SECONDS = 1.0
+
+MAX_WAITING = 4_096  # requests, of all tenants
+DEMANDS_PER_CLAIM = 256
+ERRANDS_PER_TRIP = 64
+MAX_TRIPS = 4  # at once
+
+GRANT = len(Grant._fields)
+
+
+class Far(Protocol):
+    """The store, as `state.limits.RedisLimits` is one. Fails with one of `FAILURES`."""
+
+    async def claim(self, calls: Sequence[Call]) -> list[list[int]]: ...
+
+    async def present(self, holder: str) -> int: ...
+
+    async def leave(self, holder: str) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class Waiter:
+    """A request that waits for the store's answer. `left` is set when nobody waits any more."""
+
+    __slots__ = ("demanded", "future", "left")
+
+    def __init__(self, demanded: Demanded, future: asyncio.Future[Lease]) -> None:
+        self.demanded = demanded
+        self.future = future
+        self.left = False
+
+
+class SharedLimiter(MemoryLimiter):
+    """To be used inside a running event loop. `holder` names this process among all that share the store, and no other
+    before or after it; `processes` is how many there are at least."""
+
+    def __init__(self, far: Far, holder: str, on_alert: OnAlert, processes: int = 1, ttl: int = TTL) -> None:
+        super().__init__(on_alert)
+        self.is_alone = False
+        self.sharing = processes
+        self._processes = processes
+        self._far = far
+        self._holder = holder
+        self._ttl = ttl
+        self._lines: dict[str, deque[Waiter]] = {}
+        self._waiting = 0
+        self._wishes: dict[str, list[Demanded]] = {}  # money for requests under way
+        self._due: dict[str, Purse] = {}
+        self._is_flushing = False
+        self._trips = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    # Admission
+
+    def _beyond(self, scopes: Scopes, tokens: int, money: int, clock: int) -> Lease | None:
+        if self.is_alone:
+            return super()._beyond(scopes, tokens, money, clock)
+        if scopes.is_refused(tokens, money, clock):
+            raise self._refusal(scopes, tokens, money, clock)
+        return None
+
+    async def wait(self, key: Key, model: str, tokens: int, money: int) -> Lease:
+        scopes = self._scopes_of(key, model)
+        if scopes is None:
+            return UNLIMITED
+        if self.is_alone or self._waiting >= MAX_WAITING:
+            return self._by_itself(scopes, tokens, money)
+        purse = scopes.purse
+        future: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
+        waiter = Waiter(Demanded(scopes, 1, tokens, money), future)
+        line = self._lines.get(purse.name)
+        if line is None:
+            line = self._lines[purse.name] = deque()
+        line.append(waiter)
+        purse.waiting += 1
+        self._waiting += 1
+        self._soon(purse)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled() and future.exception() is None:
+                future.result().settle(0, 0, time.time())  # it came together with the end of the wait
+            raise
+        finally:
+            self._leaves(waiter)
+
+    def _by_itself(self, scopes: Scopes, tokens: int, money: int) -> Lease:
+        clock = int(time.time() * 1_000)
+        if not self.is_alone and not scopes.fits(tokens, money, clock):
+            raise refusals.too_many_waiting(scopes.whose[0])
+        if scopes.fits(tokens, money, clock):
+            return self._take(scopes, tokens, money, clock)
+        lease = super()._beyond(scopes, tokens, money, clock)
+        assert lease is not None
+        return lease
+
+    def _leaves(self, waiter: Waiter) -> None:
+        if not waiter.left:
+            waiter.left = True
+            waiter.demanded.scopes.purse.waiting -= 1
+            self._waiting -= 1
+
+    def _maintain(self, scopes: Scopes, clock: int) -> None:
+        purse = scopes.purse
+        if self.is_alone:
+            super()._maintain(scopes, clock)
+        elif not purse.busy and clock - purse.claimed_at >= AGAIN:
+            for allotment in scopes.allotments:
+                if allotment.is_low():
+                    self._soon(purse)
+                    return
+
+    def _consult(self, purse: Purse, demands: list[Demanded], clock: int) -> None:
+        """Only while alone: the books are this process's own, and the money is only what it holds already."""
+        self._ask(purse.compose(demands, clock, keep=False, money=False), clock)
+
+    def _refusal(self, scopes: Scopes, tokens: int, money: int, clock: int) -> GatewayError:
+        if self.is_alone:
+            for allotment, whose in zip(scopes.allotments, scopes.whose, strict=True):
+                budget = allotment.budget
+                if budget is not None and budget.on_exceed == "reject" and not allotment.affords(money):
+                    if allotment.money_seen + money <= budget.nanousd:
+                        return refusals.money_unconfirmed(whose)
+        return refusal(scopes, tokens, money, clock)
+
+    def _more_money(self, scopes: Scopes, money: int) -> bool:
+        if not self.is_alone:
+            purse = scopes.purse
+            self._wishes.setdefault(purse.name, []).append(Demanded(scopes, 0, 0, money))
+            self._soon(purse)
+        return False
+
+    def tick(self, now: float) -> None:
+        if self.is_alone:
+            super().tick(now)
+            return
+        clock = int(now * 1_000)
+        for name, purse in list(self._active.items()):
+            age = clock - purse.claimed_at
+            if purse.busy:
+                continue
+            if age >= HEARTBEAT or age < 0:
+                for allotment in purse.allotments.values():
+                    if allotment.places_inuse:
+                        purse.touched[allotment.name] = allotment
+            if purse.touched:
+                if age >= NEWS or age < 0:
+                    self._soon(purse)
+            elif purse.is_idle():
+                del self._active[name]
+                if self._tenants is not None and name not in self._tenants:
+                    self._forget(name)
+
+    def _in_effect(self, allotment: Allotment, limits: Limits) -> Limits:
+        allotment.written = limits
+        if self.is_alone and not allotment.is_alone:
+            allotment.alone(self.sharing, int(time.time() * 1_000))
+        return allotment.limits if self.is_alone else limits
+
+    # Claims
+
+    def _soon(self, purse: Purse) -> None:
+        """Its claim goes with the others at the end of this turn of the loop."""
+        self._due[purse.name] = purse
+        if not self._is_flushing:
+            self._is_flushing = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._is_flushing = False
+        if self.is_alone or self._closed:
+            return
+        now = int(time.time() * 1_000)
+        while self._trips < MAX_TRIPS:
+            errands: list[Errand] = []
+            for name, purse in list(self._due.items()):
+                if len(errands) == ERRANDS_PER_TRIP:
+                    break
+                if not purse.busy:  # else it is due again when it has its answer
+                    del self._due[name]
+                    errands.append(self._errand(purse, now))
+            if not errands:
+                return
+            self._trips += 1
+            self._start(self._carry(errands))
+
+    def _errand(self, purse: Purse, now: int) -> Errand:
+        demands = self._wishes.pop(purse.name, [])[:DEMANDS_PER_CLAIM]
+        line = self._lines.get(purse.name)
+        if line is not None:
+            for waiter in line:
+                if len(demands) >= DEMANDS_PER_CLAIM:
+                    break
+                if not waiter.left:
+                    demands.append(waiter.demanded)
+        purse.busy = True
+        return purse.compose(demands, now, keep=not demands)
+
+    async def _carry(self, errands: list[Errand]) -> None:
+        loop = asyncio.get_running_loop()
+        calls = [Call(one.purse.name, self._written(one)) for one in errands]
+        answers: list[list[int]] | None = None
+        failure: BaseException | None = None
+        try:
+            for _ in range(ATTEMPTS):
+                began = loop.time()
+                try:
+                    async with asyncio.timeout(PATIENCE_SECONDS):
+                        answers = await self._far.claim(calls)
+                    break
+                except FAILURES as error:
+                    failure = error
+                    if loop.time() - began <= PATIENCE_SECONDS + LATENESS_SECONDS:
+                        break
+        finally:
+            self._trips -= 1
+            for one in errands:
+                one.purse.busy = False
+        if answers is None:
+            for one in errands:
+                one.purse.unheard(one)
+            self._lose(failure)
+            return
+        if self.is_alone:  # another trip has failed meanwhile; the store hears of all this again
+            return
+        clock = int(time.time() * 1_000)
+        for one, answer in zip(errands, answers, strict=True):
+            self._answered(one, answer, clock)
+        if self._due:
+            self._soon(next(iter(self._due.values())))
+
+    def _written(self, errand: Errand) -> list[Any]:
+        return [
+            self._holder,
+            errand.seq,
+            self._ttl,
+            -1,
+            [allotment.name for allotment in errand.allotments],
+            [list(claim) for claim in errand.claims],
+            [list(demand) for demand in errand.demands],
+        ]
+
+    def _answered(self, errand: Errand, answer: list[int], clock: int) -> None:
+        purse = errand.purse
+        if answer[1]:  # overtaken by its own repetition, which the store has answered to nobody
+            purse.unheard(errand)
+            self._soon(purse)
+            return
+        numbers = answer[2:]
+        grants = [Grant(*numbers[at : at + GRANT]) for at in range(0, len(numbers), GRANT)]
+        self._hear(errand, grants, clock)
+        line = self._lines.get(purse.name)
+        if line is None:
+            return
+        for _ in range(len(errand.demands)):
+            if not line:
+                break
+            self._serve(line.popleft(), clock)
+        if line:
+            self._soon(purse)
+        else:
+            del self._lines[purse.name]
+
+    def _serve(self, waiter: Waiter, clock: int) -> None:
+        if waiter.left or waiter.future.done():
+            return
+        scopes, _, tokens, money = waiter.demanded
+        self._leaves(waiter)
+        if scopes.fits(tokens, money, clock):
+            waiter.future.set_result(self._take(scopes, tokens, money, clock))
+            return
+        scopes.refuse(tokens, money, clock + REFUSED)
+        waiter.future.set_exception(self._refusal(scopes, tokens, money, clock))
+
+    # The store's going and coming
+
+    def _lose(self, error: BaseException | None) -> None:
+        if self.is_alone or self._closed:
+            return
+        self.is_alone = True
+        clock = int(time.time() * 1_000)
+        fields = {"error": str(error) or type(error).__name__, "processes": self.sharing}
+        logger.warning("limits are kept by this process alone: their store is away", extra={"fields": fields})
+        self._books = Books()
+        self._due.clear()
+        self._wishes.clear()
+        for purse in self._purses.values():
+            purse.claimed_at = 0
+            for allotment in purse.allotments.values():
+                requests, tokens = allotment.alone(self.sharing, clock)
+                self._books.begin(purse.name, allotment.name, requests, tokens, clock)
+                if allotment.places_inuse:
+                    purse.touched[allotment.name] = allotment
+        lines, self._lines = self._lines, {}
+        for line in lines.values():
+            for waiter in line:
+                self._serve_alone(waiter)
+        self._start(self._recover())
+
+    def _serve_alone(self, waiter: Waiter) -> None:
+        if waiter.left or waiter.future.done():
+            return
+        scopes, _, tokens, money = waiter.demanded
+        self._leaves(waiter)
+        try:
+            waiter.future.set_result(self._by_itself(scopes, tokens, money))
+        except GatewayError as error:
+            waiter.future.set_exception(error)
+
+    async def _recover(self) -> None:
+        pause = FIRST_RETRY_SECONDS
+        while True:
+            await asyncio.sleep(pause)
+            try:
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    await self._far.present(self._holder)
+                break
+            except FAILURES:
+                pause = min(2 * pause, LAST_RETRY_SECONDS)
+        self.is_alone = False
+        logger.info("limits are shared again: their store is back")
+        for purse in self._purses.values():
+            purse.claimed_at = 0
+            for allotment in purse.allotments.values():
+                allotment.together()
+                if allotment.places_inuse or allotment.has_news():
+                    purse.touched[allotment.name] = allotment
+            if purse.touched:
+                self._active[purse.name] = purse
+                self._soon(purse)
+
+    async def run(self) -> None:
+        """For as long as the process serves."""
+        told = 0.0
+        while True:
+            await asyncio.sleep(self.every)
+            self.tick(time.time())
+            now = asyncio.get_running_loop().time()
+            if not self.is_alone and now - told >= PRESENCE_SECONDS:
+                told = now
+                self._start(self._tell_presence())
+
+    async def _tell_presence(self) -> None:
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                self.sharing = max(self._processes, await self._far.present(self._holder))
+        except FAILURES as error:
+            self._lose(error)
+
+    async def close(self) -> None:
+        """Gives back what is held and says what was used, for a moment."""
+        self._closed = True
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        now = int(time.time() * 1_000)
+        errands: list[Errand] = []
+        if not self.is_alone:
+            for purse in self._purses.values():
+                for allotment in purse.allotments.values():
+                    if allotment.view is not None or allotment.has_news():
+                        purse.touched[allotment.name] = allotment
+                if purse.touched:
+                    errands.append(purse.compose([], now, keep=False))
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                if errands:
+                    await self._far.claim([Call(one.purse.name, self._written(one)) for one in errands])
+                await self._far.leave(self._holder)
+        except FAILURES as error:
+            logger.warning("limits: the last claims were not heard", extra={"fields": {"error": str(error)}})
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._far.close()
+        except FAILURES:
+            logger.debug("redis connections closed late", exc_info=True)
+
+    def _start(self, work: Any) -> None:
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
