@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import uvicorn
@@ -37,6 +38,8 @@ from gateway.downstream.server import Server
 from gateway.engines import DIALECTS
 from gateway.fleet.backend import Backend
 from gateway.fleet.registry import Fleet
+from gateway.keyring.opening import open_key_store
+from gateway.keyring.ring import Keyring
 from gateway.ledger.pricing import Meter
 from gateway.ledger.store import LedgerError
 from gateway.ledger.writer import Ledger, open_ledger
@@ -52,6 +55,7 @@ from gateway.spans import SpansUnavailable, open_spans
 from gateway.stopping import Stop
 from gateway.table import Table, Worker
 from gateway.telemetry import Metrics, Reading
+from gateway.tenancy.keys import Keys
 from gateway.tenancy.limiter import MemoryLimiter
 from gateway.tenancy.limits import seed_budgets
 from gateway.upstream.pool import Pool
@@ -79,8 +83,9 @@ class Gateway:
         self.limiter = MemoryLimiter(_budget_alert)
         self.fleet = Fleet(_backend)
         self.watcher = Watcher(directory, self.apply, table)
+        self.keyring = Keyring(open_key_store(table.settings.state, table.settings.ledger), table, self._let_in)
         self.service = Service(
-            revision=Revision(table, Router(table)),
+            revision=Revision(table, Router(table), self.keyring.keys),
             fleet=self.fleet,
             limiter=self.limiter,
             store=open_store(table.settings.state, table.settings.cache),
@@ -93,12 +98,18 @@ class Gateway:
         self.control_plane = create_control_plane(self)
         self.metrics.watch(self._readings)
         self.limiter.retain(table.tenants)
+        self.metrics.watch(self.keyring.readings)
         seed_budgets(self.limiter, table.tenants.values(), self.ledger.spent, time.time())
 
     @property
     def table(self) -> Table:
         """The configuration in effect."""
         return self.service.revision.table
+
+    @property
+    def keys(self) -> Keys:
+        """The API keys that are let in."""
+        return self.service.revision.keys
 
     def apply(self, table: Table) -> None:
         """Puts a new configuration into effect; requests under way keep the one they started with."""
@@ -109,7 +120,12 @@ class Gateway:
         except LedgerError as error:  # a tenant whose budget is new starts at nothing spent rather than not at all
             logger.error("budgets could not be read from the ledger: %s", error)
         self.fleet.apply(table)
-        self.service.revision = Revision(table, Router(table))
+        self.keyring.apply(table)
+        self.service.revision = Revision(table, Router(table), self.keyring.keys)
+
+    def _let_in(self) -> None:
+        """The store's keys are others."""
+        self.service.revision = replace(self.service.revision, keys=self.keyring.keys)
 
     async def serve(self, listeners: list[socket.socket], stop: Stop, left: Inheritance | None) -> None:
         """Serves until it is asked to stop, then drains. `left` is what a parent left this process."""
@@ -123,6 +139,8 @@ class Gateway:
             asyncio.create_task(self._keep_accounts(), name="keep the accounts"),
             looking := asyncio.create_task(self.fleet.first_look(FIRST_LOOK_SECONDS), name="look at the workers"),
         ]
+        await self.keyring.refresh()
+        background.append(asyncio.create_task(self.keyring.run(), name="keep the keys current"))
         await asyncio.wait((looking, asked), return_when=asyncio.FIRST_COMPLETED)
         server = Server(self.connecting(), listeners, 0 if left is None else left.slot)
         await server.start()
@@ -143,6 +161,7 @@ class Gateway:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
         await self.service.store.close()
+        await self.keyring.close()
         await self.fleet.stop()
         await self._flush()
         logger.info("stopped")

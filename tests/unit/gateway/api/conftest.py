@@ -39,6 +39,7 @@ from gateway.table import (
     Version,
     Worker,
 )
+from gateway.tenancy.keys import Keys
 from gateway.upstream.pool import Pool
 
 ADMIN_KEY = "sk-admin-key"
@@ -137,6 +138,10 @@ class Plane:
     def __post_init__(self) -> None:
         self.fleet.apply(self.table)
         self.app: FastAPI = create_control_plane(self)
+
+    @property
+    def keys(self) -> Keys:
+        return Keys(self.table.keys, {})
 
     def up(self, *names: str) -> None:
         for backend in self.fleet.backends():
