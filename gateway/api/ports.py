@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from gateway.config.watch import WatchState
 from gateway.fleet.registry import Fleet
+from gateway.keyring.ring import Keyring
 from gateway.table import Table
 from gateway.tenancy.keys import Keys
 
@@ -37,6 +38,11 @@ class GatewayPort(Protocol):
     @property
     def keys(self) -> Keys:
         """The API keys that are let in."""
+        ...
+
+    @property
+    def keyring(self) -> Keyring:
+        """Where they come from."""
         ...
 
     @property

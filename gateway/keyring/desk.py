@@ -9,12 +9,15 @@ import time
 from collections.abc import Callable, Collection
 from typing import NamedTuple
 
+from gateway.config.units import UnitError, parse_moment, parse_span
 from gateway.errors import Conflict, NotFound
 from gateway.keyring.listing import moment
 from gateway.keyring.record import MAX_RETIRED, Record
 from gateway.keyring.store import MAX_KEYS, KeyStore
 from gateway.table import Limits, Priority
 from gateway.tenancy.keys import digest, mint
+
+GRACE = "24h"  # of a rotation that says nothing else
 
 ATTEMPTS = 5  # of a change that others come between
 
@@ -40,6 +43,30 @@ class Made(NamedTuple):
 
 def next_id(taken: Collection[str]) -> str:
     return next(name for n in range(1, len(taken) + 2) if (name := f"key-{n}") not in taken)
+
+
+def ending(text: str, now: float) -> float:
+    """When a key ends, in Unix seconds: `30d` from now, or a day or time as in the YAML. Raises UnitError."""
+    try:
+        at = now + parse_span(text)
+    except UnitError:
+        try:
+            at = parse_moment(text)
+        except UnitError:
+            wrong = f"`{text[:40]}` is no span, day or time"
+            raise UnitError(wrong, "write for example `30d`, `2027-01-31` or `2027-01-31T12:00Z`") from None
+    if at <= now:
+        raise UnitError(f"`{text[:40]}` has passed", "write for example `30d`, or a day to come")
+    return at
+
+
+def written(tenant: str, key_id: str, place: object) -> str:
+    """Why a key of the YAML is not changed here, and what to do; `place` is its file and line, if it has one still."""
+    where = "in the YAML" if place is None else f"at {place}"
+    return (
+        f"{key_id} of {tenant} is written {where} and is changed there: delete it to revoke it; to rotate it, write a "
+        f"second key beside it (`tollgate keys create {tenant} --write`) and delete it once nobody uses it."
+    )
 
 
 async def create(
