@@ -84,7 +84,7 @@ def router(gateway: GatewayPort) -> APIRouter:
         table, limits = gateway.table, body.limits
         if body.tenant not in table.tenants:
             raise NotFound(
-                f"There is no tenant `{body.tenant}`: {did_you_mean(body.tenant, table.tenants, 'write one first')}.",
+                f"There is no tenant `{body.tenant}`: {did_you_mean(body.tenant, table.tenants, 'write one first')}",
                 param="tenant",
                 code="tenant_not_found",
             )
@@ -147,7 +147,7 @@ def _known(table: Table, models: list[str]) -> None:
     for asked in models:
         if asked not in table.aliases and asked not in names.virtual and names.find(asked) is None:
             remedy = did_you_mean(asked, [*table.models, *table.aliases, *names.virtual], "there is none")
-            raise BadRequest(f"`models`: no model is called `{asked}`: {remedy}.", param="models")
+            raise BadRequest(f"`models`: no model is called `{asked}`: {remedy}", param="models")
 
 
 def _ending(text: str) -> float:
