@@ -22,7 +22,7 @@ USES = "{tollgate:keys:1}:used"
 REVISION = "revision"  # no record's field: those have a slash
 
 COMMAND_SECONDS = 1.0
-PATIENCE_SECONDS = 1.5  # for a command and all that its client does for it
+PATIENCE_SECONDS = 1.5  # for a command with its turn; a cluster's client may ask one node after another
 MAX_CONNECTIONS = 3
 
 _SWAP = (Path(__file__).parent / "swap.lua").read_text()
@@ -34,6 +34,7 @@ class RedisKeyStore:
 
     def __init__(self, url: str) -> None:
         self._client = connect(url, name="tollgate-keys", seconds=COMMAND_SECONDS, connections=MAX_CONNECTIONS)
+        self._turns = asyncio.Semaphore(MAX_CONNECTIONS)  # a client that has no connection left fails at once
         self.place = _without_password(url)
 
     async def revision(self) -> str:
@@ -63,7 +64,7 @@ class RedisKeyStore:
 
     async def _do(self, command: str, *arguments: object) -> Any:
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):  # a cluster's client asks one node after another
+            async with asyncio.timeout(PATIENCE_SECONDS), self._turns:
                 return await getattr(self._client, command)(*arguments)
         except FAILURES as error:
             why = str(error) or type(error).__name__
