@@ -97,8 +97,8 @@ class Gateway:
         self.draining = False  # on its way out
         self.control_plane = create_control_plane(self)
         self.metrics.watch(self._readings)
-        self.limiter.retain(table.tenants)
         self.metrics.watch(self.keyring.readings)
+        self.limiter.retain(table.tenants)
         seed_budgets(self.limiter, table.tenants.values(), self.ledger.spent, time.time())
 
     @property
