@@ -19,6 +19,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import uvicorn
@@ -38,6 +39,8 @@ from gateway.downstream.server import Server
 from gateway.engines import DIALECTS
 from gateway.fleet.backend import Backend
 from gateway.fleet.registry import Fleet
+from gateway.keyring.opening import open_key_store
+from gateway.keyring.ring import Keyring
 from gateway.ledger.pricing import Meter
 from gateway.ledger.store import LedgerError
 from gateway.ledger.writer import Ledger, open_ledger
@@ -54,6 +57,7 @@ from gateway.state.limits import RedisLimits
 from gateway.stopping import Stop
 from gateway.table import Table, Worker
 from gateway.telemetry import Metrics, Reading
+from gateway.tenancy.keys import Keys
 from gateway.tenancy.limiter import MemoryLimiter
 from gateway.tenancy.limits import Limiter, seed_budgets
 from gateway.tenancy.shared import SharedLimiter
@@ -81,8 +85,9 @@ class Gateway:
         self.limiter = _limiter(table)
         self.fleet = Fleet(_backend)
         self.watcher = Watcher(directory, self.apply, table)
+        self.keyring = Keyring(open_key_store(table.settings.state, table.settings.ledger), table, self._let_in)
         self.service = Service(
-            revision=Revision(table, Router(table)),
+            revision=Revision(table, Router(table), self.keyring.keys),
             fleet=self.fleet,
             limiter=self.limiter,
             store=open_store(table.settings.state, table.settings.cache),
@@ -94,6 +99,7 @@ class Gateway:
         self.draining = False  # on its way out
         self.control_plane = create_control_plane(self)
         self.metrics.watch(self._readings)
+        self.metrics.watch(self.keyring.readings)
         self.limiter.retain(table.tenants)
         seed_budgets(self.limiter, table.tenants.values(), self.ledger.spent, time.time())
 
@@ -101,6 +107,11 @@ class Gateway:
     def table(self) -> Table:
         """The configuration in effect."""
         return self.service.revision.table
+
+    @property
+    def keys(self) -> Keys:
+        """The API keys that are let in."""
+        return self.service.revision.keys
 
     def apply(self, table: Table) -> None:
         """Puts a new configuration into effect; requests under way keep the one they started with."""
@@ -111,7 +122,12 @@ class Gateway:
         except LedgerError as error:  # a tenant whose budget is new starts at nothing spent rather than not at all
             logger.error("budgets could not be read from the ledger: %s", error)
         self.fleet.apply(table)
-        self.service.revision = Revision(table, Router(table))
+        self.keyring.apply(table)
+        self.service.revision = Revision(table, Router(table), self.keyring.keys)
+
+    def _let_in(self) -> None:
+        """The store's keys are others."""
+        self.service.revision = replace(self.service.revision, keys=self.keyring.keys)
 
     async def serve(self, listeners: list[socket.socket], stop: Stop, left: Inheritance | None) -> None:
         """Serves until it is asked to stop, then drains. `left` is what a parent left this process."""
@@ -125,6 +141,8 @@ class Gateway:
             asyncio.create_task(self.limiter.run(), name="keep the limits' accounts"),
             looking := asyncio.create_task(self.fleet.first_look(FIRST_LOOK_SECONDS), name="look at the workers"),
         ]
+        await self.keyring.refresh()
+        background.append(asyncio.create_task(self.keyring.run(), name="keep the keys current"))
         await asyncio.wait((looking, asked), return_when=asyncio.FIRST_COMPLETED)
         server = Server(self.connecting(), listeners, 0 if left is None else left.slot)
         await server.start()
@@ -146,6 +164,7 @@ class Gateway:
         await asyncio.gather(*background, return_exceptions=True)
         await self.service.store.close()
         await self.limiter.close()
+        await self.keyring.close()
         await self.fleet.stop()
         await self._flush()
         logger.info("stopped")

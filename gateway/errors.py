@@ -8,6 +8,7 @@ GatewayError
 │   ├── NotFound               404 model_not_found
 │   ├── MethodNotAllowed       405
 │   ├── RequestTimeout         408 (it stopped arriving: worth another try)
+│   ├── Conflict               409 what is there stands against it
 │   ├── BodyTooLarge           413
 │   ├── HeadersTooLarge        431
 │   └── QuotaExhausted         429 insufficient_quota (waiting does not help)
@@ -98,6 +99,11 @@ class RequestTimeout(CallerError):
     status = 408
     code = "request_timeout"
     retryable = True
+
+
+class Conflict(CallerError):
+    status = 409
+    code = "conflict"
 
 
 class BodyTooLarge(CallerError):

@@ -27,7 +27,6 @@ from gateway.errors import (
     Overloaded,
     QuotaExhausted,
     RateLimited,
-    Unauthenticated,
     UpstreamError,
 )
 from gateway.fleet.registry import Fleet
@@ -43,8 +42,8 @@ from gateway.settle import Settlement
 from gateway.table import Candidate, Key, Table
 from gateway.telemetry import Metrics
 from gateway.tenancy import reservation
-from gateway.tenancy.access import may_use
-from gateway.tenancy.keys import authenticate
+from gateway.tenancy.access import may_use, require_endpoint
+from gateway.tenancy.keys import Keys, authenticate
 from gateway.tenancy.limits import Lease, Limiter
 from gateway.tenancy.reservation import Lengths
 from gateway.trace import Admitted, Trace
@@ -57,10 +56,11 @@ FIRST_GUESS_OUTPUT_TOKENS = 256.0
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """One configuration and the router compiled from it; a request keeps the one it started with."""
+    """One configuration, its router and the keys that are let in; a request keeps the one it started with."""
 
     table: Table
     router: Router
+    keys: Keys
 
 
 class Service:
@@ -91,8 +91,9 @@ class Service:
     def screen(self, exchange: Exchange) -> GatewayError | None:
         """Why a request can be refused by its head alone, while its body is still coming; None when it can not."""
         try:
-            authenticate(exchange.headers, self.revision.table.keys)
-        except Unauthenticated as error:
+            key = authenticate(exchange.headers, self.revision.keys, time.time())
+            require_endpoint(key, ENDPOINTS[exchange.path].name)
+        except GatewayError as error:
             return error
         return None
 
@@ -133,8 +134,8 @@ class Story:
 
     async def run(self) -> None:
         if self._exchange.refusal is not None:
-            with contextlib.suppress(Unauthenticated):  # whose it is stands in the log
-                self.trace.key = authenticate(self._exchange.headers, self._revision.table.keys)
+            with contextlib.suppress(GatewayError):  # whose it is stands in the log
+                self.trace.key = authenticate(self._exchange.headers, self._revision.keys, self.trace.started_at)
             raise self._exchange.refusal
         admitted = await self._admit()
         request, policy = admitted.request, admitted.plan.route.cache
@@ -149,8 +150,9 @@ class Story:
     async def _admit(self) -> Admitted:
         exchange, service, trace = self._exchange, self._service, self.trace
         table, router = self._revision.table, self._revision.router
-        trace.key = key = authenticate(exchange.headers, table.keys)
+        trace.key = key = authenticate(exchange.headers, self._revision.keys, trace.started_at)
         endpoint = ENDPOINTS[exchange.path]
+        require_endpoint(key, endpoint.name)
         trace.request = request = read_request(endpoint, exchange.header(b"content-type"), exchange.body)
         preferences = NO_PREFERENCES if request.routing is None else read_preferences(request.routing)
         output_tokens = self._expected_output(request)
@@ -159,7 +161,7 @@ class Story:
         def permits(candidate: Candidate) -> bool:
             model = table.models[candidate.model]
             adapter = model.adapters[candidate.adapter] if candidate.adapter else None
-            return may_use(key.tenant, model, adapter, request.model)
+            return may_use(key, model, adapter, request.model)
 
         resolution = router.names.resolve(ask)
         plan = router.plan(ask, resolution, service.fleet.views, permits, draw=random.random(), now=time.monotonic())

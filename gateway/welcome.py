@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gateway.config.published import PUBLISHED_KEYS
 from gateway.routing.names import Names
-from gateway.table import Table, Tenant
+from gateway.table import Key, Table
 from gateway.tenancy.access import may_use
 
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
@@ -24,17 +24,17 @@ def base_url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def published_key(table: Table) -> tuple[str, Tenant] | None:
+def published_key(table: Table) -> tuple[str, Key] | None:
     """A demonstration key that this configuration lets in, if there is one."""
     for text in PUBLISHED_KEYS:
         key = table.keys.get(sha256(text.encode()).digest())
         if key is not None:
-            return text, key.tenant
+            return text, key
     return None
 
 
-def models_to_try(table: Table, tenant: Tenant | None) -> list[str]:
-    """What a request may carry as `model`: routes' names, models, adapters, aliases; only what `tenant` may use."""
+def models_to_try(table: Table, key: Key | None) -> list[str]:
+    """What a request may carry as `model`: routes' names, models, adapters, aliases; only what `key` may use."""
     names = Names(table)
     plain = [
         name
@@ -42,29 +42,29 @@ def models_to_try(table: Table, tenant: Tenant | None) -> list[str]:
         for name in (model.name, *(f"{model.name}:{adapter}" for adapter in model.adapters))
     ]
     offered = [*sorted(names.virtual), *plain, *table.aliases]
-    return [name for name in offered if tenant is None or _is_open(table, names, tenant, name)]
+    return [name for name in offered if key is None or _is_open(table, names, key, name)]
 
 
 def welcome(table: Table, url: str, logs: Path, troubles: Sequence[str]) -> list[str]:
     """The block of lines. `troubles` are workers that did not come up, in words."""
     found = published_key(table)
     if found is not None:
-        key, tenant = found
-        whose = f"{tenant.name}, by a demo key that everyone can read"
+        text, key = found
+        whose = f"{key.tenant.name}, by a demo key that everyone can read"
     else:
-        tenant = None
+        key = None
         whose = next(iter(table.tenants), "NAME")
-        key = f"$(tollgate keys create {whose} --write --config {table.directory})"
+        text = f"$(tollgate keys create {whose} --write --config {table.directory})"
     return [
         "",
         *(f"not running: {trouble}" for trouble in troubles),
         "Tollgate serves what is running. Point a client at it:" if troubles else "Tollgate is ready.",
         "",
         f"  export OPENAI_BASE_URL={url}/v1",
-        f"  export OPENAI_API_KEY={key}",
+        f"  export OPENAI_API_KEY={text}",
         "",
         f"  tenant   {whose}",
-        f"  models   {', '.join(models_to_try(table, tenant))}",
+        f"  models   {', '.join(models_to_try(table, key))}",
         f"  config   {table.directory}/   (changes take effect within 2 s)",
         f"  logs     {logs}/NAME.log for workers; the gateway's is standard output",
         f"  ledger   {table.settings.ledger}   (tollgate report)",
@@ -73,10 +73,10 @@ def welcome(table: Table, url: str, logs: Path, troubles: Sequence[str]) -> list
     ]
 
 
-def _is_open(table: Table, names: Names, tenant: Tenant, name: str) -> bool:
+def _is_open(table: Table, names: Names, key: Key, name: str) -> bool:
     candidate = names.find(name)
     if candidate is None:  # a name that only routes know
-        return tenant.models is None or name in tenant.models
+        return all(listed is None or name in listed for listed in (key.tenant.models, key.models))
     model = table.models[candidate.model]
     adapter = model.adapters[candidate.adapter] if candidate.adapter else None
-    return may_use(tenant, model, adapter, name)
+    return may_use(key, model, adapter, name)

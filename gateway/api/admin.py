@@ -10,37 +10,25 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
-from starlette.requests import Request
 from starlette.responses import Response
 
+from gateway.api.guard import admin_only
 from gateway.api.json import Json
 from gateway.api.ports import GatewayPort
 from gateway.config.problems import Problem
-from gateway.errors import BadRequest, Forbidden, NotFound, Overloaded
+from gateway.errors import BadRequest, NotFound, Overloaded
 from gateway.fleet.backend import Backend
 from gateway.ledger.report import MEASURES, Report, build
 from gateway.ledger.sqlite import DIMENSIONS
 from gateway.ledger.store import LedgerError
 from gateway.routing.router import spell
 from gateway.table import Match, Route
-from gateway.tenancy.keys import authenticate_admin
-
-NO_ADMIN_KEY = (
-    "This gateway has no admin key, so its admin API is closed. Put the SHA-256 of one into gateway.yaml: "
-    "`admin: {keys: [{id: ops, sha256: …}]}`; `printf %s YOUR_KEY | sha256sum` prints it."
-)
 
 
 def router(gateway: GatewayPort) -> APIRouter:
     ledger = gateway.table.settings.ledger  # fixed at start: a change on disk takes effect with the next one
 
-    def admin_only(request: Request) -> None:
-        digests = gateway.table.settings.admin_key_digests
-        if not digests:
-            raise Forbidden(NO_ADMIN_KEY, code="admin_api_closed")
-        authenticate_admin(request.scope["headers"], digests)
-
-    routes = APIRouter(prefix="/admin/v1", tags=["Admin"], dependencies=[Depends(admin_only)])
+    routes = APIRouter(prefix="/admin/v1", tags=["Admin"], dependencies=[Depends(admin_only(gateway))])
 
     @routes.get("/workers", summary="Workers and their state")
     async def workers() -> Response:  # pyright: ignore[reportUnusedFunction]

@@ -73,7 +73,7 @@ class Methods:
         methods = {
             method
             for route in self._routes
-            for method in ("GET", "POST")
+            for method in ("GET", "POST", "DELETE")
             if route.matches({**scope, "method": method})[0] is Match.FULL
         }
         return methods | {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set()) if methods else set()

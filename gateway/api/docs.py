@@ -87,9 +87,9 @@ def _example(path: str, operation: dict[str, Any]) -> str:
     body = json.dumps(content["example"])
     # the variable of OpenAI's SDK ends in /v1, under which not every path lies
     url = f"$OPENAI_BASE_URL{path[3:]}" if path.startswith("/v1/") else f"${{OPENAI_BASE_URL%/v1}}{path}"
+    key = "TOLLGATE_ADMIN_KEY" if path.startswith("/admin/") else "OPENAI_API_KEY"
     command = (
-        f"curl {url} \\\n"
-        f'  -H "authorization: Bearer $OPENAI_API_KEY" -H "content-type: application/json" \\\n  -d \'{body}\''
+        f'curl {url} \\\n  -H "authorization: Bearer ${key}" -H "content-type: application/json" \\\n  -d \'{body}\''
     )
     return f"<pre>{escape(command)}</pre>"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -64,7 +64,9 @@ def _http_exception(request: Request, error: Exception) -> Response:
 def _validation_error(_: Request, error: Exception) -> Response:
     """A parameter of the wrong kind. OpenAI answers 400, where FastAPI would say 422."""
     found = cast("RequestValidationError", error).errors()
-    first = found[0] if found else {"msg": "The request is malformed.", "loc": ()}
+    first: Any = found[0] if found else {"msg": "The request is malformed.", "loc": ()}
+    if first.get("type") == "json_invalid":
+        return answer(BadRequest(f"The body is not JSON: {first['ctx']['error']}."))
     place = [str(part) for part in first["loc"] if part not in ("query", "path", "body", "header")]
     param = ".".join(place) or None
     return answer(BadRequest(f"{param}: {first['msg']}." if param else f"{first['msg']}.", param=param))

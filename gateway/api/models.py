@@ -14,7 +14,7 @@ from gateway.api.json import Json
 from gateway.api.ports import GatewayPort
 from gateway.errors import NotFound
 from gateway.routing.names import Names, parse
-from gateway.table import Candidate, Model, Route, Table, Tenant
+from gateway.table import Candidate, Key, Model, Route, Table, Tenant
 from gateway.tenancy.access import may_use
 from gateway.tenancy.keys import authenticate
 
@@ -25,18 +25,18 @@ def router(gateway: GatewayPort) -> APIRouter:
 
     @routes.get("/v1/models", summary="List models")
     async def list_models(request: Request) -> Response:  # pyright: ignore[reportUnusedFunction]
-        """What the key's tenant may put into a request's `model`: models, versions, adapters, aliases and the names
+        """What the key may put into a request's `model`: models, versions, adapters, aliases and the names
         that routes match."""
         table = gateway.table
-        tenant = authenticate(request.scope["headers"], table.keys).tenant
-        return Json({"object": "list", "data": [_card(name, started_at) for name in listing(table, tenant)]})
+        key = authenticate(request.scope["headers"], gateway.keys, time.time())
+        return Json({"object": "list", "data": [_card(name, started_at) for name in listing(table, key)]})
 
     @routes.get("/v1/models/{model:path}", summary="Retrieve a model")
     async def retrieve_model(model: str, request: Request) -> Response:  # pyright: ignore[reportUnusedFunction]
         """One of the list; a version's adapter (`model@version:adapter`) is found as well."""
         table = gateway.table
-        tenant = authenticate(request.scope["headers"], table.keys).tenant
-        found = find(table, tenant, model)
+        key = authenticate(request.scope["headers"], gateway.keys, time.time())
+        found = find(table, key, model)
         if found is None:
             raise NotFound(f"The model `{model}` does not exist or you do not have access to it.", param="model")
         return Json(_card(found, started_at))
@@ -53,14 +53,14 @@ class Name(NamedTuple):
     model: Model | None
 
 
-def listing(table: Table, tenant: Tenant) -> list[Name]:
-    """Everything `tenant` may ask for that has a worker."""
+def listing(table: Table, key: Key) -> list[Name]:
+    """Everything `key` may ask for that has a worker."""
     served = {(worker.model, worker.version) for worker in table.workers.values()}
-    return [name for name in _names(table) if _is_served(table, name, served) and _may_ask(table, tenant, name)]
+    return [name for name in _names(table) if _is_served(table, name, served) and _may_ask(table, key, name)]
 
 
-def find(table: Table, tenant: Tenant, asked: str) -> Name | None:
-    for name in listing(table, tenant):
+def find(table: Table, key: Key, asked: str) -> Name | None:
+    for name in listing(table, key):
         if name.id == asked:
             return name
     target = parse(asked, table.models)
@@ -68,7 +68,7 @@ def find(table: Table, tenant: Tenant, asked: str) -> Name | None:
         return None
     name = Name(asked, "adapter", target, table.models[target.model])
     served = {(worker.model, worker.version) for worker in table.workers.values()}
-    return name if _is_served(table, name, served) and _may_ask(table, tenant, name) else None
+    return name if _is_served(table, name, served) and _may_ask(table, key, name) else None
 
 
 def _names(table: Table) -> Iterator[Name]:
@@ -93,13 +93,13 @@ def _is_served(table: Table, name: Name, served: set[tuple[str, str]]) -> bool:
     return any(target.model == model and target.version in (None, version) for model, version in served)
 
 
-def _may_ask(table: Table, tenant: Tenant, name: Name) -> bool:
+def _may_ask(table: Table, key: Key, name: Name) -> bool:
     if name.target is not None:
-        return _may_reach(table, tenant, name.target, name.id)
+        return _may_reach(table, key, name.target, name.id)
     return any(
-        _may_reach(table, tenant, candidate, name.id)
+        _may_reach(table, key, candidate, name.id)
         for route in table.routes
-        if _takes(route, tenant, {name.id, _end(name.id, table)})
+        if _takes(route, key.tenant, {name.id, _end(name.id, table)})
         for candidate in (*route.candidates, *route.fallback)
     )
 
@@ -119,10 +119,10 @@ def _takes(route: Route, tenant: Tenant, names: set[str]) -> bool:
     )
 
 
-def _may_reach(table: Table, tenant: Tenant, target: Candidate, asked: str) -> bool:
+def _may_reach(table: Table, key: Key, target: Candidate, asked: str) -> bool:
     model = table.models[target.model]
     adapter = model.adapters[target.adapter] if target.adapter else None
-    return may_use(tenant, model, adapter, asked)
+    return may_use(key, model, adapter, asked)
 
 
 def _card(name: Name, created: int) -> dict[str, Any]:

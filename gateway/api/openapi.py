@@ -105,22 +105,39 @@ def install(app: FastAPI) -> None:
 
 def _describe(app: FastAPI) -> dict[str, Any]:
     document = get_openapi(title=app.title, version=app.version, description=DESCRIPTION, routes=app.routes, tags=_TAGS)
-    own = document["paths"]
+    own, models = document["paths"], _models(document)
     for path, operations in own.items():
         for operation in operations.values():
             operation["responses"].pop("422", None)  # answered as 400
             if path.startswith(("/v1/", "/admin/")):
                 operation["security"] = [{"bearer": []}, {"x-api-key": []}]
                 operation["responses"]["default"] = _error("An error in OpenAI's shape")
+            for content in operation.get("requestBody", {}).get("content", {}).values():
+                _inline(content, models)
     document["paths"] = {endpoint.path: {"post": _operation(endpoint)} for endpoint in ENDPOINTS.values()} | own
     document["components"] = {
-        "schemas": {"Error": _ERROR, "Routing": _ROUTING},
+        "schemas": {**models, "Error": _ERROR, "Routing": _ROUTING},
         "securitySchemes": {
             "bearer": {"type": "http", "scheme": "bearer"},
             "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
         },
     }
     return document
+
+
+def _models(document: dict[str, Any]) -> dict[str, Any]:
+    """Of the bodies that the control plane takes."""
+    found: dict[str, Any] = document.get("components", {}).get("schemas", {})
+    return {name: schema for name, schema in found.items() if not name.endswith("ValidationError")}
+
+
+def _inline(content: dict[str, Any], models: dict[str, Any]) -> None:
+    """A body's fields in the place of the reference to them, as the data plane's have them, and an example."""
+    schema = content["schema"]
+    reference = schema.get("anyOf", [schema])[0]["$ref"]
+    content["schema"] = fields = models[reference.rpartition("/")[2]]
+    examples = {name: field.get("examples") for name, field in fields["properties"].items()}
+    content["example"] = {name: found[0] for name, found in examples.items() if found}
 
 
 def _operation(endpoint: Endpoint) -> dict[str, Any]:

@@ -8,7 +8,9 @@ from prometheus_client import CollectorRegistry
 
 from gateway.config.watch import WatchState
 from gateway.fleet.registry import Fleet
+from gateway.keyring.ring import Keyring
 from gateway.table import Table
+from gateway.tenancy.keys import Keys
 
 
 class HasState(Protocol):
@@ -31,6 +33,16 @@ class GatewayPort(Protocol):
     @property
     def table(self) -> Table:
         """The configuration in effect."""
+        ...
+
+    @property
+    def keys(self) -> Keys:
+        """The API keys that are let in."""
+        ...
+
+    @property
+    def keyring(self) -> Keyring:
+        """Where they come from."""
         ...
 
     @property

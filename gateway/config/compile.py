@@ -9,7 +9,8 @@ from gateway import table
 from gateway.config.draft import Draft
 from gateway.config.references import References
 from gateway.config.units import nanousd, parse_duration
-from gateway.config.written import Configuration, fleet, models, routes, tenants
+from gateway.config.written import Configuration, fleet, models, routes
+from gateway.config.written import tenants as written_tenants
 from gateway.routing.names import parse
 
 KIB, MIB, GB = 1024, 1024 * 1024, 10**9
@@ -19,7 +20,7 @@ def compile_table(draft: Draft) -> table.Table:
     references = References(draft)
     gpus = {name: _gpu(name, spec) for name, spec in draft.gpus.items() if spec}
     compiled = {name: _model(name, spec) for name, spec in draft.models.items() if spec}
-    every = {name: _tenant(name, spec) for name, spec in draft.tenants.items() if spec}
+    tenants, keys = compile_keys(draft)
     return table.Table(
         revision=draft.source.revision,
         directory=draft.source.directory,
@@ -29,15 +30,22 @@ def compile_table(draft: Draft) -> table.Table:
         models=compiled,
         aliases={alias: references.follow(alias) for alias in draft.aliases},
         routes=tuple(_route(spec, draft.settings, references, compiled) for spec in draft.routes if spec),
-        tenants=every,
-        keys={
-            digest: _key(key, digest, every[name])
-            for name, spec in draft.tenants.items()
-            if spec
-            for key in spec.keys
-            for digest in (bytes.fromhex(key.sha256),)
-        },
+        tenants=tenants,
+        keys=keys,
     )
+
+
+def compile_keys(draft: Draft) -> tuple[dict[str, table.Tenant], dict[bytes, table.Key]]:
+    """Who may call, by name, and with what, by digest; also of a draft with errors, as far as it goes."""
+    every = {name: _tenant(name, spec) for name, spec in draft.tenants.items() if spec}
+    keys = {
+        digest: _key(key, digest, every[name])
+        for name, spec in draft.tenants.items()
+        if spec
+        for key in spec.keys
+        for digest in (bytes.fromhex(key.sha256),)
+    }
+    return every, keys
 
 
 def compile_version(name: str, spec: models.Version) -> table.Version:
@@ -148,7 +156,7 @@ def _any_of(names: list[str] | None) -> frozenset[str] | None:
     return None if names is None else frozenset(names)
 
 
-def _tenant(name: str, spec: tenants.Tenant) -> table.Tenant:
+def _tenant(name: str, spec: written_tenants.Tenant) -> table.Tenant:
     budget = spec.budget
     return table.Tenant(
         name=name,
@@ -162,7 +170,7 @@ def _tenant(name: str, spec: tenants.Tenant) -> table.Tenant:
     )
 
 
-def _key(spec: tenants.Key, digest: bytes, tenant: table.Tenant) -> table.Key:
+def _key(spec: written_tenants.Key, digest: bytes, tenant: table.Tenant) -> table.Key:
     return table.Key(
         id=spec.id,
         digest=digest,
@@ -175,5 +183,5 @@ def _key(spec: tenants.Key, digest: bytes, tenant: table.Tenant) -> table.Key:
     )
 
 
-def _limits(spec: tenants.Limits) -> table.Limits:
+def _limits(spec: written_tenants.Limits) -> table.Limits:
     return table.Limits(spec.rpm, spec.tpm, spec.concurrency)

@@ -6,35 +6,50 @@ be what was there and the key, or it is refused.
 
 from __future__ import annotations
 
-from typing import Any
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, cast
 
 import yaml
 
 from gateway.config.document import quoted
+
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/@-]*", re.ASCII)  # no quotes needed, whatever stands around it
 
 
 class EditError(Exception):
     """The text cannot be edited as asked; the message says what to do instead."""
 
 
-def key_line(key_id: str, digest: str) -> str:
-    return f"{{id: {quoted(key_id)}, sha256: {quoted(digest)}}}"
+def key_line(entry: Mapping[str, Any]) -> str:
+    """A key's entry in one line."""
+    return _flow(entry)
 
 
-def insert_key(text: str, tenant: str, key_id: str, digest: str) -> str:
+def insert_key(text: str, tenant: str, entry: Mapping[str, Any]) -> str:
     """The text with one more key for `tenant`, who must be in it."""
     try:
         root: Any = yaml.compose(text, Loader=yaml.SafeLoader)
-        edited = _insert(text, root, tenant, key_line(key_id, digest))
+        edited = _insert(text, root, tenant, key_line(entry))
         wanted: Any = yaml.safe_load(text)
         owner: dict[str, Any] = wanted["tenants"][tenant] or {}
-        wanted["tenants"][tenant] = owner | {"keys": [*(owner.get("keys") or []), {"id": key_id, "sha256": digest}]}
+        wanted["tenants"][tenant] = owner | {"keys": [*(owner.get("keys") or []), dict(entry)]}
         right = bool(yaml.safe_load(edited) == wanted)
     except (yaml.YAMLError, KeyError, TypeError, AttributeError):
         right, edited = False, ""
     if not right:
         raise EditError("it is written in a way that cannot be edited safely")
     return edited
+
+
+def _flow(value: Any) -> str:
+    if isinstance(value, Mapping):
+        pairs = cast(Mapping[str, Any], value).items()
+        return f"{{{', '.join(f'{key}: {_flow(below)}' for key, below in pairs)}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_flow, cast(list[Any], value)))}]"
+    return quoted(value) if isinstance(value, str) and _PLAIN.fullmatch(value) else json.dumps(value)
 
 
 def _insert(text: str, root: Any, tenant: str, line: str) -> str:

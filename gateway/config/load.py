@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gateway.config.compile import compile_table
-from gateway.config.draft import draft
+from gateway.config.draft import Draft, draft
 from gateway.config.lint import lint
 from gateway.config.problems import ConfigError, Problem
 from gateway.config.source import read
@@ -46,11 +46,21 @@ def ledger_location(directory: Path, environ: Mapping[str, str] | None = None) -
 
     Raises ConfigError where the URL itself cannot be known.
     """
-    source = read(directory, os.environ if environ is None else environ)
-    drafted = draft(source)
-    if source.unread or ("ledger" in source.data and "ledger" not in drafted.settings.model_fields_set):
-        raise ConfigError(source.findings.sorted())
+    drafted = draft(read(directory, os.environ if environ is None else environ))
+    _require(drafted, "ledger")
     return drafted.settings.ledger
+
+
+def key_store_location(drafted: Draft) -> tuple[str, str]:
+    """The URLs of the state and the ledger, which say where keys are kept. Raises ConfigError where one is unknown."""
+    _require(drafted, "state", "ledger")
+    return drafted.settings.state, drafted.settings.ledger
+
+
+def _require(drafted: Draft, *keys: str) -> None:
+    source = drafted.source
+    if source.unread or any(key in source.data and key not in drafted.settings.model_fields_set for key in keys):
+        raise ConfigError(source.findings.sorted())
 
 
 def check(directory: Path, environ: Mapping[str, str] | None = None) -> list[Problem]:

@@ -11,6 +11,9 @@ _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(ms|s|m|h)", re.ASCII)
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 LONGEST_SECONDS = 365 * 24 * 3600.0
 
+_SPAN = re.compile(r"(\d{1,9})(s|m|h|d)", re.ASCII)
+_SPAN_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
 _PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,6})?)%", re.ASCII)
 _NUMBER = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
 
@@ -42,6 +45,17 @@ def parse_duration(written: object) -> float:
     if seconds > LONGEST_SECONDS:
         raise UnitError(f"`{text}` is longer than a year", "write at most `8760h`")
     return seconds
+
+
+def parse_span(text: str) -> float:
+    """Seconds of what may last for days, or no time at all: `30d`, `24h`, `0s`."""
+    match = _SPAN.fullmatch(text)
+    if match is None:
+        raise UnitError(f"`{text[:40]}` is not a span of time", "write for example `30d`, `24h`, `90m` or `0s`")
+    seconds = int(match[1]) * _SPAN_SECONDS[match[2]]
+    if seconds > 100 * LONGEST_SECONDS:
+        raise UnitError(f"`{text}` is longer than a century", "write at most `36500d`")
+    return float(seconds)
 
 
 def parse_percent(written: object) -> float:

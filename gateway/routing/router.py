@@ -140,7 +140,7 @@ def _nowhere(ask: Ask, dropped: list[Dropped]) -> GatewayError:
         return Overloaded(f"No worker serves `{ask.model}` at the moment.", retry_after=5.0)
     if reasons == {"not_allowed"}:
         return Forbidden(
-            f"Tenant `{ask.tenant.name}` does not have access to the model `{ask.model}`. "
+            f"This API key of tenant `{ask.tenant.name}` does not have access to the model `{ask.model}`. "
             "`GET /v1/models` lists what it may use; the operator of this gateway can grant more.",
             param="model",
         )

@@ -1,10 +1,11 @@
-"""Which models and adapters a tenant may use.
+"""Which models, adapters and endpoints a key may use.
 
-Two lists are read. `tenants.NAME.models` says what the tenant may ask for; without it, that is everything.
+`tenants.NAME.models` says what the tenant may ask for; without it, that is everything. A key's own `models` is read in
+the same way, and what a request asks for must pass both: a key narrows what its tenant may do and never widens it.
 `models.NAME.adapters.NAME.tenants` is the adapter owner's fence: it keeps out whoever is not on it, whatever else is
 listed.
 
-    tenant.models             asked for               leads to               allowed
+    models                    asked for               leads to               allowed
     ------------------------  ----------------------  ---------------------  -------------------------------------
     (no list)                 anything                base model             yes
     (no list)                 anything                adapter                if the adapter's fence lets it in
@@ -24,25 +25,32 @@ A name that is listed and asked for word by word is allowed wherever the operato
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 from gateway.errors import Forbidden
-from gateway.table import Adapter, Model, Tenant
+from gateway.table import Adapter, Key, Model
 
 
-def may_use(tenant: Tenant, model: Model, adapter: Adapter | None, asked: str) -> bool:
-    """Whether `tenant`, having asked for `asked`, may be answered by `model` with `adapter` (None: the base model)."""
+def may_use(key: Key, model: Model, adapter: Adapter | None, asked: str) -> bool:
+    """Whether the holder of `key`, having asked for `asked`, may be answered by `model` with `adapter` (None: the base
+    model)."""
+    tenant = key.tenant
     if adapter is not None and adapter.tenants is not None and tenant.name not in adapter.tenants:
         return False
-    listed = tenant.models
+    return _lists(tenant.models, model, adapter, asked) and _lists(key.models, model, adapter, asked)
+
+
+def require_endpoint(key: Key, endpoint: str) -> None:
+    """Raise Forbidden where the key's own list of endpoints leaves this one out."""
+    if key.endpoints is not None and endpoint not in key.endpoints:
+        raise Forbidden(
+            f"This API key (`{key.id}` of tenant `{key.tenant.name}`) may not call `{endpoint}`, only "
+            f"{', '.join(sorted(key.endpoints)) or 'nothing'}. The operator of this gateway can grant more.",
+            code="endpoint_not_allowed",
+        )
+
+
+def _lists(listed: Set[str] | None, model: Model, adapter: Adapter | None, asked: str) -> bool:
     if listed is None or asked in listed:
         return True
     return (model.name if adapter is None else f"{model.name}:{adapter.name}") in listed
-
-
-def require_access(tenant: Tenant, model: Model, adapter: Adapter | None, asked: str) -> None:
-    """Raise Forbidden where `may_use` says no."""
-    if not may_use(tenant, model, adapter, asked):
-        raise Forbidden(
-            f"Tenant `{tenant.name}` does not have access to the model `{asked}`. "
-            "`GET /v1/models` lists what it may use; the operator of this gateway can grant more.",
-            param="model",
-        )

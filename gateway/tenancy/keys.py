@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from hashlib import sha256
 from hmac import compare_digest
+from typing import NamedTuple
 
-from gateway.errors import Unauthenticated
+from gateway.errors import Overloaded, Unauthenticated
 from gateway.table import Key
 
 PREFIX = "sk-tg-"
+
+_RETRY_SECONDS = 2.0  # the store of keys is asked again more often than that
 
 _SHOWN = 4  # characters of a refused key shown at either end
 _SHORTEST_SHOWN = 16  # shorter keys would give away too large a part of themselves
@@ -20,6 +24,20 @@ _MISSING = (
     "(i.e. Authorization: Bearer YOUR_KEY), or in an x-api-key header. The operator of this gateway makes keys with "
     "`tollgate keys create TENANT`."
 )
+
+_UNDECIDED = (
+    "This API key cannot be checked at the moment: this gateway has not reached the store of its keys since it "
+    "started. Please try again shortly."
+)
+
+
+class Keys(NamedTuple):
+    """The keys that are let in. `used` is written here: when (Unix seconds) each key was last presented, by its tenant
+    and id. `complete` is False as long as there may be more that nobody could look up yet."""
+
+    by_digest: Mapping[bytes, Key]
+    used: dict[tuple[str, str], float]
+    complete: bool = True
 
 
 def mint() -> str:
@@ -32,17 +50,22 @@ def digest(key_text: str) -> bytes:
     return sha256(key_text.encode()).digest()
 
 
-def authenticate(headers: Iterable[tuple[bytes, bytes]], keys: Mapping[bytes, Key]) -> Key:
+def authenticate(headers: Iterable[tuple[bytes, bytes]], keys: Keys, now: float) -> Key:
     """The key a request presents as `authorization: Bearer` or, failing that, as `x-api-key`; names are lower case.
+
+    Raises Unauthenticated; Overloaded for a key that nobody can tell right or wrong now.
 
     The lookup is by digest, so its timing tells nothing about the keys themselves; the last word is a constant-time
     comparison all the same.
     """
     presented = _presented(headers)
     hashed = sha256(presented).digest()
-    key = keys.get(hashed)
+    key = keys.by_digest.get(hashed)
     if key is None or not compare_digest(key.digest, hashed):
-        raise _incorrect(presented)
+        raise _incorrect(presented) if keys.complete else Overloaded(_UNDECIDED, retry_after=_RETRY_SECONDS)
+    if key.expires is not None and now >= key.expires:
+        raise _expired(key, key.expires)
+    keys.used[key.tenant.name, key.id] = now
     return key
 
 
@@ -76,6 +99,13 @@ def _incorrect(presented: bytes) -> Unauthenticated:
     return Unauthenticated(
         f"Incorrect API key provided: {_masked(presented)}. "
         "The operator of this gateway makes keys with `tollgate keys create TENANT`."
+    )
+
+
+def _expired(key: Key, at: float) -> Unauthenticated:
+    return Unauthenticated(
+        f"This API key (`{key.id}` of tenant `{key.tenant.name}`) expired at "
+        f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}. The operator of this gateway can give you another."
     )
 
 

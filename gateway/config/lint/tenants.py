@@ -28,8 +28,8 @@ def lint_tenants(draft: Draft, references: References) -> None:
             if not tenant.keys and draft.whole("tenants", name):
                 source.findings.warn(
                     source.place("tenants", name),
-                    f"`{name}` has no key, so it cannot call",
-                    f"make one with `tollgate keys create {name}`",
+                    f"`{name}` has no key here, so it can call only with one of the store",
+                    f"make one with `tollgate keys create {name}`, or leave it so",
                 )
     _keys(draft, ("admin",), [(key.id, key.sha256) for key in draft.settings.admin.keys], digests)
 

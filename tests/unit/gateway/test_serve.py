@@ -17,7 +17,7 @@ from gateway.routing.router import Router
 from gateway.serve import FIRST_GUESS_OUTPUT_TOKENS, Revision, Service
 from gateway.table import Key
 from gateway.telemetry import Metrics
-from gateway.tenancy.keys import digest
+from gateway.tenancy.keys import Keys, digest
 from gateway.trace import Trace
 from tests.unit.gateway import stories
 from tests.unit.gateway.routing.tables import tenant
@@ -62,7 +62,7 @@ def service(settled: Settled, does: Callable[[], None]) -> Service:
     key = Key("k1", digest(KEY), tenant())
     object.__setattr__(table, "keys", {key.digest: key})
     return Service(
-        revision=Revision(table, Router(table)),
+        revision=Revision(table, Router(table), Keys(table.keys, {})),
         fleet=Fleet(),  # type: ignore[arg-type]
         limiter=Limiter(does),  # type: ignore[arg-type]
         store=MemoryStore(0),

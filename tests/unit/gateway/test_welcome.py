@@ -110,7 +110,12 @@ def test_what_is_not_running_comes_first() -> None:
     ],
 )
 def test_only_models_that_the_shown_key_may_use(tenant: Tenant | None, names: list[str]) -> None:
-    assert models_to_try(table(), tenant) == names
+    assert models_to_try(table(), None if tenant is None else Key("k", b"", tenant)) == names
+
+
+def test_a_key_with_a_list_of_its_own_is_offered_what_is_on_it() -> None:
+    key = Key("k", b"", SUPPORT, models=frozenset({"small", "helpdesk"}))
+    assert models_to_try(table(), key) == ["small", "helpdesk"]
 
 
 @pytest.mark.parametrize(

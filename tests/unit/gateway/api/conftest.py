@@ -19,6 +19,8 @@ from gateway.config import WatchState
 from gateway.engines import DIALECTS
 from gateway.fleet.backend import Backend
 from gateway.fleet.registry import Fleet
+from gateway.keyring.opening import open_key_store
+from gateway.keyring.ring import Keyring
 from gateway.ledger.pricing import Meter
 from gateway.table import (
     Adapter,
@@ -39,6 +41,7 @@ from gateway.table import (
     Version,
     Worker,
 )
+from gateway.tenancy.keys import Keys
 from gateway.upstream.pool import Pool
 
 ADMIN_KEY = "sk-admin-key"
@@ -136,20 +139,39 @@ class Plane:
 
     def __post_init__(self) -> None:
         self.fleet.apply(self.table)
+        store = open_key_store(self.table.settings.state, self.table.settings.ledger)
+        self.keyring = Keyring(store, self.table, lambda: None)
         self.app: FastAPI = create_control_plane(self)
+
+    @property
+    def keys(self) -> Keys:
+        return Keys(self.table.keys, {})
+
+    def refresh(self) -> None:
+        """The keyring looks at its store, as it does twice a second in a gateway."""
+        asyncio.run(self.keyring.refresh())
 
     def up(self, *names: str) -> None:
         for backend in self.fleet.backends():
             backend.up = backend.worker.name in names
 
-    def ask(self, path: str, method: str = "GET", key: str | None = None, **headers: str) -> httpx2.Response:
+    def ask(
+        self,
+        path: str,
+        method: str = "GET",
+        key: str | None = None,
+        *,
+        json: object = None,
+        content: bytes | None = None,
+        **headers: str,
+    ) -> httpx2.Response:
         if key is not None:
             headers["authorization"] = f"Bearer {key}"
 
         async def once() -> httpx2.Response:
             transport = httpx2.ASGITransport(self.app, raise_app_exceptions=False)
             async with httpx2.AsyncClient(transport=transport, base_url="http://gateway") as client:
-                return await client.request(method, path, headers=headers)
+                return await client.request(method, path, headers=headers, json=json, content=content)
 
         return asyncio.run(once())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -34,6 +35,14 @@ def ids(plane: Plane, tenant: str) -> set[str]:
 )
 def test_each_tenant_sees_what_it_may_ask_for(plane: Plane, tenant: str, expected: set[str]) -> None:
     assert ids(plane, tenant) == expected
+
+
+def test_a_key_with_a_list_of_its_own_sees_less_than_its_tenant(plane: Plane) -> None:
+    digest, key = next((digest, key) for digest, key in plane.table.keys.items() if key.tenant.name == "support")
+    narrow = replace(key, models=frozenset({"chat-8b:support", "embed", "best"}))
+    plane.table = replace(plane.table, keys={**plane.table.keys, digest: narrow})
+    assert ids(plane, "support") == {"chat-8b:support", "helpdesk", "best"}
+    assert plane.ask("/v1/models/chat-8b", key="sk-support").status_code == 404
 
 
 def test_what_has_no_worker_is_not_offered(plane: Plane) -> None:

@@ -11,7 +11,15 @@ from gateway import cli
 from gateway.cli import create_parser, main
 from gateway.ledger.sqlite import DIMENSIONS
 
-COMMANDS = (["serve"], ["up"], ["check"], ["keys"], ["keys", "create"], ["report"])
+COMMANDS = (
+    ["serve"],
+    ["up"],
+    ["check"],
+    ["keys"],
+    ["keys", "create"],
+    *(["keys", name] for name in ("list", "rotate", "revoke")),
+    ["report"],
+)
 
 
 def run(*arguments):

@@ -8,13 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.config.edit import EditError, insert_key, key_line
+from gateway.config.keys import entry
 
 DIGEST = "5e" * 32
-LINE = key_line("new", DIGEST)
+ENTRY = entry("new", DIGEST)
+LINE = key_line(ENTRY)
 
 
 def insert(text):
-    return insert_key(text, "support", "new", DIGEST)
+    return insert_key(text, "support", ENTRY)
 
 
 @pytest.mark.parametrize(
@@ -199,7 +201,7 @@ def test_what_cannot_be_edited_safely_is_left_alone(text):
 
 @pytest.mark.parametrize("name", ["no", "8", "1.5", "2026-11-01", "010"])
 def test_names_that_look_like_something_else_are_quoted(name):
-    text = insert_key(f'tenants:\n  "{name}": {{}}\n', name, name, "1" * 64)
+    text = insert_key(f'tenants:\n  "{name}": {{}}\n', name, entry(name, "1" * 64))
     [key] = yaml.safe_load(text)["tenants"][name]["keys"]
     assert key == {"id": name, "sha256": "1" * 64}
 

@@ -11,6 +11,7 @@ from gateway.config.units import (
     nanousd,
     parse_duration,
     parse_percent,
+    parse_span,
     resolve_env,
     show_duration,
     show_percent,
@@ -33,6 +34,19 @@ SECONDS = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Decim
 )
 def test_a_duration_is_in_seconds(written, seconds):
     assert parse_duration(written) == pytest.approx(seconds, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"), [("0s", 0.0), ("90s", 90.0), ("5m", 300.0), ("24h", 86_400.0), ("36500d", 100 * 31_536e3)]
+)
+def test_a_span_may_be_days_or_nothing(written, seconds):
+    assert parse_span(written) == seconds
+
+
+@pytest.mark.parametrize("written", ["", "7", "d", "1.5d", "-1d", "1w", "1 d", "٣d", "36501d", "9999999999s", "1d1h"])
+def test_what_is_no_span_is_refused_with_a_remedy(written):
+    with pytest.raises(UnitError, match=r"^.+: write "):
+        parse_span(written)
 
 
 @given(number=st.integers(1, 10**6), unit=st.sampled_from(list(SECONDS)))

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import Forbidden
-from gateway.table import Adapter, Limits, Model, Tenant
-from gateway.tenancy.access import may_use, require_access
+from gateway.table import Adapter, Key, Limits, Model, Tenant
+from gateway.tenancy.access import may_use, require_endpoint
 
 FENCED = Adapter(name="support", path="adapters/support", tenants=frozenset({"support"}))
 OPEN = Adapter(name="open", path="adapters/open", tenants=None)
@@ -16,9 +16,14 @@ def model(name):
     return Model(name=name, context=8192, task="generate", versions={}, traffic=(), adapters={})
 
 
-def tenant(models, name="support"):
-    listed = None if models is None else frozenset(models)
-    return Tenant(name=name, models=listed, limits=Limits(), budget=None, weight=1.0, tier="standard")
+def some(names):
+    return None if names is None else frozenset(names)
+
+
+def key(models, name="support", own=None, endpoints=None):
+    """A key with a list of its `own`, of a tenant with a list of `models`."""
+    tenant = Tenant(name=name, models=some(models), limits=Limits(), budget=None, weight=1.0, tier="standard")
+    return Key(id="prod", digest=b"", tenant=tenant, models=some(own), endpoints=some(endpoints))
 
 
 @pytest.mark.parametrize(
@@ -48,7 +53,9 @@ def tenant(models, name="support"):
     ],
 )
 def test_the_documented_table(listed, asked, leads_to, adapter, allowed):
-    assert may_use(tenant(listed), model(leads_to), adapter, asked) is allowed
+    """It holds for the tenant's list and for the key's."""
+    assert may_use(key(listed), model(leads_to), adapter, asked) is allowed
+    assert may_use(key(None, own=listed), model(leads_to), adapter, asked) is allowed
 
 
 names = st.sampled_from(["chat-8b", "big", "auto", "helpdesk", "chat-8b@int4", "chat-8b:support", "chat-8b:open"])
@@ -59,28 +66,40 @@ models = st.sampled_from(["chat-8b", "big"]).map(model)
 
 @given(listed=lists, asked=names, model=models)
 def test_nobody_passes_an_adapters_fence(listed, asked, model):
-    assert not may_use(tenant(listed, name="stranger"), model, FENCED, asked)
+    assert not may_use(key(listed, name="stranger"), model, FENCED, asked)
 
 
 @given(listed=lists, asked=names, model=models, adapter=adapters)
 def test_a_tenant_inside_the_fence_has_what_its_list_names(listed, asked, model, adapter):
     leads_to = model.name if adapter is None else f"{model.name}:{adapter.name}"
     expected = listed is None or bool(listed & {asked, leads_to})
-    assert may_use(tenant(listed), model, adapter, asked) is expected
+    assert may_use(key(listed), model, adapter, asked) is expected
 
 
 @given(listed=st.sets(names), more=names, asked=names, model=models, adapter=adapters)
 def test_a_longer_list_takes_nothing_away(listed, more, asked, model, adapter):
-    if may_use(tenant(listed), model, adapter, asked):
-        assert may_use(tenant(listed | {more}), model, adapter, asked)
-        assert may_use(tenant(None), model, adapter, asked)
+    if may_use(key(listed), model, adapter, asked):
+        assert may_use(key(listed | {more}), model, adapter, asked)
+        assert may_use(key(None), model, adapter, asked)
 
 
-def test_a_refusal_names_the_tenant_and_the_model():
-    with pytest.raises(Forbidden, match=r"Tenant `support` does not have access to the model `big`") as caught:
-        require_access(tenant(["chat-8b"]), model("big"), None, "big")
-    assert (caught.value.status, caught.value.code, caught.value.param) == (403, "model_not_allowed", "model")
+@given(listed=lists, own=lists, asked=names, model=models, adapter=adapters)
+def test_a_key_may_what_its_tenant_and_its_own_list_allow(listed, own, asked, model, adapter):
+    both = may_use(key(listed, own=own), model, adapter, asked)
+    assert both is (may_use(key(listed), model, adapter, asked) and may_use(key(None, own=own), model, adapter, asked))
 
 
-def test_access_is_granted_in_silence():
-    assert require_access(tenant(["big"]), model("big"), None, "big") is None
+@pytest.mark.parametrize("endpoints", [None, ["embeddings"], ["chat.completions", "embeddings"]])
+def test_an_endpoint_that_is_listed_or_not_restricted_is_open(endpoints):
+    assert require_endpoint(key(None, endpoints=endpoints), "embeddings") is None
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "only"), [(["score", "embeddings"], "embeddings, score"), ([], "nothing")], ids=["others", "none"]
+)
+def test_an_endpoint_that_is_not_listed_is_refused_with_those_that_are(endpoints, only):
+    with pytest.raises(
+        Forbidden, match=rf"\(`prod` of tenant `support`\) may not call `rerank`, only {only}\."
+    ) as caught:
+        require_endpoint(key(None, endpoints=endpoints), "rerank")
+    assert (caught.value.status, caught.value.code) == (403, "endpoint_not_allowed")

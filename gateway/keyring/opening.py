@@ -1,0 +1,26 @@
+"""From the configuration to the store of keys it means: `state:` in Redis, or a file beside the ledger."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gateway.keyring.sqlite import SqliteKeyStore
+from gateway.keyring.store import KeyStore
+from gateway.ledger.location import sqlite_path
+from gateway.ledger.store import LedgerError
+
+FILE = "keys.db"
+ELSEWHERE = Path("var")  # where the ledger is in no file
+
+
+def open_key_store(state: str, ledger: str) -> KeyStore:
+    """Of gateway.yaml's `state:` and `ledger:`. Connects to nothing and makes no file yet."""
+    if not state.startswith("memory:"):
+        from gateway.keyring.redis import RedisKeyStore  # only who configures Redis pays for loading its client
+
+        return RedisKeyStore(state)
+    try:
+        directory = sqlite_path(ledger).parent
+    except LedgerError:
+        directory = ELSEWHERE
+    return SqliteKeyStore(directory / FILE)
