@@ -23,7 +23,7 @@ FAKE_ENGINE = Path(__file__).with_name("fake_engine.py")
 
 def environment(engine_python: str) -> dict[str, str]:
     """Ours, for a command that runs in another directory."""
-    paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    paths = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(ROOT))))
     return {**os.environ, "PYTHONPATH": paths, "TOLLGATE_ENGINE_PYTHON": engine_python}
 
 

@@ -163,7 +163,7 @@ def test_a_signal_ends_it_with_its_workers(site: Site, up: Start, number: signal
 
 
 def test_a_second_ctrl_c_is_safe(site: Site, up: Start) -> None:
-    site.worker("w", FAKE_STUBBORN="1", FAKE_OFFSPRING="1")
+    site.worker("w", FAKE_SLOW="3", FAKE_OFFSPRING="1")
     running = up()
     running.until_said("Tollgate is ready")
     running.interrupt()
