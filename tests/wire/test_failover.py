@@ -162,7 +162,7 @@ def test_a_route_without_retries(http: httpx2.Client, first: LiveWorker, second:
 def test_after_the_first_byte_nobody_else_is_asked(
     fault: str, http: httpx2.Client, first: LiveWorker, second: LiveWorker, gateway: GatewayProcess
 ) -> None:
-    first.behave(fault=fault, after=4, pace=0.01, tokens=50)
+    first.behave(fault=fault, after=5, pace=0.05, tokens=50)
     answer = ask(http, stream=True)
     assert (answer.status_code, answer.headers["x-tollgate-attempts"]) == (200, "1")
     assert "error" in orjson.loads(events(answer.content)[-1][1])

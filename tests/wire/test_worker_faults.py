@@ -287,7 +287,7 @@ def test_a_connection_that_went_stale_is_no_failure(http: httpx2.Client, gateway
 def test_a_stream_that_breaks_ends_with_an_error_event(
     path: str, wish: dict[str, Any], http: httpx2.Client, gateway: GatewayProcess
 ) -> None:
-    answer = ask(http, path, stream=True, standin={**wish, "after": 5, "pace": 0.01, "tokens": 50})
+    answer = ask(http, path, stream=True, standin={**wish, "after": 7, "pace": 0.03, "tokens": 50})
     assert answer.status_code == 200
     *passed, (kind, last) = events(answer.content)
     assert len(passed) >= 5
@@ -314,7 +314,7 @@ def test_a_stream_that_stalls_ends_with_an_error_event(http: httpx2.Client, gate
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
 def test_an_error_that_the_engine_puts_into_its_stream(path: str, http: httpx2.Client, gateway: GatewayProcess) -> None:
-    wish = {"fault": "error_frame", "after": 4, "pace": 0.01, "status": 500}
+    wish = {"fault": "error_frame", "after": 8, "pace": 0.05, "status": 500}
     answer = ask(http, path, stream=True, standin=wish)
     assert checked(orjson.loads(events(answer.content)[-1][1])["error"])["type"] == "upstream_error"
     assert b"[DONE]" not in answer.content
