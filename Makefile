@@ -14,8 +14,13 @@ COMPILED := build/compiled
 ifeq ($(PURE),)
 FAST := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(COMPILED):$(CURDIR)
 endif
+# Tests of whole processes run on the gateway that users run, compiled; the others, with some of the former, on the sources.
+AS_SERVED := $(addprefix tests/,chaos contract redis wire)
+AS_WRITTEN := $(filter-out $(AS_SERVED) %/__pycache__,$(patsubst %/,%,$(wildcard tests/*/))) \
+	$(addprefix tests/wire/test_,relay.py refusals.py)
 # Without those whose stand-ins take the place of a concrete class: a compiled caller takes no other.
-AS_COMPILED := cache downstream engines ledger protocol routing tenancy upstream test_dispatch.py test_logs.py test_telemetry.py
+AS_COMPILED := $(addprefix tests/unit/gateway/,cache downstream engines ledger protocol routing tenancy upstream \
+	test_dispatch.py test_logs.py test_telemetry.py)
 
 .PHONY: help demo up compiled test test-quick test-compiled check format bench soak fuzz clean python gateway-env engine-env quantize-env models node-env
 
@@ -28,16 +33,18 @@ demo: compiled engine-env quantize-env models ## everything, from nothing: worke
 up: compiled engine-env quantize-env models ## the demo's workers and gateway, without the tour
 	@$(FAST) $(BIN)/tollgate up --config $(CONFIG)
 
-test: gateway-env engine-env quantize-env models node-env ## the whole suite, real Redis and real vLLM included
+test: compiled engine-env quantize-env models node-env ## the whole suite, real Redis and real vLLM included
 	@deploy/need redis-server openssl
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(AS_WRITTEN)
+	$(FAST) $(BIN)/python -m pytest $(AS_SERVED)
 
-test-quick: gateway-env ## only what needs no engine
+test-quick: compiled ## only what needs no engine
 	@deploy/need redis-server openssl
-	$(BIN)/python -m pytest -m "not engine and not node"
+	$(BIN)/python -m pytest -m "not engine and not node" $(AS_WRITTEN)
+	$(FAST) $(BIN)/python -m pytest -m "not engine and not node" $(AS_SERVED)
 
-test-compiled: compiled ## the data plane's tests once more, on its compiled form
-	$(FAST) $(BIN)/python -m pytest tests/wire $(addprefix tests/unit/gateway/,$(AS_COMPILED))
+test-compiled: compiled ## the data plane's unit tests once more, on its compiled form
+	$(FAST) $(BIN)/python -m pytest $(AS_COMPILED)
 
 check: gateway-env ## format, lint, types, import rules
 	$(BIN)/ruff format --check .

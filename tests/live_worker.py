@@ -65,6 +65,14 @@ class LiveWorker:
 
         self._thread.run(assign())
 
+    def release(self) -> None:
+        """Ends every delay of the requests that are here now."""
+
+        async def release() -> None:
+            self._standin.release()
+
+        self._thread.run(release())
+
     def hang_up(self) -> None:
         """Drops every connection, so that whoever waits for a stuck answer hears of it."""
 
@@ -79,6 +87,14 @@ class LiveWorker:
 
         async def find() -> list[Recorded]:
             return [one for one in self._standin.requests_seen if one.headers.get("x-request-id") == request_id]
+
+        return self._thread.run(find())
+
+    def arrivals(self) -> list[str]:
+        """The ids of the gateway's requests that arrived here, oldest first."""
+
+        async def find() -> list[str]:
+            return [one.headers["x-request-id"] for one in self._standin.requests_seen if "x-request-id" in one.headers]
 
         return self._thread.run(find())
 

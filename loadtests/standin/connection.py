@@ -36,6 +36,8 @@ class Connection(asyncio.Protocol):
         self._waiting: deque[tuple[Request, list[tuple[bytes, bytes]], bool]] = deque()
         self._player: asyncio.Task[None] | None = None
         self._writable: asyncio.Future[None] | None = None
+        self._resting: asyncio.Future[None] | None = None
+        self._released = False  # the request being answered: it rests no more
         self._new_message()
 
     # --- asyncio ----------------------------------------------------------------------------------------------------
@@ -115,6 +117,7 @@ class Connection(asyncio.Protocol):
 
     def _serve(self, request: Request, headers: list[tuple[bytes, bytes]], keep: bool) -> None:
         self.keep = keep
+        self._released = False
         self.seen = self.server.begin(request, headers)
         said = reply(self.server.engine, request)
         self.seen.finish_reason = said.finish_reason
@@ -164,6 +167,27 @@ class Connection(asyncio.Protocol):
         self.transport.write(data)
         if self._writable is not None:
             await self._writable
+
+    async def rest(self, seconds: float) -> None:
+        """Lets that time pass, or less when the request is released."""
+        if self._released:
+            return
+        self._resting = self.server.loop.create_future()
+        timer = self.server.loop.call_later(seconds, self._go_on)
+        try:
+            await self._resting
+        finally:
+            timer.cancel()
+            self._resting = None
+
+    def release(self) -> None:
+        """The request being answered is answered without any further delay."""
+        self._released = True
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if self._resting is not None and not self._resting.done():
+            self._resting.set_result(None)
 
     def count(self, tokens: int) -> None:
         """Tokens the client got."""

@@ -32,6 +32,7 @@ class Wire(Protocol):
     def has_queue(self) -> bool: ...
     def turn(self, said: Answer | Stream) -> AbstractAsyncContextManager[None]: ...
     async def send(self, data: bytes) -> None: ...
+    async def rest(self, seconds: float) -> None: ...
     def count(self, tokens: int) -> None: ...
     def reset(self) -> None: ...
     @property
@@ -155,11 +156,11 @@ async def _trickle(wire: Wire, data: bytes, behaviour: Behaviour) -> None:
 
 async def _pause(wire: Wire, seconds: float, keep_alive: float = 0.0) -> None:
     while keep_alive and seconds > keep_alive:
-        await asyncio.sleep(keep_alive)
+        await wire.rest(keep_alive)
         seconds -= keep_alive
         await wire.send(_KEEP_ALIVE)
     if seconds > 0:
-        await asyncio.sleep(seconds)
+        await wire.rest(seconds)
 
 
 async def _broken_before_headers(wire: Wire, behaviour: Behaviour) -> bool:

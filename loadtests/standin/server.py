@@ -198,6 +198,11 @@ class Standin:
             connection.transport.abort()
         await self._listener.wait_closed()
 
+    def release(self) -> None:
+        """Whatever is being answered goes on without any further delay."""
+        for connection in self.connections:
+            connection.release()
+
     def close_idle(self) -> int:
         """Closes every connection that waits for a request, as an engine does after its keep-alive time; how many."""
         idle = [connection for connection in self.connections if connection.seen is None]

@@ -5,6 +5,7 @@ Answers /health, /v1/models and completions like vLLM, and misbehaves as its env
     FAKE_EXIT=N        says why on standard error and exits with status N at once
     FAKE_SILENT=1      runs but never listens
     FAKE_STUBBORN=1    ignores SIGTERM
+    FAKE_SLOW=N        ends N seconds after SIGTERM
     FAKE_OFFSPRING=1   leaves two processes that escape with setsid and a double fork, and ignore SIGTERM
 """
 
@@ -14,6 +15,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
@@ -69,6 +71,9 @@ def main() -> None:
         sys.exit(int(os.environ["FAKE_EXIT"]))
     if "FAKE_STUBBORN" in os.environ:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if "FAKE_SLOW" in os.environ:
+        ends = threading.Timer(float(os.environ["FAKE_SLOW"]), os._exit, (0,))
+        signal.signal(signal.SIGTERM, lambda *_: ends.start())
     if "FAKE_OFFSPRING" in os.environ:
         escape()
     print("fake engine: up", flush=True)

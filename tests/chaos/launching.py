@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +15,7 @@ from typing import Any
 
 from gateway.config.published import PUBLISHED_KEYS
 from tests.eventually import WITHIN, eventually
+from tests.ports import reserved_port
 
 ROOT = Path(__file__).resolve().parents[2]
 FAKE_ENGINE = Path(__file__).with_name("fake_engine.py")
@@ -23,14 +23,8 @@ FAKE_ENGINE = Path(__file__).with_name("fake_engine.py")
 
 def environment(engine_python: str) -> dict[str, str]:
     """Ours, for a command that runs in another directory."""
-    paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    paths = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(ROOT))))
     return {**os.environ, "PYTHONPATH": paths, "TOLLGATE_ENGINE_PYTHON": engine_python}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Site:
@@ -49,7 +43,7 @@ class Site:
 
     def worker(self, name: str, **env: str) -> int:
         """Adds one to the fleet and returns its port."""
-        port = free_port()
+        port = reserved_port()
         self.workers[name] = {
             "name": name,
             "engine": "vllm",

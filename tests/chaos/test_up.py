@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.launching import Site, environment, free_port
+from tests.chaos.launching import Site, environment
 from tests.eventually import WITHIN, eventually
+from tests.ports import reserved_port
 
 
 class Up:
@@ -109,7 +110,7 @@ def up(site: Site) -> Iterator[Start]:
     running: list[Up] = []
 
     def start() -> Up:
-        running.append(Up(site, free_port()))
+        running.append(Up(site, reserved_port()))
         return running[-1]
 
     yield start
@@ -138,7 +139,7 @@ def test_what_it_says_can_be_pasted(site: Site, up: Start) -> None:
         r"logs     var/log/workers/NAME.log",
         r"ledger   sqlite:///var/ledger.db",
     ):
-        assert re.search(where, running.said)
+        running.until_said(where)
 
 
 def test_it_serves_before_the_workers_are_there(site: Site, up: Start) -> None:
@@ -162,7 +163,7 @@ def test_a_signal_ends_it_with_its_workers(site: Site, up: Start, number: signal
 
 
 def test_a_second_ctrl_c_is_safe(site: Site, up: Start) -> None:
-    site.worker("w", FAKE_STUBBORN="1", FAKE_OFFSPRING="1")
+    site.worker("w", FAKE_SLOW="3", FAKE_OFFSPRING="1")
     running = up()
     running.until_said("Tollgate is ready")
     running.interrupt()

@@ -76,6 +76,7 @@ class TestStart:
         site.worker("w", FAKE_EXIT="3")
         site.worker("good")
         launcher = launch("--all")
+        launcher.until("ready", "good")
         launcher.until("failed")
         assert len(site.engines()) == 1
         launcher.send(signal.SIGTERM)
@@ -93,6 +94,7 @@ class TestStart:
     def test_a_port_that_another_process_has_is_named_with_it(self, site: Site, launch: Launch) -> None:
         port = site.worker("w")
         with socket.socket() as other:
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             other.bind(("127.0.0.1", port))
             other.listen()
             launcher = launch("w")

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.launching import ROOT, Launcher, free_port
+from tests.chaos.launching import ROOT, Launcher
 from tests.eventually import eventually
+from tests.ports import reserved_port
 from workers.supervisor.guard import descendants
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
@@ -28,7 +29,7 @@ class RealSite:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.ports = {"chat": free_port(), "embed": free_port()}
+        self.ports = {"chat": reserved_port(), "embed": reserved_port()}
         self.config = root / "router_config"
         self.config.mkdir()
         (self.config / "all.yaml").write_text(json.dumps(self._written()))

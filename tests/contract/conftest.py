@@ -7,7 +7,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,16 +18,13 @@ import anthropic
 import pytest
 from openai import OpenAI
 
+from tests.eventually import eventually
+from tests.ports import reserved_port
+
 ROOT = Path(__file__).resolve().parents[2]
 READY_SECONDS = 300.0
 KEY = "sk-test-contract"
 OTHER_KEY = "sk-test-other"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def digest(key: str) -> str:
@@ -41,9 +37,9 @@ class Stack:
     def __init__(self, directory: Path) -> None:
         self.config = directory / "config"
         self.config.mkdir()
-        self.port = free_port()
+        self.port = reserved_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.workers = {name: free_port() for name in ("chat", "mini", "embed")}
+        self.workers = {name: reserved_port() for name in ("chat", "mini", "embed")}
         self.log = directory / "gateway.log"
         self.ledger = directory / "ledger.db"
         (self.config / "all.yaml").write_text(json.dumps(self._configuration()))
@@ -101,13 +97,13 @@ class Stack:
 
     def request_line(self, request_id: str) -> dict[str, object]:
         """The log line of one request, once it is there."""
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            for line in self.log.read_text().splitlines():
-                if request_id in line and '"event":"request"' in line:
-                    return json.loads(line)
-            time.sleep(0.05)
-        raise AssertionError(f"no log line for {request_id}")
+
+        def find() -> str | None:
+            lines = self.log.read_text().splitlines(keepends=True)
+            mine = (line for line in lines if request_id in line and '"event":"request"' in line)
+            return next((line for line in mine if line.endswith("\n")), None)
+
+        return json.loads(eventually(find, f"the log line of {request_id}"))
 
 
 @pytest.fixture(scope="session")

@@ -285,7 +285,7 @@ class TestLeaving:
                     next(answer.iter_raw())
             else:
                 with leaving:
-                    http.post(path, json=body, timeout=0.1)
+                    http.post(path, json=body, timeout=httpx2.Timeout(60, read=0.1))
         _idle_within(stack, IDLE_WITHIN)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,8 @@ import pytest
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from tests.ports import reserved_port
+
 READY_SECONDS = 10.0
 
 
@@ -21,7 +22,7 @@ class RedisServer:
     """One `redis-server` on 127.0.0.1."""
 
     def __init__(self, directory: Path, *options: str) -> None:
-        self.port = _free_port()
+        self.port = _port()
         self._directory = directory
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
@@ -81,14 +82,11 @@ class RedisServer:
         self._process.send_signal(number)
 
 
-def _free_port() -> int:
+def _port() -> int:
     """A port whose cluster bus (port + 10000) exists as well."""
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-        if port + 10_000 < 65_536:
-            return port
+    while (port := reserved_port()) + 10_000 >= 65_536:
+        pass
+    return port
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -55,7 +55,7 @@ def test_replicas_share_what_they_keep(tmp_path: Path, worker: LiveWorker, redis
                 assert first.headers["x-tollgate-cache"] == "miss"
                 # The other replica finds it once the background write has arrived; till then it misses as well.
                 eventually(lambda body=body: cache_of(there, body) == "hit" or None, "shared")
-                assert here.post(PATH, json=body).headers["x-tollgate-cache"] == "hit"
+                eventually(lambda body=body: cache_of(here, body) == "hit" or None, "and by who made it")
 
 
 def test_what_was_kept_outlives_the_gateway(tmp_path: Path, worker: LiveWorker, redis_server: RedisServer) -> None:
@@ -65,7 +65,8 @@ def test_what_was_kept_outlives_the_gateway(tmp_path: Path, worker: LiveWorker, 
         assert cache_of(http, body) == "miss"
     with start(tmp_path, worker, redis_server) as gateway, gateway.client() as http:
         gateway.wait_ready()
-        assert cache_of(http, body) == "hit"
+        worker.behave(fault="refuse", status=400)  # what it is asked it will not answer again
+        eventually(lambda: http.post(PATH, json=body).headers["x-tollgate-cache"] == "hit" or None, "it is there")
 
 
 def test_a_redis_that_dies_costs_the_cache_and_nothing_else(

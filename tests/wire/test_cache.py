@@ -229,8 +229,10 @@ def caches(answers: list[Answer]) -> list[str]:
 @pytest.mark.parametrize("stream", [False, True])
 def test_twenty_identical_requests_are_one_call(stream: bool, gateway: GatewayProcess, worker: LiveWorker) -> None:
     finished = worker.finished
-    worker.behave(header_delay=0.5)
+    worker.behave(header_delay=60)
     with asking_together(gateway, fresh(stream=stream), 20) as clients:
+        worker.wait_for(active=1)
+        worker.release()
         answers = [client.answer() for client in clients]
     assert caches(answers) == ["hit"] * 19 + ["miss"]
     assert {answer.status for answer in answers} == {200}
@@ -241,11 +243,12 @@ def test_twenty_identical_requests_are_one_call(stream: bool, gateway: GatewayPr
 
 def test_followers_may_leave(gateway: GatewayProcess, worker: LiveWorker) -> None:
     finished, aborted = worker.finished, worker.aborted
-    worker.behave(header_delay=0.5)
+    worker.behave(header_delay=60)
     with asking_together(gateway, fresh(), 20) as clients:
         worker.wait_for(active=1)
         for client in clients[1:15]:
             client.leave()
+        worker.release()
         answers = [client.answer() for client in (clients[0], *clients[15:])]
     assert caches(answers) == ["hit"] * 5 + ["miss"]
     worker.wait_for(finished=finished + 1)
@@ -270,22 +273,27 @@ def test_when_the_first_of_them_leaves_the_next_goes(gateway: GatewayProcess, wo
 
 def test_when_the_first_call_fails_the_next_goes(gateway: GatewayProcess, worker: LiveWorker) -> None:
     finished = worker.finished
-    worker.behave(fault="garbage", header_delay=1.0)
+    worker.behave(fault="garbage", header_delay=60)
     with asking_together(gateway, fresh(), 10) as clients:
         worker.wait_for(active=1)
         worker.behave()
+        worker.release()
         answers = [client.answer() for client in clients]
     assert sorted(answer.status for answer in answers) == [200] * 9 + [502]
     assert caches(answers) == ["hit"] * 8 + ["miss"] * 2
-    assert worker.finished > finished
+    worker.wait_for(finished=finished + 2)
+    assert worker.finished == finished + 2
     gateway.wait_up()
 
 
 def test_what_is_too_large_to_keep_holds_nobody_up(gateway: GatewayProcess, worker: LiveWorker) -> None:
     """It is too large to share as well, so all go at once instead of one after the other."""
     finished = worker.finished
-    worker.behave(header_delay=0.5, tokens=3_000)
+    worker.behave(header_delay=60, tokens=3_000)
     with asking_together(gateway, fresh(stream=True), 5) as clients:
+        worker.wait_for(active=1)
+        worker.behave(tokens=3_000)
+        worker.release()
         answers = [client.answer() for client in clients]
     assert caches(answers) == ["miss"] * 5
     worker.wait_for(finished=finished + 5)

@@ -14,6 +14,7 @@ import pytest
 from tests.eventually import eventually
 from tests.gateway_process import GatewayProcess, configuration, worker_entry
 from tests.live_worker import LiveWorker
+from tests.ports import reserved_port
 from tests.wire.answers import chunks, error_of, events, request_id
 
 MESSAGES = [{"role": "user", "content": "hi"}]
@@ -161,7 +162,7 @@ def test_a_route_without_retries(http: httpx2.Client, first: LiveWorker, second:
 def test_after_the_first_byte_nobody_else_is_asked(
     fault: str, http: httpx2.Client, first: LiveWorker, second: LiveWorker, gateway: GatewayProcess
 ) -> None:
-    first.behave(fault=fault, after=4, pace=0.01, tokens=50)
+    first.behave(fault=fault, after=5, pace=0.05, tokens=50)
     answer = ask(http, stream=True)
     assert (answer.status_code, answer.headers["x-tollgate-attempts"]) == (200, "1")
     assert "error" in orjson.loads(events(answer.content)[-1][1])
@@ -173,7 +174,8 @@ def test_after_the_first_byte_nobody_else_is_asked(
 def test_a_worker_that_dies_is_replaced_at_once_and_taken_back(
     second: LiveWorker, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    with LiveWorker(["tiny@v1"]) as mortal, ExitStack() as stack:
+    port = reserved_port()
+    with LiveWorker(["tiny@v1"], port=port) as mortal, ExitStack() as stack:
         config = written(mortal.url, second.url, probe={"every": "500ms", "wait": "2s"})
         gateway = stack.enter_context(GatewayProcess(tmp_path_factory.mktemp("death"), config))
         gateway.wait_up()
@@ -184,7 +186,7 @@ def test_a_worker_that_dies_is_replaced_at_once_and_taken_back(
         gateway.wait_log(lambda line: line["event"] == "worker down" and line["worker"] == "first")
         again = ask(client)
         assert (again.status_code, again.headers["x-tollgate-attempts"]) == (200, "1")
-        with LiveWorker(["tiny@v1"], port=mortal.port):
+        with LiveWorker(["tiny@v1"], port=port):
             gateway.wait_up("first")
             assert ask(client).headers["x-tollgate-worker"] == "first"
 

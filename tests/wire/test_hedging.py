@@ -3,6 +3,7 @@ and billed."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -10,9 +11,10 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.gateway_process import GatewayProcess, configuration, worker_entry
+from tests.gateway_process import KEY, GatewayProcess, configuration, worker_entry
 from tests.live_worker import LiveWorker
 from tests.wire.answers import chunks, error_of, request_id
+from tests.wire.raw import RawClient, post
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 LONG = 60.0  # nobody waits for it
@@ -107,9 +109,13 @@ def test_the_second_worker_answers_while_the_first_is_slow(
 def test_the_first_may_win_still(
     stream: bool, http: httpx2.Client, first: LiveWorker, second: LiveWorker, gateway: GatewayProcess
 ) -> None:
-    first.behave(header_delay=0.4)
+    first.behave(header_delay=LONG)
     second.behave(header_delay=LONG)
-    answer = ask(http, "soon", stream=stream)
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(ask, http, "soon", stream=stream)
+        second.wait_for(active=1)
+        first.release()
+        answer = asking.result()
     assert (answer.headers["x-tollgate-worker"], answer.headers["x-tollgate-attempts"]) == ("first", "2")
     winner, loser = gateway.rows(request_id(answer), 2)
     assert [(row["worker"], row["outcome"]) for row in (winner, loser)] == [("first", "ok"), ("second", "hedged")]
@@ -128,9 +134,15 @@ def test_nobody_else_is_asked_when_the_first_is_quick(
 def test_when_the_first_fails_meanwhile_the_second_has_the_word(
     http: httpx2.Client, first: LiveWorker, second: LiveWorker, gateway: GatewayProcess
 ) -> None:
-    first.behave(first_token_delay=0.2, fault="error_frame", status=503)
-    second.behave(header_delay=0.6)
-    answer = ask(http, "soon", stream=True)
+    first.behave(first_token_delay=LONG, fault="error_frame", status=503)
+    second.behave(header_delay=LONG)
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(ask, http, "soon", stream=True)
+        second.wait_for(active=1)
+        first.release()
+        first.wait_idle()
+        second.release()
+        answer = asking.result()
     assert (answer.status_code, answer.headers["x-tollgate-worker"]) == (200, "second")
     assert [row["outcome"] for row in gateway.rows(request_id(answer), 2)] == ["failed", "ok"]
 
@@ -138,9 +150,15 @@ def test_when_the_first_fails_meanwhile_the_second_has_the_word(
 def test_when_both_fail_the_last_failure_is_the_answer(
     http: httpx2.Client, first: LiveWorker, second: LiveWorker, gateway: GatewayProcess
 ) -> None:
-    first.behave(first_token_delay=0.2, fault="error_frame", status=503)
-    second.behave(first_token_delay=0.6, fault="error_frame", status=500)
-    answer = ask(http, "soon", stream=True)
+    first.behave(first_token_delay=LONG, fault="error_frame", status=503)
+    second.behave(first_token_delay=LONG, fault="error_frame", status=500)
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(ask, http, "soon", stream=True)
+        second.wait_for(active=1)
+        first.release()
+        first.wait_idle()
+        second.release()
+        answer = asking.result()
     assert (answer.status_code, error_of(answer)["code"]) == (502, "worker_failed")
     assert [row["outcome"] for row in gateway.rows(request_id(answer), 2)] == ["failed", "failed"]
 
@@ -167,13 +185,16 @@ def test_the_moment_is_a_percentile_of_what_the_model_took(
 
 
 def test_a_client_that_leaves_stops_both(
-    http: httpx2.Client, first: LiveWorker, second: LiveWorker, gateway: GatewayProcess
+    first: LiveWorker, second: LiveWorker, gateway: GatewayProcess
 ) -> None:
     for worker in (first, second):
         worker.behave(header_delay=LONG)
     aborted = gateway.metric("tollgate_aborts_total")
-    with pytest.raises(httpx2.ReadTimeout):
-        http.post("/v1/chat/completions", json={"model": "soon", "messages": MESSAGES}, timeout=1.0)
+    with RawClient(gateway.port) as client:
+        body = json.dumps({"model": "soon", "messages": MESSAGES}).encode()
+        client.send(post("/v1/chat/completions", body, f"authorization: Bearer {KEY}"))
+        for worker in (first, second):
+            worker.wait_for(active=1)
     for worker in (first, second):
         worker.wait_idle()
     line = gateway.wait_log(lambda line: line.get("outcome") == "aborted")

@@ -17,6 +17,7 @@ import pytest
 from tests.eventually import eventually
 from tests.gateway_process import KEY, GatewayProcess, configuration
 from tests.live_worker import LiveWorker
+from tests.ports import reserved_port
 from tests.wire.answers import chunks
 from tests.wire.raw import RawClient, post
 
@@ -58,8 +59,7 @@ def error_at_the_end(stream: bytes) -> dict[str, Any]:
 
 
 def test_alive_at_once_and_ready_with_its_workers(tmp_path: Path) -> None:
-    with LiveWorker() as worker:
-        port = worker.port
+    port = reserved_port()
     with GatewayProcess(tmp_path, configuration({"w0": f"http://127.0.0.1:{port}"})) as gateway:
         with gateway.client() as client:
             assert client.get("/healthz").json() == {"status": "ok"}
@@ -109,13 +109,14 @@ def test_what_is_under_way_is_finished(worker: LiveWorker, tmp_path: Path) -> No
     with GatewayProcess(tmp_path, configuration({"w0": worker.url}, server=server())) as gateway:
         gateway.wait_ready()
         with RawClient(gateway.port) as client, RawClient(gateway.port) as waiting:
-            client.send(request(stream=True, standin={"tokens": 300, "pace": 0.01}))
-            waiting.send(request(standin={"header_delay": 1.0}))
+            client.send(request(stream=True, standin={"tokens": 300, "pace": 60}))
+            waiting.send(request(standin={"header_delay": 60}))
             worker.wait_for(active=2)
-            client.read_until(b"\r\n\r\n")
+            client.read_until(b"data: ")
             gateway.process.send_signal(signal.SIGTERM)
             assert eventually(lambda: refuses_connections(gateway), "nobody new is let in")
-            assert worker.active >= 1
+            assert worker.active == 2
+            worker.release()
             document = waiting.answer()
             assert waiting.read_to_end() == b""
             rest = client.read_until(b"[DONE]\n\n\r\n0\r\n\r\n")

@@ -178,7 +178,13 @@ def test_a_budget_is_not_overrun_by_many_at_once(gateway: GatewayProcess, worker
     """What is under way is reserved: the rest waits for it instead of spending the same money twice."""
     clients = [RawClient(gateway.port) for _ in range(30)]
     for client in clients:
-        send(gateway, "careful", client, standin={"header_delay": 0.3})
+        send(gateway, "careful", client, standin={"header_delay": 60})
+
+    def refusals() -> float:
+        return gateway.metric("tollgate_limit_refusals_total", tenant="careful")
+
+    eventually(lambda: refusals() + worker.active == 30 or None, "each is refused or with the worker")
+    worker.release()
     answers = [client.answer() for client in clients]
     for client in clients:
         client.leave()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 from tests.eventually import eventually
 from tests.gateway_process import KEY, GatewayProcess, configuration
 from tests.live_worker import LiveWorker
+from tests.ports import reserved_port
 from tests.wire.patient import Load
 from tests.wire.raw import RawClient, post
 
@@ -74,6 +74,11 @@ def is_gone(pid: int) -> bool:
     return state.startswith("Z")
 
 
+def freeze(pid: int) -> None:
+    os.kill(pid, signal.SIGSTOP)
+    eventually(lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].startswith("T") or None, "it stands still")
+
+
 def client_ports(pid: int) -> set[int]:
     """The ports of the clients whose connection this process has."""
     held: set[str] = set()
@@ -96,14 +101,6 @@ def whatever_comes(client: RawClient) -> bytes:
         return client.read_to_end()
     except ConnectionResetError:
         return b""
-
-
-def free_ports(count: int) -> list[int]:
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
 
 
 def ask(gateway: GatewayProcess, model: str = "tiny") -> httpx2.Response:
@@ -179,19 +176,26 @@ def test_a_replacement_that_cannot_start_leaves_the_old_ones_alone(gateway: Gate
 def test_the_death_of_one_disturbs_only_its_own(gateway: GatewayProcess, worker: LiveWorker) -> None:
     """Streams of the other end with [DONE], and whoever comes meanwhile is served."""
     victim, survivor = children(gateway)
-    streams = [RawClient(gateway.port) for _ in range(12)]
-    body = json.dumps({**BODY, "stream": True, "max_tokens": 400, "standin": {"tokens": 400, "pace": 0.01}}).encode()
-    for stream in streams:
+    streams: list[RawClient] = []
+    body = json.dumps({**BODY, "stream": True, "max_tokens": 400, "standin": {"tokens": 400, "pace": 60}}).encode()
+
+    def split() -> bool | None:
+        """The kernel gives each new connection to either process: one more, until both have some."""
+        stream = RawClient(gateway.port)
+        streams.append(stream)
         stream.send(post(PATH, body, f"authorization: Bearer {KEY}"))
-    for stream in streams:
-        stream.read_until(b" same")
+        stream.read_until(b"data: ")
+        ports = client_ports(victim)
+        return (len(streams) >= 12 and 0 < len([one for one in streams if one.port in ports]) < len(streams)) or None
+
+    eventually(split, "both have streams")
     ports = client_ports(victim)
     of_victim = {stream for stream in streams if stream.port in ports}
-    assert 0 < len(of_victim) < len(streams)
     os.kill(victim, signal.SIGKILL)
     eventually(lambda: is_gone(victim) or None, "one is killed")
     with Load([gateway.port], 4) as load:
         eventually(lambda: load.answered > 50 or None, "new requests are served meanwhile")
+        worker.release()
         for stream in streams:
             if stream in of_victim:
                 assert b"[DONE]" not in whatever_comes(stream)
@@ -208,7 +212,7 @@ def test_the_death_of_one_disturbs_only_its_own(gateway: GatewayProcess, worker:
 def test_what_waits_for_a_process_that_dies_is_served_by_another(gateway: GatewayProcess) -> None:
     """The queue of connections belongs to the parent."""
     stuck = children(gateway)[0]
-    os.kill(stuck, signal.SIGSTOP)
+    freeze(stuck)
     clients = [RawClient(gateway.port) for _ in range(24)]
     for client in clients:
         client.send(post(PATH, json.dumps(BODY).encode(), f"authorization: Bearer {KEY}"))
@@ -222,7 +226,7 @@ def test_what_waits_for_a_process_that_dies_is_served_by_another(gateway: Gatewa
 def test_the_end_of_all_answers_who_waits(gateway: GatewayProcess) -> None:
     pids = children(gateway)
     for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
+        freeze(pid)
     clients = [RawClient(gateway.port) for _ in range(24)]
     for client in clients:
         client.send(post(PATH, json.dumps(BODY).encode(), f"authorization: Bearer {KEY}"))
@@ -239,7 +243,7 @@ def test_the_end_of_all_answers_who_waits(gateway: GatewayProcess) -> None:
 def test_two_gateways_replaced_in_turn_lose_nothing(worker: LiveWorker, tmp_path: Path) -> None:
     """As Kubernetes does it: one ready beside the old ones, then an old one goes; clients know all of them."""
     config = configuration({"w0": worker.url})
-    ports = free_ports(2)
+    ports = [reserved_port() for _ in range(2)]
     gateways = [GatewayProcess(tmp_path / str(number), config) for number in range(2)]
     for gateway, port in zip(gateways, ports, strict=True):
         gateway.start(port)

@@ -68,7 +68,7 @@ def test_everything_may_change_under_a_stream(gateway: GatewayProcess, worker: L
     assert ask(gateway, key=NEW_KEY).status_code == 401
     assert ask(gateway).headers["x-tollgate-route"] == "direct"
     with RawClient(gateway.port) as client:
-        start_stream(gateway, client, model="gpt-4o-mini", standin={"tokens": 300, "pace": 0.01})
+        start_stream(gateway, client, model="gpt-4o-mini", standin={"tokens": 300, "pace": 60})
         worker.wait_for(active=1)
         changed = configuration(
             [worker_entry("w1", other.url, price=PRICE)],
@@ -80,6 +80,7 @@ def test_everything_may_change_under_a_stream(gateway: GatewayProcess, worker: L
         gateway.wait_up("w1")
         assert worker.active == 1
         new = ask(gateway, "tiny", NEW_KEY)
+        worker.release()
         streamed = client.answer()
 
     assert (new.status_code, new.headers["x-tollgate-worker"], new.headers["x-tollgate-route"]) == (200, "w1", "mine")

@@ -76,10 +76,11 @@ def slow_client(port: int) -> socket.socket:
     return client
 
 
-def stalled(flood: Flood, count: int) -> bool | None:
-    """Whether that many streams flow no more."""
+def stalled(gateway: GatewayProcess, flood: Flood, count: int) -> bool | None:
+    """Whether that many streams flow no more, though the gateway is at work."""
     before = list(flood.sent)
     time.sleep(0.3)
+    gateway.wait_ready()
     return (len(before) == count and min(before) > 0 and before == flood.sent) or None
 
 
@@ -102,10 +103,10 @@ def test_little_is_held_for_each_and_others_do_not_notice(flood: Flood, tmp_path
         with GatewayProcess(tmp_path, written, program=program(tmp_path, 600.0)) as gateway:
             gateway.wait_up()
             clients = [slow_client(gateway.port) for _ in range(10)]  # what is allocated once is allocated now
-            eventually(lambda: stalled(flood, 10), "nothing flows any more")
+            eventually(lambda: stalled(gateway, flood, 10), "nothing flows any more")
             before = resident_bytes(gateway.process.pid)
             clients += [slow_client(gateway.port) for _ in range(CLIENTS)]
-            eventually(lambda: stalled(flood, CLIENTS + 10), "nothing flows any more")
+            eventually(lambda: stalled(gateway, flood, CLIENTS + 10), "nothing flows any more")
             held = (resident_bytes(gateway.process.pid) - before) / CLIENTS
             assert held <= HELD_BYTES
 
@@ -143,7 +144,7 @@ def test_a_client_that_takes_slowly_is_served_to_the_end(tmp_path: Path) -> None
     script = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: %d\r\n\r\n%b" % (len(whole), whole)
     with ScriptedWorker(flood=script) as worker:
         written = configuration({"w0": worker.url})
-        with GatewayProcess(tmp_path, written, program=program(tmp_path, 1.0, 1)) as gateway:
+        with GatewayProcess(tmp_path, written, program=program(tmp_path, 2.0, 1)) as gateway:
             gateway.wait_up()
             with slow_client(gateway.port) as client:
                 got = b""

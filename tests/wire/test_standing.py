@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import httpx2
 import pytest
 
-from gateway.routing.breaker import FAILURES_TO_TRIP
+from gateway.routing.breaker import FAILURES_TO_TRIP, FIRST_PAUSE
 from tests.eventually import eventually
 from tests.gateway_process import GatewayProcess, configuration, worker_entry
 from tests.live_worker import LiveWorker
@@ -59,10 +60,13 @@ def test_a_breaker_opens_is_tried_once_and_closes(
     first, _ = workers
     first.behave(**FAILS)
     for _ in range(FAILURES_TO_TRIP):
+        asked_at = time.monotonic()
         assert ask(http, "first").status_code == 502
+    answers = [ask(http)]
+    while len(answers) < 10 and time.monotonic() < asked_at + FIRST_PAUSE / 2:
+        answers.append(ask(http))
     assert state(gateway, "first")["breakers"] == {"tiny@v1": "open"}
     assert gateway.wait_log(lambda line: line["event"] == "breaker opened")["worker"] == "first"
-    answers = [ask(http) for _ in range(10)]
     assert {(a.status_code, a.headers["x-tollgate-worker"], a.headers["x-tollgate-attempts"]) for a in answers} == {
         (200, "second", "1")
     }

@@ -60,7 +60,7 @@ def test_one_that_only_a_stranger_vouches_for_is_not(worker: ScriptedWorker, tmp
         with gateway.client() as client:
             answer = client.post(CHAT, content=BODY)
         assert answer.status_code == 503
-        assert worker.url.rpartition(":")[2] not in answer.text
+        assert ":" + worker.url.rpartition(":")[2] not in answer.text
     assert worker.asked == []
 
 

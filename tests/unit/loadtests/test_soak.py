@@ -127,7 +127,7 @@ def test_the_traffic_has_every_kind() -> None:
 
 @pytest.mark.parametrize("seed", [1])
 def test_a_short_soak(seed: int, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "loadtests.soak", "--minutes", "0.3", "--rate", "120", "--seed", str(seed)]
+    command = [sys.executable, "-m", "loadtests.soak", "--minutes", "0.2", "--rate", "120", "--seed", str(seed)]
     done = subprocess.run([*command, "--out", str(tmp_path)], capture_output=True, text=True, timeout=110, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     (file,) = tmp_path.iterdir()

@@ -599,10 +599,10 @@ async def test_a_slow_request_behind_another_does_not_take_its_answer_away() -> 
 @dialogue
 async def test_a_body_we_do_not_read_yet_is_not_slow() -> None:
     gate = Gate()
-    async with Front(gate, head_seconds=0.03, body_seconds=0.03) as front, await front.client() as client:
+    async with Front(gate, head_seconds=0.3, body_seconds=0.3) as front, await front.client() as client:
         client.say(request(b"1"), request(bytes(LIMIT)))
         await gate.entered.wait()
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.7)
         gate.go.set()
         assert (await client.reply()).json["size"] == 1
         assert (await client.reply()).json["size"] == LIMIT
@@ -656,7 +656,8 @@ async def test_shutting_down_finishes_the_stream_under_way_and_closes_the_rest()
         exchange.write(b"data: 2\n\n")
         exchange.finish()
 
-    async with Front(handler) as front, await front.client() as client, await front.client() as idle:
+    quiet = Front(handler, quiet_seconds=0.2)
+    async with quiet as front, await front.client() as client, await front.client() as idle:
         client.say(request(b"1"))
         await client.head()
         assert await client.chunk() == b"data: 1\n\n"

@@ -52,13 +52,13 @@ async def test_a_head_that_comes_byte_by_byte_is_given_up_whatever_its_pace() ->
 @pytest.mark.parametrize("path", [PATH, "/upload"])
 @dialogue
 async def test_a_body_may_take_many_times_as_long_as_a_pause_while_it_keeps_its_pace(path: str) -> None:
-    async with Front(body_seconds=0.2, min_body_bytes=10) as front, await front.client() as client:
-        sent = request(bytes(1000), path=path)
-        client.say(sent[:-1000])
-        for _ in range(50):
+    async with Front(body_seconds=0.5, min_body_bytes=10) as front, await front.client() as client:
+        sent = request(bytes(1500), path=path)
+        client.say(sent[:-1500])
+        for _ in range(75):
             client.say(bytes(20))
             await asyncio.sleep(0.02)
-        assert (await client.reply()).json["size"] == 1000
+        assert (await client.reply()).json["size"] == 1500
 
 
 @dialogue
@@ -81,12 +81,12 @@ async def test_a_body_that_comes_too_slowly_is_given_up() -> None:
 
 @dialogue
 async def test_each_request_has_the_whole_time() -> None:
-    async with Front(head_seconds=0.3, body_seconds=0.3) as front, await front.client() as client:
+    async with Front(head_seconds=0.8, body_seconds=0.8) as front, await front.client() as client:
         for _ in range(4):
             sent = request(b"12345")
             for part in (sent[:10], sent[10:-3], sent[-3:]):
                 client.say(part)
-                await asyncio.sleep(0.04)
+                await asyncio.sleep(0.1)
             assert (await client.reply()).json["size"] == 5
         assert len(front.seen) == 4
 

@@ -200,12 +200,14 @@ async def test_standing_in_for_another() -> None:
     async with serving(slots=2) as (server, port):
 
         async def answers(count: int) -> int:
-            """How many of so many new clients are served soon."""
+            """How many of so many new clients are served, once no more of them are."""
             clients = [await client(port) for _ in range(count)]
             for each in clients:
                 each.say(request(b"1"))
             tasks = [asyncio.create_task(each.reply()) for each in clients]
-            done, pending = await asyncio.wait(tasks, timeout=0.5)
+            done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            while pending and (more := (await asyncio.wait(pending, timeout=0.5))[0]):
+                done, pending = done | more, pending - more
             if pending:
                 await server.accept(1)
                 await asyncio.gather(*tasks)

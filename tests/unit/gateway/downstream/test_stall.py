@@ -114,7 +114,7 @@ async def test_a_client_that_takes_slowly_keeps_its_connection() -> None:
     """It takes a small part of what the kernel holds for it, so that for many looks the transport's own buffer does not
     move."""
     tap = Tap()
-    async with Front(tap, stall_seconds=0.6, min_taken_bytes=1) as front:
+    async with Front(tap, stall_seconds=1.0, min_taken_bytes=1) as front:
         with Taker(front.port) as client:
             for _ in range(40):
                 assert await client.take(40_000)
@@ -146,11 +146,11 @@ async def test_a_client_that_has_caught_up_may_wait_for_the_rest() -> None:
         exchange.finish()
 
     for behind in (b"", b"GARBAGE\r\n\r\n"):
-        async with Front(handler, stall_seconds=0.1) as front, await front.client() as client:
+        async with Front(handler, stall_seconds=0.4) as front, await front.client() as client:
             client.say(request(b"1") + behind)
             await client.head()
             assert len(await client.chunk()) == 8 * MEGABYTE
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.6)
             go.set()
             assert await client.chunk() == b"end"
             go.clear()

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import functools
 import json
 
-from workers.demo.corpus import HELD_OUT, standard_library_sources
+import pytest
+
+from workers.demo.corpus import HELD_OUT, Source, standard_library_sources
+from workers.quantization import calibration
 from workers.quantization.calibration import WINDOW, calibration_samples, digest_of_samples
 
 
@@ -12,6 +16,17 @@ def tokenize(text: str) -> list[int]:
 
 def render_chat(messages: list[dict[str, str]]) -> list[int]:
     return tokenize(json.dumps(messages))
+
+
+@pytest.fixture(autouse=True)
+def _read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sources are the same for all, and take two seconds to read."""
+    monkeypatch.setattr(calibration, "standard_library_sources", sources)
+
+
+@functools.cache
+def sources() -> list[Source]:
+    return standard_library_sources()
 
 
 def test_samples_fill_the_window_and_alternate_code_and_conversation() -> None:
@@ -29,7 +44,7 @@ def test_the_seed_decides() -> None:
 
 
 def test_nothing_held_out_is_calibrated_on() -> None:
-    held_out = [source.text.encode() for source in standard_library_sources() if source.module in HELD_OUT]
+    held_out = [source.text.encode() for source in sources() if source.module in HELD_OUT]
 
     for sample in calibration_samples(20, 3, tokenize, render_chat)[::2]:
         assert not any(bytes(sample) in text for text in held_out)
