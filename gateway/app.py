@@ -37,6 +37,7 @@ from gateway.downstream.server import Server
 from gateway.engines import DIALECTS
 from gateway.fleet.backend import Backend
 from gateway.fleet.registry import Fleet
+from gateway.fleet.room import REFUSALS
 from gateway.ledger.pricing import Meter
 from gateway.ledger.store import LedgerError
 from gateway.ledger.writer import Ledger, open_ledger
@@ -50,7 +51,7 @@ from gateway.serve import Revision, Service
 from gateway.settle import Settlement
 from gateway.spans import SpansUnavailable, open_spans
 from gateway.stopping import Stop
-from gateway.table import Table, Tenant, Worker
+from gateway.table import PRIORITIES, Table, Tenant, Worker
 from gateway.telemetry import Metrics, Reading
 from gateway.tenancy.limits import seed_budgets
 from gateway.tenancy.memory import MemoryLimiter
@@ -214,8 +215,17 @@ class Gateway:
                 labels,
             )
         room = self.service.racing.room
-        yield Reading("tollgate_queue_waiting", "Requests that wait for a worker with room.", room.waiting, {})
-        yield Reading("tollgate_queue_refused_total", "Requests the queue had no place for.", room.refused, {})
+        for rank, priority in enumerate(PRIORITIES):
+            labels = {"priority": priority}
+            waiting = room.crowd.of_class(rank)
+            yield Reading("tollgate_queue_waiting", "Requests that wait for a worker with room.", waiting, labels)
+            for reason in REFUSALS:
+                yield Reading(
+                    "tollgate_queue_refused_total",
+                    "Requests the queue had no place for, or not in time.",
+                    room.refused[reason, rank],
+                    {**labels, "reason": reason},
+                )
         intake = self.intake
         yield Reading("tollgate_client_connections", "Connections of clients.", intake.connections, {})
         yield Reading(

@@ -135,6 +135,7 @@ class Metrics:
         self.queue_seconds = Histogram(
             "tollgate_queue_seconds",
             "How long requests waited for a worker with room, those that found none at once.",
+            ("priority",),
             buckets=LATENCY_BUCKETS,
             registry=self.registry,
         )
