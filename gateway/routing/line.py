@@ -106,9 +106,8 @@ class Line:
     def give(self, now: float) -> None:
         """To the longest waiting request of the tenant that has had least, in the first class where anybody waits.
         Somebody does. Among equals, to who began to wait before the others."""
-        for accounts in self._classes:
-            if accounts:
-                break
+        interactive, standard, batch = self._classes
+        accounts = interactive or standard or batch
         best: Account | None = None
         least = 0.0
         for account in accounts:

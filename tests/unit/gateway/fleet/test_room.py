@@ -243,21 +243,18 @@ def test_the_expected_wait_is_the_position_over_the_pace_of_all_its_workers() ->
 
 def test_a_tenants_own_pace_counts_where_it_is_slower() -> None:
     """Others come and go first: what is in the line now does not tell."""
-    room, backend = WaitingRoom(), full(most=1)
-    now = time.monotonic()
-    slow = claim("slow")
-    for number in range(30):
-        for who in (slow, claim("one"), claim("two"), claim("three")):
-            room.join(who, [backend], length=LENGTH, patience=1e9, now=now + number)
-    for number in range(60):
+    room, backend = WaitingRoom(), full()
+    for _ in range(30):
+        joined(room, backend, who=claim("usual"))
+    for second in range(40):
+        if second % 4:
+            joined(room, backend, who=claim("chat", rank=0))
         backend.inflight -= 1
-        backend.let_in(now + number)
+        backend.let_in(second)
         take(backend)
         backend.promised -= 1
-    for tenant in ("one", "two", "three"):  # those leave
-        assert room.join(claim(tenant), [backend], length=1000, patience=1e9, now=now + 60).expected
-    ticket = room.join(slow, [backend], length=1000, patience=1e9, now=now + 60)
-    assert ticket.expected == pytest.approx(16 * 4.0, rel=0.1)
+    ticket = room.join(claim("usual"), [backend], length=LENGTH, patience=1e9, now=40.0)
+    assert (ticket.position, ticket.expected) == (21, pytest.approx(21 * 4.0, rel=0.05))
 
 
 def test_the_pace_is_learnt_from_places_that_come_free_while_somebody_waits() -> None:
