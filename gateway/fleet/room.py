@@ -44,7 +44,7 @@ class WaitingRoom:
     def join(self, claim: Claim, backends: Sequence[Backend], *, length: int, patience: float, now: float) -> Ticket:
         """Gets in line for a place on any of the backends, which are all full. Raises `NoTurn` when its turn would not
         come within `patience` seconds, and when `length` are waiting already of whom none has to go for it."""
-        accounts = [self._account(backend.worker.model, claim) for backend in backends]
+        accounts = [self.account(backend.worker.model, claim) for backend in backends]
         ticket = Ticket(claim, [backend.queue for backend in backends], accounts, self.crowd)
         ticket.position, ticket.expected = _foreseen(claim, backends, accounts, now)
         if ticket.expected is not None and ticket.expected > patience:
@@ -88,7 +88,7 @@ class WaitingRoom:
             backends[ticket.place].promised -= 1
             return
         claim = ticket.claim
-        accounts = [self._account(backend.worker.model, claim) for backend in backends]
+        accounts = [self.account(backend.worker.model, claim) for backend in backends]
         _, expected = _foreseen(claim, backends, accounts, time.monotonic())
         if ticket.state == "displaced":
             raise self._refused("displaced", claim, expected)
@@ -106,7 +106,7 @@ class WaitingRoom:
             backend.promised -= 1
             backend.let_in(now)
 
-    def _account(self, model: str, claim: Claim) -> Account:
+    def account(self, model: str, claim: Claim) -> Account:
         place = (model, claim.rank)
         contest = self._contests.get(place)
         if contest is None:
