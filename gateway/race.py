@@ -124,8 +124,8 @@ class Race:
         place = rank(tenant.priority if own is None else own, preferences.priority)
         claim = Claim(tenant.name, tenant.weight, place, admitted.ask.prompt_tokens, admitted.ask.output_tokens)
         backends = [cast("Backend", step.view) for step in self._steps]
-        ticket = room.join(claim, backends, length=queue.length, patience=patience, now=began)
-        trace.ticket = ticket
+        trace.ticket = ticket = room.ticket(claim, backends, began)
+        room.join(ticket, length=queue.length, patience=patience)
         try:
             await room.turn(ticket, backends, patience)
         finally:

@@ -169,7 +169,7 @@ class Settlement:
         line["queued_ms"] = _milliseconds(trace.queued)
         line["queue_position"] = ticket.position
         line["queue_expected_ms"] = _milliseconds(ticket.expected)
-        self._metrics.queue_seconds.labels(priority).observe(trace.queued)
+        self._metrics.queued(priority, ticket.position, ticket.expected, trace.queued)
 
 
 def _ending(trace: Trace) -> Outcome:

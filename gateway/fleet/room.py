@@ -41,12 +41,18 @@ class WaitingRoom:
     def waiting(self) -> int:
         return self.crowd.waiting
 
-    def join(self, claim: Claim, backends: Sequence[Backend], *, length: int, patience: float, now: float) -> Ticket:
-        """Gets in line for a place on any of the backends, which are all full. Raises `NoTurn` when its turn would not
-        come within `patience` seconds, and when `length` are waiting already of whom none has to go for it."""
+    def ticket(self, claim: Claim, backends: Sequence[Backend], now: float) -> Ticket:
+        """For a place on any of the backends, which are all full, with what is to be foreseen of its wait. It holds
+        nothing until it is used to `join`, which is to be done at once."""
         accounts = [self.account(backend.worker.model, claim) for backend in backends]
         ticket = Ticket(claim, [backend.queue for backend in backends], accounts, self.crowd)
         ticket.position, ticket.expected = _foreseen(claim, backends, accounts, now)
+        return ticket
+
+    def join(self, ticket: Ticket, *, length: int, patience: float) -> None:
+        """Raises `NoTurn` when its turn would not come within `patience` seconds, and when `length` are waiting already
+        of whom none has to go for it."""
+        claim = ticket.claim
         if ticket.expected is not None and ticket.expected > patience:
             raise self._refused("too_long", claim, ticket.expected)
         displaced: Ticket | None = None
@@ -57,7 +63,6 @@ class WaitingRoom:
         ticket.enter()
         if displaced is not None:
             displaced.end("displaced")
-        return ticket
 
     async def turn(self, ticket: Ticket, backends: Sequence[Backend], patience: float) -> None:
         """Waits until the ticket has a place, whose dispatch must be opened before anything else runs.
@@ -88,8 +93,7 @@ class WaitingRoom:
             backends[ticket.place].promised -= 1
             return
         claim = ticket.claim
-        accounts = [self.account(backend.worker.model, claim) for backend in backends]
-        _, expected = _foreseen(claim, backends, accounts, time.monotonic())
+        expected = self.ticket(claim, backends, time.monotonic()).expected  # for another try
         if ticket.state == "displaced":
             raise self._refused("displaced", claim, expected)
         if any(backend.up for backend in backends):

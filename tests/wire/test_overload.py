@@ -113,6 +113,9 @@ def test_who_finds_no_room_is_told_when_to_come_back(tmp_path: Path) -> None:
         assert gateway.metric("tollgate_queue_refused_total", reason="full", priority="standard") == 1
         assert gateway.metric("tollgate_queue_refused_total") == 1
         assert gateway.metric("tollgate_limit_refusals_total") == 0
+        line = gateway.request_line(answer.headers["x-request-id"])
+        assert (line["queue_position"], line["queued_ms"]) == (4, 0)
+        assert gateway.metric("tollgate_queue_position_sum") == 4
 
 
 def test_nobody_waits_longer_than_was_said(tmp_path: Path) -> None:

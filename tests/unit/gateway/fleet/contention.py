@@ -122,7 +122,8 @@ class World:
         )
         began = self.now
         try:
-            ticket = self.room.join(claim, self.backends, length=self._length, patience=self._patience, now=began)
+            ticket = self.room.ticket(claim, self.backends, began)
+            self.room.join(ticket, length=self._length, patience=self._patience)
         except GatewayError:
             tally.refused += 1
             then(False)

@@ -50,9 +50,16 @@ def claim(tenant: str = "acme", *, weight: float = 1.0, rank: int = 1, prompt: i
 
 
 def joined(
-    room: WaitingRoom, *backends: Backend, who: Claim | None = None, length: int = LENGTH, patience: float = 30.0
+    room: WaitingRoom,
+    *backends: Backend,
+    who: Claim | None = None,
+    length: int = LENGTH,
+    patience: float = 30.0,
+    now: float | None = None,
 ) -> Ticket:
-    return room.join(who or claim(), backends, length=length, patience=patience, now=time.monotonic())
+    ticket = room.ticket(who or claim(), backends, time.monotonic() if now is None else now)
+    room.join(ticket, length=length, patience=patience)
+    return ticket
 
 
 def waits(
@@ -253,7 +260,7 @@ def test_a_tenants_own_pace_counts_where_it_is_slower() -> None:
         backend.let_in(second)
         take(backend)
         backend.promised -= 1
-    ticket = room.join(claim("usual"), [backend], length=LENGTH, patience=1e9, now=40.0)
+    ticket = joined(room, backend, who=claim("usual"), patience=1e9, now=40.0)
     assert (ticket.position, ticket.expected) == (21, pytest.approx(21 * 4.0, rel=0.05))
 
 

@@ -51,8 +51,9 @@ class Room(RuleBasedStateMachine):
         claim = Claim(tenant, weight, rank, 10, output)
         lowest = max((ticket.claim.rank for ticket, _ in self.waiting), default=-1)
         was = len(self.waiting)
+        ticket = self.room.ticket(claim, backends, self.now)
         try:
-            ticket = self.room.join(claim, backends, length=LENGTH, patience=60.0, now=self.now)
+            self.room.join(ticket, length=LENGTH, patience=60.0)
         except NoTurn as refused:
             if refused.code == "queue_full":
                 assert was == LENGTH
