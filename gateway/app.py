@@ -39,6 +39,7 @@ from gateway.downstream.server import Server
 from gateway.engines import DIALECTS
 from gateway.fleet.backend import Backend
 from gateway.fleet.registry import Fleet
+from gateway.fleet.room import REFUSALS
 from gateway.keyring.opening import open_key_store
 from gateway.keyring.ring import Keyring
 from gateway.ledger.pricing import Meter
@@ -55,7 +56,7 @@ from gateway.settle import Settlement
 from gateway.spans import SpansUnavailable, open_spans
 from gateway.state.limits import RedisLimits
 from gateway.stopping import Stop
-from gateway.table import Table, Worker
+from gateway.table import PRIORITIES, Table, Worker
 from gateway.telemetry import Metrics, Reading
 from gateway.tenancy.keys import Keys
 from gateway.tenancy.limiter import MemoryLimiter
@@ -240,8 +241,17 @@ class Gateway:
                 labels,
             )
         room = self.service.racing.room
-        yield Reading("tollgate_queue_waiting", "Requests that wait for a worker with room.", room.waiting, {})
-        yield Reading("tollgate_queue_refused_total", "Requests the queue had no place for.", room.refused, {})
+        for rank, priority in enumerate(PRIORITIES):
+            labels = {"priority": priority}
+            waiting = room.crowd.of_class(rank)
+            yield Reading("tollgate_queue_waiting", "Requests that wait for a worker with room.", waiting, labels)
+            for reason in REFUSALS:
+                yield Reading(
+                    "tollgate_queue_refused_total",
+                    "Requests the queue had no place for, or not in time.",
+                    room.refused[reason, rank],
+                    {**labels, "reason": reason},
+                )
         intake = self.intake
         yield Reading("tollgate_client_connections", "Connections of clients.", intake.connections, {})
         yield Reading(

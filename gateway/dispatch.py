@@ -1,8 +1,8 @@
 """One attempt of one request on one worker: the account it holds open, and the single row it leaves in the ledger.
 
 Opening takes a place in the worker's in-flight account and starts its share of the worker's time; closing gives both
-back, records what it cost, and tells the worker's breaker how it went. The first outcome wins and closing is
-synchronous, so a cancelled task settles too.
+back, records what it cost, and tells the worker's breaker and the tenant's share how it went. The first outcome wins
+and closing is synchronous, so a cancelled task settles too.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from gateway.fleet.backend import Backend
 from gateway.ledger.pricing import gpu_cost, token_cost
 from gateway.ledger.record import CostBasis, Outcome
 from gateway.protocol.usage import Usage
+from gateway.routing.fair import Charge
 from gateway.routing.types import Step
 
 SMOOTHING = 0.2  # weight of the newest answer in a worker's measured rates
@@ -29,6 +30,7 @@ class Dispatch:
         "_unseen_tokens",
         "_waiting_tokens",
         "backend",
+        "charge",
         "cost_basis",
         "cost_nanousd",
         "first_token_at",
@@ -47,6 +49,7 @@ class Dispatch:
         self.opened_at = time.monotonic()
         self.first_token_at: float | None = None
         self.outcome: Outcome | None = None
+        self.charge: Charge | None = None  # against its tenant's share, where it waited for its place
         self.gpu_ns = 0
         self.cost_nanousd = 0
         self.cost_basis: CostBasis = "none"
@@ -94,7 +97,12 @@ class Dispatch:
             backend.succeeded(self.step.engine_model)
         elif self._trial is not None:
             self._trial.left_open()
-        if backend.queue:
+        if self.charge is not None:
+            if outcome == "failed" or outcome == "rejected":
+                self.charge.void()
+            else:
+                self.charge.settle(usage)
+        if backend.queue.waiting:
             backend.let_in(now)
         worker = backend.worker
         if outcome in ("failed", "rejected"):  # no work done; what it held of the worker's time stays with the worker

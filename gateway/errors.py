@@ -14,6 +14,7 @@ GatewayError
 │   └── QuotaExhausted         429 insufficient_quota (waiting does not help)
 ├── CapacityError              the request is fine, there is no room now: retry later
 │   ├── RateLimited            429 rate_limit_exceeded
+│   ├── NoTurn                 429 queue_full, queue_wait_too_long: others' turn comes first
 │   └── Overloaded             503 overloaded
 ├── UpstreamError              a worker failed
 │   ├── WorkerUnreachable      502 before any answer
@@ -131,6 +132,12 @@ class RateLimited(CapacityError):
     status = 429
     type = "rate_limit_error"
     code = "rate_limit_exceeded"
+
+
+class NoTurn(CapacityError):
+    status = 429
+    type = "rate_limit_error"
+    code = "queue_full"
 
 
 class Overloaded(CapacityError):

@@ -15,6 +15,8 @@ from gateway.fleet.backend import Backend
 from gateway.fleet.registry import Fleet
 from gateway.fleet.room import WaitingRoom
 from gateway.ledger.record import Outcome
+from gateway.routing.fair import rank
+from gateway.routing.line import Claim, Ticket
 from gateway.routing.pace import Pace
 from gateway.settle import Settlement
 from gateway.table import Hedge
@@ -85,9 +87,12 @@ class Race:
     async def _begin(self) -> Call:
         """Takes a place on the best worker that has one, or waits for one."""
         at = self._with_room()
-        if at is None:
-            at = await self._wait_for_room()
-        return self._take(at)
+        if at is not None:
+            return self._take(at)
+        ticket = await self._wait_for_room()
+        call = self._take(ticket.place)
+        call.dispatch.charge = ticket.charge
+        return call
 
     def _take(self, at: int) -> Call:
         step = self._steps.pop(at)
@@ -101,27 +106,33 @@ class Race:
         now = time.monotonic()
         for at, step in enumerate(self._steps):
             backend = cast("Backend", step.view)
-            if not backend.queue and backend.has_room(now):
+            if not backend.queue.waiting and backend.has_room(now):
                 return at
         return None
 
-    async def _wait_for_room(self) -> int:
-        trace, plan = self._trace, self._admitted.plan
-        queue = trace.table.settings.queue
+    async def _wait_for_room(self) -> Ticket:
+        """In line for all workers not yet asked; the ticket has a place on one of them."""
+        trace, admitted, room = self._trace, self._admitted, self._shared.room
+        queue, timeout, preferences = trace.table.settings.queue, admitted.plan.route.timeout, admitted.ask.preferences
         began = time.monotonic()
         elapsed = began - trace.exchange.arrived
-        patience = min(queue.wait, plan.route.timeout.first_token, plan.route.timeout.total - elapsed)
-        most = self._admitted.ask.preferences.max_ttft_seconds
-        if most is not None:
-            patience = min(patience, most - elapsed)
+        patience = min(queue.wait, timeout.first_token, timeout.total - elapsed)
+        if preferences.max_ttft_seconds is not None:
+            patience = min(patience, preferences.max_ttft_seconds - elapsed)
+        patience = max(0.0, patience)
+        tenant, own = admitted.key.tenant, admitted.key.priority
+        place = rank(tenant.priority if own is None else own, preferences.priority)
+        claim = Claim(tenant.name, tenant.weight, place, admitted.ask.prompt_tokens, admitted.ask.output_tokens)
         backends = [cast("Backend", step.view) for step in self._steps]
+        trace.ticket = ticket = room.ticket(claim, backends, began)
+        room.join(ticket, length=queue.length, patience=patience)
         try:
-            backend = await self._shared.room.place(backends, length=queue.length, patience=max(0.0, patience))
+            await room.turn(ticket, backends, patience)
         finally:
             seconds = time.monotonic() - began
             trace.queued += seconds
             trace.waited += seconds
-        return next(at for at, step in enumerate(self._steps) if step.view is backend)
+        return ticket
 
     async def _hedged(self, first: Call, hedge: Hedge) -> Call:
         """Asks a second worker when the first takes longer than the route's moment; the first to answer wins."""

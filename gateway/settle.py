@@ -17,8 +17,10 @@ from gateway.ledger.writer import Ledger
 from gateway.logs import LogWriter, Prompts, masked, prompt_for_log
 from gateway.protocol.endpoints import ENDPOINTS
 from gateway.protocol.usage import NO_USAGE, Usage
+from gateway.routing.line import Ticket
 from gateway.routing.router import spell
 from gateway.spans import Spans
+from gateway.table import PRIORITIES
 from gateway.telemetry import Labels, Metrics
 from gateway.trace import Admitted, Trace
 
@@ -152,15 +154,22 @@ class Settlement:
             line["other_attempts"] = [
                 {"worker": row.worker, "outcome": row.outcome, "status": row.status} for row in trace.others
             ]
-        if trace.queued:
-            line["queued_ms"] = _milliseconds(trace.queued)
-            self._metrics.queue_seconds.observe(trace.queued)
+        if trace.ticket is not None:
+            self._report_wait(trace, trace.ticket, line)
         if request is not None and request.fields is not None:
             line["parameters"] = masked(request.fields)
             prompt = prompt_for_log(request.fields, trace.table.settings.log.prompts)
             if prompt is not None:
                 line["prompt"] = prompt
         self._log.write(line)
+
+    def _report_wait(self, trace: Trace, ticket: Ticket, line: dict[str, object]) -> None:
+        priority = PRIORITIES[ticket.claim.rank]
+        line["priority"] = priority
+        line["queued_ms"] = _milliseconds(trace.queued)
+        line["queue_position"] = ticket.position
+        line["queue_expected_ms"] = _milliseconds(ticket.expected)
+        self._metrics.queued(priority, ticket.position, ticket.expected, trace.queued)
 
 
 def _ending(trace: Trace) -> Outcome:

@@ -14,7 +14,8 @@ from typing import Literal, NamedTuple
 Engine = Literal["vllm", "trtllm", "sglang", "tgi", "openai"]
 Objective = Literal["cost", "latency", "quality"]
 CacheWhen = Literal["never", "deterministic", "always"]
-Priority = Literal["interactive", "standard", "batch"]  # who goes first when workers are full, in this order
+Priority = Literal["interactive", "standard", "batch"]
+PRIORITIES: tuple[Priority, ...] = ("interactive", "standard", "batch")  # who goes first when workers are full
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ disable_created_metrics()  # a second series for every series, which nothing her
 
 LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 TOKEN_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.2, 2.5, 5.0)
+POSITION_BUCKETS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
 OVERHEAD_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 
 
@@ -135,7 +136,22 @@ class Metrics:
         self.queue_seconds = Histogram(
             "tollgate_queue_seconds",
             "How long requests waited for a worker with room, those that found none at once.",
+            ("priority",),
             buckets=LATENCY_BUCKETS,
+            registry=self.registry,
+        )
+        self.queue_expected = Histogram(
+            "tollgate_queue_expected_seconds",
+            "How long that wait was expected to be when it began, where that was known; of those refused for it too.",
+            ("priority",),
+            buckets=LATENCY_BUCKETS,
+            registry=self.registry,
+        )
+        self.queue_position = Histogram(
+            "tollgate_queue_position",
+            "Which place in the queue requests came to, 1 for the next to go.",
+            ("priority",),
+            buckets=POSITION_BUCKETS,
             registry=self.registry,
         )
         self.cache = Counter("tollgate_cache_total", "Requests by cache result.", ("result",), registry=self.registry)
@@ -160,6 +176,14 @@ class Metrics:
         """One attempt on a worker is over."""
         place = (worker, outcome)
         self._attempts[place] = self._attempts.get(place, 0) + 1
+
+    def queued(self, priority: str, position: int, expected: float | None, seconds: float) -> None:
+        """One request found no room at once, and waited so long; 0 when it was refused for what was to be expected."""
+        self.queue_position.labels(priority).observe(position)
+        if expected is not None:
+            self.queue_expected.labels(priority).observe(expected)
+        if seconds:
+            self.queue_seconds.labels(priority).observe(seconds)
 
     def gaps(self, model: str, version: str) -> Buckets:
         """Where a stream of this version notes the time between two reads."""

@@ -11,6 +11,7 @@ from gateway.errors import GatewayError
 from gateway.ledger.record import Attempt
 from gateway.protocol.request import Request
 from gateway.protocol.usage import Usage
+from gateway.routing.line import Ticket
 from gateway.routing.types import Ask, Plan
 from gateway.table import Key, Table
 from gateway.tenancy.limits import Lease
@@ -49,5 +50,6 @@ class Trace:
     first_at: float | None = None  # the first byte of a stream went to the client
     answered_at: float | None = None  # the answer began
     queued: float = 0.0  # seconds spent waiting for a worker with room
+    ticket: Ticket | None = None  # of the last such wait
     waited: float = 0.0  # seconds spent waiting for workers and not for the gateway
     error: GatewayError | None = None

@@ -126,7 +126,7 @@ def _worker(backend: Backend) -> dict[str, Any]:
         "in_flight": backend.inflight,
         "max_inflight": worker.max_inflight,
         "full": not backend.has_room(now),
-        "queued": len(backend.queue),
+        "queued": backend.queue.waiting,
         "pending_tokens": backend.pending_tokens,
         "connections": backend.pool.connections,
         "busy_seconds": backend.meter.busy / 1e9,

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from gateway.protocol.endpoints import ENDPOINTS, Endpoint
+from gateway.table import PRIORITIES
 
 DESCRIPTION = """\
 A self-hosted, OpenAI-compatible inference gateway. Point an OpenAI SDK's `base_url` at it and keep the rest.
@@ -54,6 +55,7 @@ _ROUTING: dict[str, Any] = {
         "quantizations": {"type": "array", "items": {"type": "string"}},
         "max_price_usd_per_m": {"type": "number"},
         "max_ttft_ms": {"type": "number"},
+        "priority": {"enum": list(PRIORITIES), "description": "A class below the sender's own, when workers are busy"},
     },
 }
 _ERROR: dict[str, Any] = {
@@ -78,7 +80,7 @@ _REFUSALS = {
     "403": "The tenant may not use this model",
     "404": "No such model",
     "413": "The body is too large",
-    "429": "A limit is reached (`retry-after` says when to come back) or a budget is used up",
+    "429": "A limit is reached or all workers are full (`retry-after` says when to come back), or a budget is used up",
     "502": "No worker could answer",
     "503": "No room now; `retry-after` says when to come back",
     "504": "A worker took too long",

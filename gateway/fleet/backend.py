@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections import deque
 from dataclasses import dataclass, field
 
 from gateway.engines.dialect import Dialect
 from gateway.ledger.pricing import Meter
 from gateway.routing.breaker import Breaker
+from gateway.routing.fair import Turnover
+from gateway.routing.line import Line
 from gateway.routing.outliers import Standing
 from gateway.routing.types import WorkerView
 from gateway.upstream.pool import Pool
@@ -18,24 +18,22 @@ logger = logging.getLogger("tollgate.fleet")
 
 BUSY_SECONDS = 1.0  # for so long an engine that refused for lack of room is taken to have no more than it had then
 FEW = 8  # requests in flight
-SMOOTHING = 0.1  # weight of the newest interval in `turnover`
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Backend(WorkerView):
     """A `WorkerView` plus its connections, its engine's dialect and the meter that shares out its busy time.
 
-    `queue` holds the requests that wait for a place here, longest first, each as the future it is told by. Points in
-    time are `time.monotonic()` seconds.
+    `queue` holds the requests that wait for a place here, `turnover` is how fast places come free for them.
+    Points in time are `time.monotonic()` seconds.
     """
 
     pool: Pool
     dialect: Dialect
     meter: Meter
-    queue: deque[asyncio.Future[Backend]] = field(default_factory=deque[asyncio.Future["Backend"]])
+    queue: Line = field(default_factory=Line)
+    turnover: Turnover = field(default_factory=Turnover)
     promised: int = 0  # places given to requests that waited and have not taken them yet
-    turnover: float | None = None  # seconds between two places given, smoothed
-    _given_at: float | None = None
     _full_at: int = 0  # requests in flight when the engine refused for lack of room
     _full_until: float = 0.0
 
@@ -46,18 +44,12 @@ class Backend(WorkerView):
         return most is None or self.inflight + self.promised < most
 
     def let_in(self, now: float) -> None:
-        """Gives the places that are free to those who have waited longest. To be called whenever one comes free."""
+        """Gives the places that are free to those whose turn it is. To be called whenever one comes free."""
         queue = self.queue
-        while queue and self.up and not self.draining and self.has_room(now):
-            waiter = queue.popleft()
-            if waiter.done():  # it has a place elsewhere, or has left
-                continue
+        while queue.waiting and self.up and not self.draining and self.has_room(now):
             self.promised += 1
-            waiter.set_result(self)
-            if self._given_at is not None:
-                since = now - self._given_at
-                self.turnover = since if self.turnover is None else self.turnover + SMOOTHING * (since - self.turnover)
-            self._given_at = now if queue else None
+            queue.give(now)
+            self.turnover.given(now, queue.waiting > 0)
 
     def full(self, now: float) -> None:
         """The engine has refused one of the requests in flight for lack of room. With few of them in flight that is

@@ -74,7 +74,7 @@ class Fleet:
         if self._clients is not None:
             self._watch_all(self._clients, table)
         for backend in backends.values():
-            if backend.queue:  # its limit may have been raised
+            if backend.queue.waiting:  # its limit may have been raised
                 backend.let_in(time.monotonic())
         self._notify()
 

@@ -7,8 +7,9 @@ from typing import Any, cast
 
 from gateway.errors import BadRequest
 from gateway.routing.types import NO_PREFERENCES, Preferences
+from gateway.table import PRIORITIES, Objective, Priority
 
-_KEYS = ("optimize", "only", "quantizations", "max_price_usd_per_m", "max_ttft_ms")
+_KEYS = ("optimize", "only", "quantizations", "max_price_usd_per_m", "max_ttft_ms", "priority")
 _OBJECTIVES = ("cost", "latency", "quality")
 
 
@@ -20,17 +21,24 @@ def read_preferences(routing: Mapping[str, Any] | None) -> Preferences:
         if key not in _KEYS:
             key = key[:64]
             raise BadRequest(f"Unknown key `routing.{key}`: use {', '.join(_KEYS)}.", param=f"routing.{key}")
-    optimize = routing.get("optimize")
-    if optimize is not None and optimize not in _OBJECTIVES:
-        raise BadRequest(f"`routing.optimize` must be one of {', '.join(_OBJECTIVES)}.", param="routing.optimize")
+    optimize = _one_of(routing, "optimize", _OBJECTIVES)
+    priority = _one_of(routing, "priority", PRIORITIES)
     ttft_ms = _positive(routing, "max_ttft_ms")
     return Preferences(
-        optimize=optimize,
+        optimize=cast("Objective | None", optimize),
         only=_names(routing, "only"),
         quantizations=_names(routing, "quantizations"),
         max_price_usd_per_m=_positive(routing, "max_price_usd_per_m"),
         max_ttft_seconds=None if ttft_ms is None else ttft_ms / 1000,
+        priority=cast("Priority | None", priority),
     )
+
+
+def _one_of(routing: Mapping[str, Any], key: str, choices: tuple[str, ...]) -> str | None:
+    value = routing.get(key)
+    if value is not None and value not in choices:
+        raise BadRequest(f"`routing.{key}` must be one of {', '.join(choices)}.", param=f"routing.{key}")
+    return value
 
 
 def _names(routing: Mapping[str, Any], key: str) -> frozenset[str] | None:

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 from gateway.routing.breaker import Breaker
 from gateway.routing.outliers import Standing
-from gateway.table import Candidate, Objective, Route, Tenant, Worker
+from gateway.table import Candidate, Objective, Priority, Route, Tenant, Worker
 
 Task = Literal["generate", "embed", "any"]
 
@@ -65,6 +65,7 @@ class Preferences(NamedTuple):
     quantizations: frozenset[str] | None = None
     max_price_usd_per_m: float | None = None
     max_ttft_seconds: float | None = None
+    priority: Priority | None = None  # a class below the sender's own
 
 
 NO_PREFERENCES = Preferences()

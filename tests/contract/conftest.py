@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 READY_SECONDS = 300.0
 KEY = "sk-test-contract"
 OTHER_KEY = "sk-test-other"
+OTHER_WEIGHT = 2
 
 
 def digest(key: str) -> str:
@@ -56,6 +57,7 @@ class Stack:
         models = ROOT / "var/models"
         return {
             "ledger": f"sqlite:///{self.ledger}",
+            "queue": {"wait": "30s"},
             "gpus": {"cpu": {"hourly_usd": 0.09}},
             "models": {
                 "scribe": {
@@ -79,12 +81,12 @@ class Stack:
             "aliases": {"gpt-4o": "scribe", "text-embedding-3-small": "embedder"},
             "workers": [
                 worker("chat", "scribe@fp8", max_loras=2),
-                worker("mini", "mini@bf16"),
+                worker("mini", "mini@bf16", max_inflight=3),  # soon full
                 worker("embed", "embedder@bf16"),
             ],
             "tenants": {
                 "contract": {"keys": [{"id": "k", "sha256": digest(KEY)}]},
-                "other": {"keys": [{"id": "k", "sha256": digest(OTHER_KEY)}]},
+                "other": {"keys": [{"id": "k", "sha256": digest(OTHER_KEY)}], "weight": OTHER_WEIGHT},
             },
         }
 

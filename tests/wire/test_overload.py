@@ -16,7 +16,7 @@ from loadtests.client import Target, chat_request
 from loadtests.drive import Run, open_loop
 from loadtests.schedule import poisson, uniform
 from tests.eventually import eventually
-from tests.gateway_process import KEY, GatewayProcess, configuration, worker_entry
+from tests.gateway_process import KEY, GatewayProcess, configuration, tenant, worker_entry
 from tests.live_worker import LiveWorker
 from tests.wire.answers import error_of
 from tests.wire.raw import RawClient, post
@@ -59,7 +59,8 @@ def test_goodput_stays_at_capacity(entry: dict[str, Any], engine: dict[str, Any]
         done = worker.finished
         run = load(gateway, poisson(3 * CAPACITY, SECONDS, seed=1))
         assert run.requests >= 0.9 * CAPACITY * SECONDS
-        assert set(run.errors) == {"status 503"}
+        assert run.errors["status 429"] > 0.9 * run.errors.total()  # the rest are the engine's own refusals
+        assert set(run.errors) <= {"status 429", "status 503"}
         asked_in_vain = worker.finished - done - run.requests
         assert asked_in_vain < run.errors.total() / 2  # most are turned away without asking the engine
         assert run.latency.p99 < 3.0  # no queue that grows with the overload
@@ -70,49 +71,60 @@ def test_goodput_stays_at_capacity(entry: dict[str, Any], engine: dict[str, Any]
 
 @contextmanager
 def occupied(
-    directory: Path, waiting: int, **queue: Any
+    directory: Path, waiting: int, tenants: dict[str, Any] | None = None, **queue: Any
 ) -> Iterator[tuple[GatewayProcess, LiveWorker, list[RawClient]]]:
-    """A worker that is full with one request, and clients that wait before it."""
+    """A worker that is full with one request of `acme`, and clients of its that wait before it."""
     with ExitStack() as stack:
         worker = stack.enter_context(LiveWorker())
-        written = configuration([worker_entry("w0", worker.url, max_inflight=1)], queue=queue)
+        tenants = {"acme": tenant(KEY), **(tenants or {})}
+        written = configuration([worker_entry("w0", worker.url, max_inflight=1)], queue=queue, tenants=tenants)
         gateway = stack.enter_context(GatewayProcess(directory, written))
         gateway.wait_up()
         worker.behave(header_delay=60.0)
         clients: list[RawClient] = []
         for number in range(waiting + 1):
-            client = stack.enter_context(RawClient(gateway.port))
-            client.send(post("/v1/chat/completions", BODY, f"authorization: Bearer {KEY}"))
-            clients.append(client)
+            clients.append(stack.enter_context(waiting_client(gateway)))
             eventually(lambda: in_all(gateway) == len(clients), f"request {number} has its place")
         yield gateway, worker, clients
+
+
+def waiting_client(gateway: GatewayProcess, key: str = KEY, body: bytes = BODY) -> RawClient:
+    client = RawClient(gateway.port)
+    client.send(post("/v1/chat/completions", body, f"authorization: Bearer {key}"))
+    return client
 
 
 def in_all(gateway: GatewayProcess) -> float:
     return gateway.metric("tollgate_queue_waiting") + gateway.metric("tollgate_worker_inflight")
 
 
-def ask(gateway: GatewayProcess) -> httpx2.Response:
-    with gateway.client() as client:
+def ask(gateway: GatewayProcess, key: str = KEY) -> httpx2.Response:
+    with gateway.client(key) as client:
         return client.post("/v1/chat/completions", content=BODY)
 
 
 def test_who_finds_no_room_is_told_when_to_come_back(tmp_path: Path) -> None:
     with occupied(tmp_path, 3, length=3, wait="60s") as (gateway, _, _):
         answer = ask(gateway)
-        assert (answer.status_code, error_of(answer)["code"]) == (503, "overloaded")
+        assert (answer.status_code, error_of(answer)["code"]) == (429, "queue_full")
         assert int(answer.headers["retry-after"]) >= 1
         assert "x-should-retry" not in answer.headers
         assert answer.headers["x-tollgate-attempts"] == "0"
+        assert gateway.metric("tollgate_queue_refused_total", reason="full", priority="standard") == 1
         assert gateway.metric("tollgate_queue_refused_total") == 1
+        assert gateway.metric("tollgate_limit_refusals_total") == 0
+        line = gateway.request_line(answer.headers["x-request-id"])
+        assert (line["queue_position"], line["queued_ms"]) == (4, 0)
+        assert gateway.metric("tollgate_queue_position_sum") == 4
 
 
 def test_nobody_waits_longer_than_was_said(tmp_path: Path) -> None:
     with occupied(tmp_path, 1, length=8, wait="300ms") as (gateway, _, clients):
         answer = clients[1].answer()
-        assert (answer.status, orjson.loads(answer.body)["error"]["code"]) == (503, "overloaded")
+        assert (answer.status, orjson.loads(answer.body)["error"]["code"]) == (429, "queue_wait_too_long")
         line = gateway.request_line(answer.headers["x-request-id"])
         assert line["queued_ms"] >= 290
+        assert (line["queue_position"], line["queue_expected_ms"], line["priority"]) == (1, None, "standard")
         assert line["overhead_ms"] is None
         assert gateway.metric("tollgate_queue_waiting") == 0
 
@@ -126,8 +138,9 @@ def test_a_place_that_comes_free_goes_to_who_has_waited_longest(tmp_path: Path) 
         arrivals = worker.arrivals()
         order = [arrivals.index(answer.headers["x-request-id"]) for answer in (first, second)]
         assert order == sorted(order)
-        queued = [gateway.request_line(answer.headers["x-request-id"])["queued_ms"] for answer in (first, second)]
-        assert min(queued) > 0
+        lines = [gateway.request_line(answer.headers["x-request-id"]) for answer in (first, second)]
+        assert min(line["queued_ms"] for line in lines) > 0
+        assert [line["queue_position"] for line in lines] == [1, 2]
         assert in_all(gateway) == 0
 
 
@@ -146,4 +159,4 @@ def test_a_request_that_must_be_answered_sooner_does_not_wait_longer(tmp_path: P
     with occupied(tmp_path, 0, length=8, wait="60s") as (gateway, _, _), gateway.client() as client:
         body = {**orjson.loads(BODY), "stream": True, "routing": {"max_ttft_ms": 200}}
         answer = client.post("/v1/chat/completions", json=body)
-        assert (answer.status_code, error_of(answer)["code"]) == (503, "overloaded")
+        assert (answer.status_code, error_of(answer)["code"]) == (429, "queue_wait_too_long")

@@ -76,7 +76,9 @@ def is_gone(pid: int) -> bool:
 
 def freeze(pid: int) -> None:
     os.kill(pid, signal.SIGSTOP)
-    eventually(lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].startswith("T") or None, "it stands still")
+    eventually(
+        lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].startswith("T") or None, "it stands still"
+    )
 
 
 def client_ports(pid: int) -> set[int]:

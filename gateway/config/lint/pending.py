@@ -25,13 +25,6 @@ PENDING = (
         "write `mode: enforce`, or take the route out until it is to decide",
     ),
     Pending(
-        "tenants",
-        ("weight",),
-        1.0,
-        "busy workers serve every tenant in the order of arrival",
-        "delete it, or keep it for the version that shares by weight",
-    ),
-    Pending(
         "",
         ("state",),
         "memory://",

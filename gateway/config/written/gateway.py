@@ -129,5 +129,5 @@ class Gateway(Written):
     log: Log = Field(default_factory=Log, description="The request log")
     telemetry: Telemetry = Field(default_factory=Telemetry, description="OpenTelemetry")
     probe: Probe = Field(default_factory=Probe, description="How workers are watched")
-    queue: Queue = Field(default_factory=Queue, description="Where requests wait when every worker is full")
+    queue: Queue = Field(default_factory=Queue, description="Where requests wait their turn when every worker is full")
     admin: Admin = Field(default_factory=Admin, description="Who may use /admin/v1")

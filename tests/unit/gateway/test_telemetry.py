@@ -166,7 +166,7 @@ def test_every_metric_is_ours_explained_and_in_base_units() -> None:
         assert family.documentation.endswith(".")
         assert family.type in ("counter", "gauge", "histogram")
         assert not any(unit in family.name for unit in ("_ms", "_millis", "_nanousd"))
-        assert family.type != "histogram" or family.name.endswith("_seconds")
+        assert family.type != "histogram" or family.name.endswith(("_seconds", "_position"))
 
 
 def test_two_registries_share_nothing() -> None:

@@ -403,7 +403,6 @@ def test_a_ledger_that_cannot_be_used_is_told(expect):
 
 PENDING_CASES = {
     ("mode",): {"routes.yaml": ("    minimize: cost\n", "    minimize: cost\n    mode: shadow #?\n")},
-    ("weight",): {"tenants.yaml": ("    tier: gold\n", "    tier: gold\n    weight: 2 #?\n")},
     ("state",): {"gateway.yaml": ("state: memory://", "state: redis://h/0 #?")},
     ("log", "format"): {"gateway.yaml": ("log: {format: json, prompts: hash}", "log: {format: text} #?")},
 }

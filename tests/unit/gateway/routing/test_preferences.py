@@ -20,9 +20,10 @@ def test_all_of_it() -> None:
         "quantizations": ["fp8"],
         "max_price_usd_per_m": 3,
         "max_ttft_ms": 1500,
+        "priority": "batch",
     }
     assert read_preferences(routing) == Preferences(
-        "quality", frozenset({"chat", "big@hosted"}), frozenset({"fp8"}), 3.0, 1.5
+        "quality", frozenset({"chat", "big@hosted"}), frozenset({"fp8"}), 3.0, 1.5, "batch"
     )
 
 
@@ -38,6 +39,8 @@ def test_nothing_asked_is_no_preference(routing: dict[str, Any] | None) -> None:
         ({"k" * 100_000: 1}, "routing." + "k" * 64),
         ({"optimize": "speed"}, "routing.optimize"),
         ({"optimize": ["cost"]}, "routing.optimize"),
+        ({"priority": "urgent"}, "routing.priority"),
+        ({"priority": {}}, "routing.priority"),
         ({"only": "chat"}, "routing.only"),
         ({"only": []}, "routing.only"),
         ({"only": ["chat", 1]}, "routing.only"),
@@ -63,7 +66,7 @@ json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
 )
-keys = st.sampled_from(["optimize", "only", "quantizations", "max_price_usd_per_m", "max_ttft_ms"])
+keys = st.sampled_from(["optimize", "only", "quantizations", "max_price_usd_per_m", "max_ttft_ms", "priority"])
 
 
 @given(st.dictionaries(keys | st.text(max_size=5), json_values, max_size=4))
@@ -73,6 +76,7 @@ def test_anything_is_read_or_refused(routing: dict[str, Any]) -> None:
     except BadRequest:
         return
     assert wishes.optimize in (None, "cost", "latency", "quality")
+    assert wishes.priority in (None, "interactive", "standard", "batch")
     assert wishes.max_price_usd_per_m is None or wishes.max_price_usd_per_m > 0
     assert wishes.max_ttft_seconds is None or wishes.max_ttft_seconds > 0
     hash(wishes)
