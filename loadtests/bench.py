@@ -37,7 +37,16 @@ from loadtests.report import plot, print_reasons, print_table, write_json
 from loadtests.run import Run
 from loadtests.targets import GOALS, Absences, judge
 
-_QUICK_PEERS = ("direct", "nginx", "tollgate", "vllm-router", "tollgate-2", "tollgate-pair")
+_QUICK_PEERS = (
+    "direct",
+    "nginx",
+    "tollgate",
+    "tollgate-unlimited",
+    "tollgate-redis",
+    "vllm-router",
+    "tollgate-2",
+    "tollgate-pair",
+)
 _BUSY = 0.05
 _ERRORS_ALLOWED = 0.001  # share of requests; a figure with more of them is not shown
 

@@ -50,8 +50,11 @@ class Number:
     better: Literal["higher", "lower"]
 
 
+_LIMITS = ("tollgate", "tollgate-unlimited", "tollgate-redis")
+
+
 def _of_one_process(peer: Peer) -> bool:
-    return peer.processes == 1
+    return peer.processes == 1 and peer.name not in _LIMITS[1:]
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +156,11 @@ def _is_ours(peer: Peer) -> bool:
 
 
 def _is_ours_of_any_size(peer: Peer) -> bool:
-    return peer.name.startswith("tollgate")
+    return peer.name.startswith("tollgate") and peer.name not in _LIMITS[1:]
+
+
+def _shows_limits(peer: Peer) -> bool:
+    return peer.name in _LIMITS
 
 
 _THROUGHPUT = (
@@ -167,6 +174,13 @@ FIGURES = (
         "non-stream, 32 connections",
         _throughput,
         _THROUGHPUT,
+    ),
+    Figure(
+        "limits",
+        "limits and a budget, or none, 32 connections",
+        _throughput,
+        _THROUGHPUT,
+        includes=_shows_limits,
     ),
     Figure(
         "idle",

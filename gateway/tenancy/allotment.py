@@ -54,6 +54,7 @@ class Allotment:
         "_away_requests_acked",
         "_away_tokens_acked",
         "_money_pace",
+        "_places_peak",
         "_requests_pace",
         "_tokens_pace",
         "_used_at",
@@ -96,7 +97,7 @@ class Allotment:
         self.budget: Budget | None = None
         self.requests_free = self.requests_used = self.requests_acked = 0
         self.tokens_free = self.tokens_inuse = self.tokens_used = self.tokens_acked = 0
-        self.places_free = self.places_inuse = 0
+        self.places_free = self.places_inuse = self._places_peak = 0
         self.money_free = self.money_inuse = self.money_used = self.money_acked = 0
         self.money_period = -1
         self.money_end = 0
@@ -151,6 +152,8 @@ class Allotment:
         if limits.concurrency is not None:
             self.places_free -= 1
         self.places_inuse += 1
+        if self.places_inuse > self._places_peak:
+            self._places_peak = self.places_inuse
         if budget is not None:
             if budget.on_exceed == "reject":
                 self.money_free -= money
@@ -210,7 +213,7 @@ class Allotment:
         requests_want = self._requests_pace.ahead(HORIZON, now)
         tokens_want = self._tokens_pace.ahead(HORIZON, now)
         money_want = self._money_pace.ahead(MONEY_HORIZON, now)
-        places_want = -(-self.places_inuse // PLACES_AHEAD)
+        places_want = self._places_ahead(now)
         self.requests_free = min(self.requests_free, requests_want) if keep else 0
         self.tokens_free = min(self.tokens_free, tokens_want) if keep else 0
         self.places_free = min(self.places_free, places_want) if keep else 0
@@ -241,6 +244,18 @@ class Allotment:
             self.money_period,
             self.money_seen,
         )
+
+    def _places_ahead(self, now: int) -> int:
+        """One for some of those in use; and as many as there were of late while most of the places are free anyway."""
+        inuse, peak = self.places_inuse, self._places_peak
+        some = -(-inuse // PLACES_AHEAD)
+        fading = peak - inuse
+        if fading > 0:
+            self._places_peak = inuse + fading * max(0, LEARNING - (now - self.heard_at)) // LEARNING
+        limit, view = self.limits.concurrency, self.view
+        if limit is None or view is None or 2 * view.places_total > limit:
+            return some
+        return max(some, peak - inuse + some)
 
     def hear(self, claim: Claim, grant: Grant, now: int) -> None:
         """The book's answer to `claim`, the last one made."""

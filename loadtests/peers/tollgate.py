@@ -6,10 +6,11 @@ import hashlib
 import json
 import os
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
-from loadtests.peers.base import MODEL, ROOT, Place, Start, free_port
+from loadtests.peers.base import MODEL, ROOT, Place, Start, Unavailable, free_port
 
 KEY = "sk-bench"
 _PLENTY = 1_000_000_000  # limits that are checked and charged for every request, and refuse none
@@ -18,18 +19,42 @@ _PLENTY = 1_000_000_000  # limits that are checked and charged for every request
 class Tollgate:
     streams = 500
 
-    def __init__(self, processes: int = 1) -> None:
+    def __init__(self, processes: int = 1, *, limits: bool = True) -> None:
         self.processes = processes
+        self._limits = limits
         self.name = "tollgate" if processes == 1 else f"tollgate-{processes}"
+        if not limits:
+            self.name += "-unlimited"
 
     def install(self) -> None:
         """It runs in the environment that runs this."""
 
     def start(self, place: Place) -> Start:
         config = place.directory / "config"
-        write_config(config, place, self.processes)
+        write_config(config, place, self.processes, limits=self._limits)
         command = [sys.executable, "-m", "gateway.cli", "serve", "--config", config]
         return Start(command, _path(), (("authorization", f"Bearer {KEY}"),))
+
+
+class TollgateRedis:
+    """One gateway whose limits and budget are shared through a Redis of its own, on the same core."""
+
+    name = "tollgate-redis"
+    streams = 500
+    processes = 1
+
+    def install(self) -> None:
+        if shutil.which("redis-server") is None:
+            raise Unavailable("redis-server is not installed: `apt-get install redis-server` brings it")
+
+    def start(self, place: Place) -> Start:
+        port = free_port()
+        config = place.directory / "config"
+        write_config(config, place, state=f"redis://127.0.0.1:{port}/0")
+        redis = f"redis-server --port {port} --bind 127.0.0.1 --save '' --appendonly no"
+        gateway = shlex.join([sys.executable, "-m", "gateway.cli", "serve", "--config", str(config)])
+        both = f"trap 'trap \"\" TERM; kill 0; wait' TERM; {redis} & {gateway} & wait"
+        return Start(["sh", "-c", both], _path(), (("authorization", f"Bearer {KEY}"),))
 
 
 class TollgatePair:
@@ -60,15 +85,18 @@ def _path() -> dict[str, str]:
     return {"PYTHONPATH": os.environ.get("PYTHONPATH") or str(ROOT)}
 
 
-def write_config(directory: Path, place: Place, processes: int = 1) -> None:
+def write_config(
+    directory: Path, place: Place, processes: int = 1, *, limits: bool = True, state: str = "memory://"
+) -> None:
     """One worker, one model, one route, one tenant. JSON is YAML."""
     directory.mkdir(parents=True, exist_ok=True)
-    tenant = {
+    tenant: dict[str, object] = {
         "keys": [{"id": "bench", "sha256": hashlib.sha256(KEY.encode()).hexdigest()}],
         "models": [MODEL],
-        "limits": {"rpm": _PLENTY, "tpm": _PLENTY, "concurrency": 1_000_000},
-        "budget": {"usd": 1_000_000, "per": "month", "on_exceed": "reject"},
     }
+    if limits:
+        tenant["limits"] = {"rpm": _PLENTY, "tpm": _PLENTY, "concurrency": 1_000_000}
+        tenant["budget"] = {"usd": 1_000_000, "per": "month", "on_exceed": "reject"}
     route = {
         "name": "bench",
         "match": {"model": MODEL, "tenant": "bench"},
@@ -79,6 +107,7 @@ def write_config(directory: Path, place: Place, processes: int = 1) -> None:
     parts: dict[str, dict[str, object]] = {
         "gateway": {
             "server": {"host": "127.0.0.1", "port": place.port, "processes": processes},
+            "state": state,
             "ledger": f"sqlite:///{place.directory / 'ledger.db'}",
             "log": {"format": "json"},
         },
