@@ -136,7 +136,8 @@ class Keyring:
     def _lost(self, found: Mapping[KeyName, Record]) -> list[Record]:
         """What the store knew once and does not know now, as it should know it."""
         now = self._clock()
-        missing = (later(ours, found.get(name)) for name, ours in self.records.items() if not ours.is_history(now))
+        unlike = [(ours, found.get(name)) for name, ours in self.records.items() if found.get(name) is not ours]
+        missing = [later(ours, theirs) for ours, theirs in unlike if not ours.is_history(now)]
         return [record for record in missing if record is not None]
 
     async def _put_back(self, lost: list[Record], found: Mapping[KeyName, Record]) -> None:
