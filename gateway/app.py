@@ -163,9 +163,7 @@ class Gateway:
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
-        await self.service.store.close()
-        await self.limiter.close()
-        await self.keyring.close()
+        await asyncio.gather(self.service.store.close(), self.limiter.close(), self.keyring.close())
         await self.fleet.stop()
         await self._flush()
         logger.info("stopped")

@@ -15,7 +15,7 @@ from gateway.config.draft import draft
 from gateway.config.problems import ConfigError
 from gateway.config.source import read
 from gateway.keyring.listing import Row, rows
-from gateway.keyring.merge import merge
+from gateway.keyring.merge import Merger
 from gateway.keyring.record import KeyName
 from gateway.keyring.store import KeyStore, Snapshot, StoreAway
 
@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 1
     tenants, keys = compile_keys(known)
     now, records = time.time(), snapshot.records.values()
-    merged = merge(keys, tenants, records, now)
+    merged = Merger().merge(keys, tenants, records)
     found = rows(keys.values(), records, tenants, merged.shadowed, uses, now)
     if arguments.tenant is not None:
         found = [one for one in found if one["tenant"] == arguments.tenant]

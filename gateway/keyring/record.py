@@ -105,7 +105,7 @@ def encode(record: Record) -> bytes:
     return orjson.dumps({key: value for key, value in document.items() if value is not None})
 
 
-def decode(data: bytes | str) -> Record:
+def decode(data: bytes) -> Record:
     """Raises RecordError. What a later Tollgate has added is passed over."""
     try:
         document: dict[str, Any] = orjson.loads(data)

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from gateway.keyring.record import KeyName, Record, encode
-from gateway.keyring.store import Snapshot, StoreAway, decoded
+from gateway.keyring.store import Decoder, Snapshot, StoreAway
 from gateway.state.redis import FAILURES, connect
 
 RECORDS = "{tollgate:keys:1}"
@@ -25,6 +25,7 @@ COMMAND_SECONDS = 1.0
 PATIENCE_SECONDS = 1.5  # for a command with its turn; a cluster's client may ask one node after another
 MAX_CONNECTIONS = 3
 
+_LOAD = (Path(__file__).parent / "load.lua").read_text()
 _SWAP = (Path(__file__).parent / "swap.lua").read_text()
 _NOTE_USES = (Path(__file__).parent / "note_uses.lua").read_text()
 
@@ -35,6 +36,7 @@ class RedisKeyStore:
     def __init__(self, url: str) -> None:
         self._client = connect(url, name="tollgate-keys", seconds=COMMAND_SECONDS, connections=MAX_CONNECTIONS)
         self._turns = asyncio.Semaphore(MAX_CONNECTIONS)  # a client that has no connection left fails at once
+        self._decoder = Decoder()
         self.place = _without_password(url)
 
     async def revision(self) -> str:
@@ -42,9 +44,8 @@ class RedisKeyStore:
         return "" if found is None else found.decode()
 
     async def load(self) -> Snapshot:
-        found: dict[bytes, bytes] = await self._do("hgetall", RECORDS)
-        revision = found.pop(REVISION.encode(), b"").decode()
-        return Snapshot(revision, decoded(found.values()))
+        found: tuple[bytes, bytes] = await self._do("eval", _LOAD, 1, RECORDS)
+        return Snapshot(found[0].decode(), self._decoder.read(found[1].splitlines()))
 
     async def swap(self, name: KeyName, version: int, after: Record | None) -> bool:
         data = b"" if after is None else encode(after)

@@ -16,7 +16,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from itertools import islice
 
-from gateway.keyring.merge import merge
+from gateway.keyring.merge import Merger
 from gateway.keyring.record import KeyName, Record, later
 from gateway.keyring.store import KeyStore, StoreAway
 from gateway.table import Table
@@ -46,6 +46,7 @@ class Keyring:
         self._clock = clock
         self._revision: str | None = None  # of the records; None: to be read again in any case
         self._reached_at: float | None = None
+        self._merger = Merger()
         self._unwritable = ""  # why the last uses could not be noted
         self._looking = asyncio.Lock()
         self.keys = Keys(table.keys, {}, complete=False)
@@ -135,7 +136,8 @@ class Keyring:
     def _lost(self, found: Mapping[KeyName, Record]) -> list[Record]:
         """What the store knew once and does not know now, as it should know it."""
         now = self._clock()
-        missing = (later(ours, found.get(name)) for name, ours in self.records.items() if not ours.is_history(now))
+        unlike = [(ours, found.get(name)) for name, ours in self.records.items() if found.get(name) is not ours]
+        missing = [later(ours, theirs) for ours, theirs in unlike if not ours.is_history(now)]
         return [record for record in missing if record is not None]
 
     async def _put_back(self, lost: list[Record], found: Mapping[KeyName, Record]) -> None:
@@ -146,7 +148,7 @@ class Keyring:
 
     def _merge(self) -> None:
         table = self._table
-        merged = merge(table.keys, table.tenants, self.records.values(), self._clock())
+        merged = self._merger.merge(table.keys, table.tenants, self.records.values())
         for tenant, key_id in sorted(merged.shadowed - self.shadowed):
             logger.warning(
                 "a key of the store does not count: the YAML has one of the same id or secret",

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from gateway.keyring.record import KeyName, Record, encode
-from gateway.keyring.store import Snapshot, StoreAway, decoded
+from gateway.keyring.store import Decoder, Snapshot, StoreAway
 
 T = TypeVar("T")
 
@@ -37,13 +37,14 @@ _TABLES = (
 class SqliteKeyStore:
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._decoder = Decoder()
         self.place = str(path.absolute())
 
     async def revision(self) -> str:
         return await asyncio.to_thread(self._read, _revision, "")
 
     async def load(self) -> Snapshot:
-        return await asyncio.to_thread(self._read, _load, Snapshot("", {}))
+        return await asyncio.to_thread(self._read, self._load, Snapshot("", {}))
 
     async def swap(self, name: KeyName, version: int, after: Record | None) -> bool:
         return await asyncio.to_thread(self._write, lambda connection: _swap(connection, name, version, after))
@@ -58,6 +59,10 @@ class SqliteKeyStore:
 
     async def close(self) -> None:
         """Nothing is open between two operations."""
+
+    def _load(self, connection: sqlite3.Connection) -> Snapshot:
+        found = connection.execute("SELECT record FROM keys").fetchall()
+        return Snapshot(_revision(connection), self._decoder.read(row[0] for row in found))
 
     def _read(self, ask: Callable[[sqlite3.Connection], T], nothing: T) -> T:
         try:
@@ -118,10 +123,6 @@ class SqliteKeyStore:
 
 def _revision(connection: sqlite3.Connection) -> str:
     return str(connection.execute("SELECT value FROM revision").fetchone()[0])
-
-
-def _load(connection: sqlite3.Connection) -> Snapshot:
-    return Snapshot(_revision(connection), decoded(row[0] for row in connection.execute("SELECT record FROM keys")))
 
 
 def _swap(connection: sqlite3.Connection, name: KeyName, version: int, after: Record | None) -> bool:

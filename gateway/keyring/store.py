@@ -52,14 +52,25 @@ class KeyStore(Protocol):
     async def close(self) -> None: ...
 
 
-def decoded(found: Iterable[bytes | str]) -> dict[KeyName, Record]:
-    """Those that are records; another one is told and costs the others nothing."""
-    records: dict[KeyName, Record] = {}
-    for data in found:
-        try:
-            record = decode(data)
-        except RecordError as error:
-            logger.error("a key in the store cannot be read and is left out", extra={"fields": {"error": str(error)}})
-        else:
-            records[record.name] = record
-    return records
+class Decoder:
+    """Reads the stored form. A record that was there the last time is the same object: of thousands of keys, a change
+    costs the reading of those that changed."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, Record | None] = {}
+
+    def read(self, found: Iterable[bytes]) -> dict[KeyName, Record]:
+        """Those that are records; another one is told, once, and costs the others nothing."""
+        before, now = self._known, dict[bytes, Record | None]()
+        for data in found:
+            now[data] = before[data] if data in before else _decoded(data)
+        self._known = now
+        return {record.name: record for record in now.values() if record is not None}
+
+
+def _decoded(data: bytes) -> Record | None:
+    try:
+        return decode(data)
+    except RecordError as error:
+        logger.error("a key in the store cannot be read and is left out", extra={"fields": {"error": str(error)}})
+        return None

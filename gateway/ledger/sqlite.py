@@ -1,4 +1,4 @@
-"""The ledger in an SQLite file: schema, writing, summing. The only importer of sqlite3.
+"""The ledger in an SQLite file: schema, writing, summing.
 
 The file is in WAL mode, so reports read while gateways write, and several processes may write one file. A commit
 survives the death of the process at once, and the loss of power after the next checkpoint (synchronous=NORMAL).

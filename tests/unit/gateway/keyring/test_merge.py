@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from gateway.keyring.merge import merge
+from gateway.keyring.merge import Merger
 from gateway.keyring.record import Record
 from gateway.table import Key, Limits, Tenant
 
@@ -19,7 +19,7 @@ def record(key_id: str, digest: bytes, **fields: object) -> Record:
 
 
 def merged(*records: Record) -> tuple[dict[bytes, Key], set[tuple[str, str]]]:
-    found = merge({WRITTEN.digest: WRITTEN}, TENANTS, records, NOW)
+    found = Merger().merge({WRITTEN.digest: WRITTEN}, TENANTS, records)
     return {digest: key for digest, key in found.by_digest.items() if key is not WRITTEN}, set(found.shadowed)
 
 
@@ -37,9 +37,9 @@ def test_an_earlier_secret_in_its_grace_is_the_same_key_with_an_earlier_end() ->
     assert {key.id for key in keys.values()} == {"a"}
 
 
-def test_a_grace_that_is_over_lets_nobody_in() -> None:
-    keys, _ = merged(replace(record("a", b"a").rotated(b"b", 10.0, NOW - 10), version=1))
-    assert set(keys) == {b"b"}
+def test_a_grace_that_is_over_is_the_end_of_an_earlier_secret() -> None:
+    keys, _ = merged(record("a", b"a").rotated(b"b", 10.0, NOW - 10))
+    assert {digest: key.expires for digest, key in keys.items()} == {b"a": NOW, b"b": None}
 
 
 def test_revoked_keys_and_those_of_unknown_tenants_let_nobody_in() -> None:
@@ -62,3 +62,14 @@ def test_an_earlier_secret_does_not_take_the_place_of_a_key_of_the_yaml() -> Non
     rotated = record("a", WRITTEN.digest).rotated(b"new", 10.0, NOW)
     keys, _ = merged(rotated)
     assert set(keys) == {b"new"}
+
+
+def test_only_what_has_changed_is_made_anew() -> None:
+    merger, records = Merger(), [record("a", b"a"), record("b", b"b")]
+    first = merger.merge({}, TENANTS, records).by_digest
+    second = merger.merge({}, TENANTS, [records[0], records[1].rotated(b"c", 0.0, NOW)]).by_digest
+    assert set(second) == {b"a", b"c"}
+    assert second[b"a"] is first[b"a"]
+    tenants = {"support": replace(SUPPORT, weight=2.0)}
+    third = merger.merge({}, tenants, records).by_digest
+    assert {key.tenant.weight for key in third.values()} == {2.0}

@@ -12,6 +12,7 @@ import pytest
 from gateway.keyring import ring as ring_module
 from gateway.keyring.record import Record
 from gateway.keyring.ring import Keyring
+from gateway.keyring.store import StoreAway
 from gateway.table import Key, Limits, Settings, Table, Tenant
 from tests.unit.gateway.keyring.stores import DictStore
 
@@ -209,6 +210,25 @@ def test_uses_outlast_a_store_that_is_away(process: Process, store: DictStore) -
     assert asyncio.run(process.ring.uses()) == {("support", "a"): 6.0, ("support", "b"): 3.0}
     asyncio.run(process.ring.close())
     assert store.used["support", "a"] == 6.0
+
+
+def test_a_store_that_takes_no_uses_is_told_once_and_costs_no_key(
+    process: Process, store: DictStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def refuse(_: object) -> None:
+        raise StoreAway("its directory is read-only")
+
+    store.put(record("a"))
+    process.look()
+    process.ring.keys.used["support", "a"] = 5.0
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "note_uses", refuse)
+        for _ in range(3):
+            asyncio.run(process.ring.flush())
+    assert process.look() == {b"a"}
+    assert [line.fields for line in caplog.records] == [{"error": "its directory is read-only"}]  # type: ignore[attr-defined]
+    asyncio.run(process.ring.flush())
+    assert store.used == {("support", "a"): 5.0}
 
 
 def test_a_use_noted_while_the_store_refuses_is_not_put_back_to_an_earlier_time(
