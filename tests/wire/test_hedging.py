@@ -184,9 +184,7 @@ def test_the_moment_is_a_percentile_of_what_the_model_took(
     assert (answer.status_code, answer.headers["x-tollgate-worker"]) == (200, "second")
 
 
-def test_a_client_that_leaves_stops_both(
-    first: LiveWorker, second: LiveWorker, gateway: GatewayProcess
-) -> None:
+def test_a_client_that_leaves_stops_both(first: LiveWorker, second: LiveWorker, gateway: GatewayProcess) -> None:
     for worker in (first, second):
         worker.behave(header_delay=LONG)
     aborted = gateway.metric("tollgate_aborts_total")
