@@ -66,19 +66,21 @@ def children(gateway: GatewayProcess) -> list[int]:
     return [int(child) for child in listed if not is_gone(int(child))]
 
 
+def state(pid: int) -> str:
+    """Its letter in proc_pid_stat(5)."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
+
+
 def is_gone(pid: int) -> bool:
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2]
+        return state(pid) == "Z"
     except FileNotFoundError:
         return True
-    return state.startswith("Z")
 
 
 def freeze(pid: int) -> None:
     os.kill(pid, signal.SIGSTOP)
-    eventually(
-        lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].startswith("T") or None, "it stands still"
-    )
+    eventually(lambda: state(pid) == "T" or None, "it stands still")
 
 
 def client_ports(pid: int) -> set[int]:

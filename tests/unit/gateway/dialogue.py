@@ -14,9 +14,6 @@ import uvloop
 
 SECONDS = 20.0  # more than any of them takes on a busy machine
 
-gc.collect()
-gc.freeze()  # what has been imported stays: collecting after a test then looks at little more than what it left
-
 
 def dialogue(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
     """Runs an async test twice, on asyncio's own loop and on uvloop."""
