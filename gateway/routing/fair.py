@@ -14,6 +14,7 @@ OUTPUT = 2.0  # an output token against one of the prompt: VTC's figure, and the
 CACHED = 0.1  # a prompt token from the prefix cache: no compute, but memory it holds; it is sold at a tenth
 SMOOTHING = 0.1  # weight of the newest interval in a turnover
 LENGTH_SMOOTHING = 0.2  # weight of the newest answer in how long a tenant's usually are
+ENOUGH = 8  # intervals make a turnover: an engine's first answers are slow
 EVIDENCE_SECONDS = 30.0  # a turnover older than this, and than two of its intervals, says nothing any more
 
 
@@ -48,8 +49,8 @@ class Turnover:
         self._waited_for = more
 
     def seconds(self, now: float) -> float | None:
-        """None while there is no measure that is recent: nobody is to be refused by what once was."""
-        if not self._count or now - self._at > max(EVIDENCE_SECONDS, 2.0 * self._seconds):
+        """None while there is no measure, or none that is recent: nobody is to be refused by a guess."""
+        if self._count < ENOUGH or now - self._at > max(EVIDENCE_SECONDS, 2.0 * self._seconds):
             return None
         return self._seconds
 

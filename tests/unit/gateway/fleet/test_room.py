@@ -14,6 +14,7 @@ from gateway.errors import NoTurn, Overloaded
 from gateway.fleet.backend import BUSY_SECONDS, FEW, Backend
 from gateway.fleet.room import WaitingRoom
 from gateway.protocol.usage import NO_USAGE, Usage
+from gateway.routing.fair import ENOUGH
 from gateway.routing.line import Claim, Ticket
 from tests.unit.gateway import stories
 
@@ -218,7 +219,7 @@ def test_nobody_has_to_go_for_a_lower_class() -> None:
 
 def taught(backend: Backend, seconds: float, until: float) -> None:
     """Places came free at this pace of late."""
-    for place in range(3, -1, -1):
+    for place in range(ENOUGH, -1, -1):
         backend.turnover.given(until - place * seconds, more=place > 0)
 
 
@@ -266,10 +267,11 @@ def test_a_tenants_own_pace_counts_where_it_is_slower() -> None:
 
 def test_the_pace_is_learnt_from_places_that_come_free_while_somebody_waits() -> None:
     room, backend = WaitingRoom(), full()
-    for _ in range(4):
+    for _ in range(ENOUGH + 1):
         joined(room, backend)
     now = 1000.0
-    for _ in range(4):
+    for _ in range(ENOUGH + 1):
+        assert backend.turnover.seconds(now) is None
         backend.inflight -= 1
         backend.let_in(now)
         now += 0.5

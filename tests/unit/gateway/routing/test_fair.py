@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.protocol.usage import NO_USAGE, Usage
-from gateway.routing.fair import EVIDENCE_SECONDS, Account, Contest, Turnover, cost, rank
+from gateway.routing.fair import ENOUGH, EVIDENCE_SECONDS, Account, Contest, Turnover, cost, rank
 from gateway.table import PRIORITIES, Priority
 
 
@@ -95,29 +95,32 @@ def test_when_nobody_waits_and_all_is_done_everything_is_forgotten() -> None:
 
 def test_a_turnover_is_a_mean_at_first_and_follows_slowly_then() -> None:
     turnover = Turnover()
-    assert turnover.seconds(0.0) is None
-    for at in (0.0, 1.0, 4.0):  # after 1 s, and 3 s
-        turnover.given(at, more=True)
-    assert turnover.seconds(4.0) == pytest.approx(2.0)
-    for second in range(5, 200):
-        turnover.given(float(second), more=True)
-    assert turnover.seconds(199.0) == pytest.approx(1.0)
-    turnover.given(210.0, more=True)
-    assert turnover.seconds(210.0) == pytest.approx(2.0)
+    now = 0.0
+    turnover.given(now, more=True)
+    for seconds in [9.0] + [1.0] * (ENOUGH - 1):
+        assert turnover.seconds(now) is None
+        now += seconds
+        turnover.given(now, more=True)
+    assert turnover.seconds(now) == pytest.approx(2.0)
+    for _ in range(200):
+        now += 1.0
+        turnover.given(now, more=True)
+    assert turnover.seconds(now) == pytest.approx(1.0)
+    turnover.given(now + 11.0, more=True)
+    assert turnover.seconds(now + 11.0) == pytest.approx(2.0)
 
 
 def test_time_in_which_nobody_waited_is_no_turnover() -> None:
     turnover = Turnover()
-    turnover.given(0.0, more=True)
-    turnover.given(1.0, more=False)
-    turnover.given(20.0, more=True)
-    turnover.given(21.0, more=True)
-    assert turnover.seconds(21.0) == pytest.approx(1.0)
+    for start in (0.0, 20.0):
+        for second in range(ENOUGH):
+            turnover.given(start + second, more=second < ENOUGH - 1)
+    assert turnover.seconds(30.0) == pytest.approx(1.0)
 
 
 def test_an_old_turnover_says_nothing() -> None:
     turnover = Turnover()
-    for at in (0.0, 1.0):
-        turnover.given(at, more=True)
-    assert turnover.seconds(1.0 + EVIDENCE_SECONDS) == 1.0
-    assert turnover.seconds(1.1 + EVIDENCE_SECONDS) is None
+    for second in range(ENOUGH + 1):
+        turnover.given(float(second), more=True)
+    assert turnover.seconds(ENOUGH + EVIDENCE_SECONDS) == 1.0
+    assert turnover.seconds(ENOUGH + 0.1 + EVIDENCE_SECONDS) is None
