@@ -140,6 +140,7 @@ class Gateway:
             asyncio.create_task(self.watcher.run(), name="watch the configuration"),
             asyncio.create_task(self._measure_lag(), name="measure the event loop"),
             asyncio.create_task(self.limiter.run(), name="keep the limits' accounts"),
+            asyncio.create_task(self.service.spending.run(), name="watch what running requests cost"),
             looking := asyncio.create_task(self.fleet.first_look(FIRST_LOOK_SECONDS), name="look at the workers"),
         ]
         await self.keyring.refresh()

@@ -82,6 +82,16 @@ class Dispatch:
             backend.failed(self.step.engine_model, now, trial=self._trial)
             self._trial = None
 
+    @property
+    def hourly(self) -> int:
+        """Nano-USD an hour of a worker that is priced by its time; 0 where tokens are, or nothing is."""
+        worker = self.backend.worker
+        return 0 if worker.price is not None else worker.hourly
+
+    def cost_so_far(self, now: float) -> int:
+        """In nano-USD, of an attempt that is under way on such a worker."""
+        return gpu_cost(self.backend.meter.share(self._entered, now), self.hourly)
+
     def close(self, outcome: Outcome, usage: Usage) -> bool:
         """Ends the attempt; False when it had ended already."""
         if self.outcome is not None:

@@ -39,6 +39,7 @@ from gateway.routing.preferences import read_preferences
 from gateway.routing.router import Router, spell
 from gateway.routing.types import NO_PREFERENCES, Ask, Plan
 from gateway.settle import Settlement
+from gateway.spending import Spending
 from gateway.table import Candidate, Key, Table
 from gateway.telemetry import Metrics
 from gateway.tenancy import reservation
@@ -87,6 +88,7 @@ class Service:
         self.racing = Racing(fleet, settlement)
         self.output_tokens: dict[str, float] = {}  # model -> smoothed length of its answers
         self.lengths = Lengths()
+        self.spending = Spending()
 
     def screen(self, exchange: Exchange) -> GatewayError | None:
         """Why a request can be refused by its head alone, while its body is still coming; None when it can not."""
@@ -112,6 +114,7 @@ class Service:
             story.refuse(InternalError(f"The gateway failed on this request ({story.trace.id})."))
         finally:
             self.settlement.settle(story.trace)
+            self.spending.forget(story.trace)
 
     def learn(self, tenant: str, model: str, output_tokens: int) -> None:
         """Remembers how long a model's answers are, for requests that set no limit themselves, and to that tenant."""
@@ -181,6 +184,9 @@ class Story:
             money = reservation.most_cost(request, plan.steps, self._revision.table.models[model].context)
             if plan.route.hedge is not None:
                 money *= 2  # both are paid for
+            task = asyncio.current_task()
+            assert task is not None
+            self._service.spending.watch(self.trace, task)
         lease = limiter.admit(key, model, tokens, money, time.time())
         return lease if lease is not None else await limiter.wait(key, model, tokens, money)
 
@@ -374,7 +380,9 @@ class Story:
         """The client has gone, or the gateway is being stopped with the answer under way."""
         exchange, metrics = self._exchange, self._service.metrics
         self.abandon()
-        if exchange.disconnected:
+        if self.trace.cut is not None and not exchange.disconnected:
+            self.refuse(self.trace.cut)
+        elif exchange.disconnected:
             metrics.aborts.labels("waiting" if self.trace.first_at is None else "streaming").inc()
             metrics.abort_seconds.observe(time.monotonic() - exchange.left_at)
         elif not exchange.response_complete:

@@ -175,6 +175,8 @@ class Settlement:
 def _ending(trace: Trace) -> Outcome:
     """What an attempt came to that is still open at the end of its request."""
     exchange = trace.exchange
+    if trace.cut is not None:
+        return "aborted"
     if exchange.response_complete and trace.error is None:  # only the worker's end of the connection was still open
         return "ok"
     if exchange.disconnected:

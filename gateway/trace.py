@@ -53,3 +53,4 @@ class Trace:
     ticket: Ticket | None = None  # of the last such wait
     waited: float = 0.0  # seconds spent waiting for workers and not for the gateway
     error: GatewayError | None = None
+    cut: GatewayError | None = None  # why the gateway itself stopped it

@@ -44,6 +44,11 @@ class Meter:
         self.in_flight += 1
         return self._clock
 
+    def share(self, token: int, now: float) -> int:
+        """What a request that has entered and not left has had so far, in nanoseconds."""
+        self._advance(now)
+        return self._clock - token
+
     def leave(self, token: int, now: float) -> int:
         """A request ends; its share in nanoseconds. To be called once for each entry."""
         if self.in_flight == 0:

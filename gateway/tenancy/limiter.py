@@ -256,6 +256,9 @@ class TenantLease:
     def extend(self, money: int) -> bool:
         return not self._open or self._limiter.extend(self, money)
 
+    def covers(self, money: int) -> bool:
+        return self.money >= money
+
     def settle(self, tokens: int, cost: int, now: float) -> None:
         if not self._open:
             return

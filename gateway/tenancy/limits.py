@@ -27,6 +27,10 @@ class Lease(Protocol):
         way."""
         ...
 
+    def covers(self, money: int) -> bool:
+        """Whether so much is reserved."""
+        ...
+
     def settle(self, tokens: int, cost: int, now: float) -> None:
         """Give the place back and account for what was used; also after an abort. Only the first call counts."""
         ...
@@ -117,6 +121,9 @@ class _Unlimited:
         return []
 
     def extend(self, money: int) -> bool:
+        return True
+
+    def covers(self, money: int) -> bool:
         return True
 
     def settle(self, tokens: int, cost: int, now: float) -> None:

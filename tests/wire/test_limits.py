@@ -209,3 +209,35 @@ def test_a_budget_is_remembered_over_a_restart(worker: LiveWorker, tmp_path: Pat
         gateway.write(written(worker, poor={"budget": {"usd": 3.5 * COST_USD, "per": "total"}}))
         eventually(lambda: ask(gateway, "poor").status_code == 200 or None, "the budget is raised")
         assert ask(gateway, "poor").status_code == 429
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_what_runs_is_stopped_before_it_costs_more_than_there_is(
+    stream: bool, worker: LiveWorker, tmp_path: Path
+) -> None:
+    """A worker at a dollar a second, and half a dollar: a request of a minute ends after half a second."""
+    config = configuration(
+        [worker_entry("w0", worker.url, gpu="dear")],
+        gpus={"dear": {"hourly_usd": 3_600}},
+        tenants={"brief": tenant("sk-test-brief", budget={"usd": 0.5, "per": "total"})},
+    )
+    with GatewayProcess(tmp_path, config) as gateway:
+        gateway.wait_ready()
+        slow = {"pace": 20} if stream else {"header_delay": 60}
+        with RawClient(gateway.port) as client:
+            send(gateway, "brief", client, stream=stream, standin=slow)
+            answer = client.answer()
+        worker.wait_idle()
+        if stream:
+            assert answer.status == 200
+            assert b"insufficient_quota" in answer.body
+            assert b"[DONE]" not in answer.body
+        else:
+            assert (answer.status, json.loads(answer.body)["error"]["code"]) == (429, "insufficient_quota")
+        line = gateway.request_line(answer.headers["x-request-id"])
+        assert line["outcome"] == "aborted"
+        assert 0.1 < line["cost_usd"] <= 0.5
+        (row,) = gateway.rows(answer.headers["x-request-id"])
+        assert row["cost_nanousd"] == round(line["cost_usd"] * 1e9)
+        again = ask(gateway, "brief", max_tokens=1_000)
+        assert (again.status_code, error_of(again)["code"]) == (429, "insufficient_quota")
