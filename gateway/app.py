@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +26,7 @@ import uvicorn
 import uvloop
 from uvicorn.server import ServerState
 
+from gateway import readings
 from gateway.api import create_control_plane
 from gateway.cache import open_store
 from gateway.cache.flight import Flights
@@ -39,7 +40,6 @@ from gateway.downstream.server import Server
 from gateway.engines import DIALECTS
 from gateway.fleet.backend import Backend
 from gateway.fleet.registry import Fleet
-from gateway.fleet.room import REFUSALS
 from gateway.keyring.opening import open_key_store
 from gateway.keyring.ring import Keyring
 from gateway.ledger.pricing import Meter
@@ -56,10 +56,10 @@ from gateway.settle import Settlement
 from gateway.spans import SpansUnavailable, open_spans
 from gateway.state.limits import RedisLimits
 from gateway.stopping import Stop
-from gateway.table import PRIORITIES, Table, Worker
-from gateway.telemetry import Metrics, Reading
+from gateway.table import Table, Worker
+from gateway.telemetry import Metrics
 from gateway.tenancy.keys import Keys
-from gateway.tenancy.limiter import MemoryLimiter
+from gateway.tenancy.limiter import MemoryLimiter, OnAlert
 from gateway.tenancy.limits import Limiter, seed_budgets
 from gateway.tenancy.shared import SharedLimiter
 from gateway.upstream.pool import Pool
@@ -83,7 +83,7 @@ class Gateway:
         self.ledger: Ledger = open_ledger(table.settings.ledger)
         endpoint = table.settings.otlp_endpoint
         self.spans = open_spans(endpoint) if endpoint else None
-        self.limiter = _limiter(table)
+        self.limiter = _limiter(table, self._budget_alert)
         self.fleet = Fleet(_backend)
         self.watcher = Watcher(directory, self.apply, table)
         self.keyring = Keyring(open_key_store(table.settings.state, table.settings.ledger), table, self._let_in)
@@ -99,8 +99,17 @@ class Gateway:
         self.intake = Intake(limits or _limits(table))
         self.draining = False  # on its way out
         self.control_plane = create_control_plane(self)
-        self.metrics.watch(self._readings)
-        self.metrics.watch(self.keyring.readings)
+        for read in (
+            lambda: readings.of_workers(self.fleet),
+            lambda: readings.of_queue(self.service.racing.room),
+            lambda: readings.of_limits(self.limiter, self.table.tenants),
+            self.keyring.readings,
+            lambda: readings.of_clients(self.intake),
+            lambda: readings.of_ledger(self.ledger),
+            lambda: readings.of_configuration(self.watcher.state),
+            lambda: readings.of_log(self.log),
+        ):
+            self.metrics.watch(read)
         self.limiter.retain(table.tenants)
         seed_budgets(self.limiter, table.tenants.values(), self.ledger.spent, time.time())
 
@@ -196,6 +205,11 @@ class Gateway:
 
         return connect
 
+    def _budget_alert(self, tenant: str, percent: int, spent: int) -> None:
+        self.metrics.budget_alerts.labels(tenant, str(percent)).inc()
+        event = "budget used up" if percent == 100 else "budget alert"
+        logger.warning(event, extra={"fields": {"tenant": tenant, "percent": percent, "spent_usd": spent / 1e9}})
+
     async def _flush(self) -> None:
         """Ledger and spans, side by side, as both may wait for somebody who is away."""
         spans = self.spans
@@ -215,62 +229,6 @@ class Gateway:
             await asyncio.sleep(LAG_SECONDS)
             self.metrics.loop_lag.set(max(0.0, loop.time() - before - LAG_SECONDS))
             self.metrics.pour()
-
-    def _readings(self) -> Iterator[Reading]:
-        now = time.monotonic()
-        for backend in self.fleet.backends():
-            labels = {"worker": backend.worker.name, "model": f"{backend.worker.model}@{backend.worker.version}"}
-            yield Reading("tollgate_worker_up", "1 when the worker takes requests.", float(backend.up), labels)
-            opened = sum(1 for breaker in backend.breakers.values() if breaker.state != "closed")
-            yield Reading("tollgate_worker_breaker_open", "Its models and adapters not asked for.", opened, labels)
-            ejected = float(backend.standing.ejected_until > now)
-            yield Reading("tollgate_worker_ejected", "1 while it is left alone for its failures.", ejected, labels)
-            yield Reading("tollgate_worker_inflight", "Requests under way on it.", backend.inflight, labels)
-            yield Reading(
-                "tollgate_worker_pending_tokens",
-                "Prompt tokens sent to it that have not reached their first token.",
-                backend.pending_tokens,
-                labels,
-            )
-            yield Reading("tollgate_worker_connections", "Connections open to it.", backend.pool.connections, labels)
-            yield Reading(
-                "tollgate_worker_busy_seconds_total",
-                "Time it had at least one request.",
-                backend.meter.busy / 1e9,
-                labels,
-            )
-        room = self.service.racing.room
-        for rank, priority in enumerate(PRIORITIES):
-            labels = {"priority": priority}
-            waiting = room.crowd.of_class(rank)
-            yield Reading("tollgate_queue_waiting", "Requests that wait for a worker with room.", waiting, labels)
-            for reason in REFUSALS:
-                yield Reading(
-                    "tollgate_queue_refused_total",
-                    "Requests the queue had no place for, or not in time.",
-                    room.refused[reason, rank],
-                    {**labels, "reason": reason},
-                )
-        intake = self.intake
-        yield Reading("tollgate_client_connections", "Connections of clients.", intake.connections, {})
-        yield Reading(
-            "tollgate_client_connections_refused_total", "Clients that found no place.", intake.turned_away, {}
-        )
-        yield Reading("tollgate_receiving_bytes", "Of bodies that are on their way.", intake.receiving_bytes, {})
-        stats = self.ledger.stats
-        yield Reading("tollgate_ledger_queued", "Rows waiting to be written.", stats.queued, {})
-        yield Reading("tollgate_ledger_written_total", "Rows written.", stats.written, {})
-        yield Reading(
-            "tollgate_ledger_dropped_total", "Rows that found the queue full; they are in the log.", stats.dropped, {}
-        )
-        yield Reading("tollgate_ledger_lag_seconds", "Age of the oldest row not yet written.", stats.lag_seconds, {})
-        state = self.watcher.state
-        yield Reading("tollgate_config_reloads_total", "Configuration changes put into effect.", state.reloads, {})
-        yield Reading("tollgate_config_failures_total", "Configuration changes refused.", state.failures, {})
-        yield Reading(
-            "tollgate_config_valid", "1 when what lies on disk is in effect.", float(not state.last_error), {}
-        )
-        yield Reading("tollgate_log_dropped_total", "Log lines dropped because nobody read them.", self.log.dropped, {})
 
 
 def run(config_dir: Path, port: int | None, limits: Limits | None = None) -> int:
@@ -363,16 +321,11 @@ def _backend(worker: Worker) -> Backend:
     )
 
 
-def _limiter(table: Table) -> Limiter:
+def _limiter(table: Table, on_alert: OnAlert) -> Limiter:
     if table.settings.state.startswith("memory:"):
-        return MemoryLimiter(_budget_alert)
+        return MemoryLimiter(on_alert)
     far = RedisLimits.open(table.settings.state)
-    return SharedLimiter(far, f"{socket.gethostname()}-{uuid.uuid4()}", _budget_alert, table.settings.server.processes)
-
-
-def _budget_alert(tenant: str, percent: int, spent: int) -> None:
-    event = "budget used up" if percent == 100 else "budget alert"
-    logger.warning(event, extra={"fields": {"tenant": tenant, "percent": percent, "spent_usd": spent / 1e9}})
+    return SharedLimiter(far, f"{socket.gethostname()}-{uuid.uuid4()}", on_alert, table.settings.server.processes)
 
 
 def _log_to(log: LogWriter) -> None:

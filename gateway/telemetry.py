@@ -161,6 +161,12 @@ class Metrics:
             ("tenant", "code"),
             registry=self.registry,
         )
+        self.budget_alerts = Counter(
+            "tollgate_limit_budget_alerts_total",
+            "Parts of a budget (50, 80, 100 percent) that were reached.",
+            ("tenant", "percent"),
+            registry=self.registry,
+        )
         self.loop_lag = Gauge(
             "tollgate_event_loop_lag_seconds",
             "How late the event loop last was for its own timer.",

@@ -11,6 +11,7 @@ from gateway.fleet.registry import Fleet
 from gateway.keyring.ring import Keyring
 from gateway.table import Table
 from gateway.tenancy.keys import Keys
+from gateway.tenancy.limits import Limiter
 
 
 class HasState(Protocol):
@@ -44,6 +45,9 @@ class GatewayPort(Protocol):
     def keyring(self) -> Keyring:
         """Where they come from."""
         ...
+
+    @property
+    def limiter(self) -> Limiter: ...
 
     @property
     def fleet(self) -> Fleet: ...

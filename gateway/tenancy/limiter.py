@@ -18,7 +18,7 @@ from gateway.table import Budget, Key, Limits, Tenant
 from gateway.tenancy import refusals
 from gateway.tenancy.allotment import Allotment
 from gateway.tenancy.book import MINUTE, Books, Grant
-from gateway.tenancy.limits import UNLIMITED, Headers, Lease, Standing
+from gateway.tenancy.limits import UNLIMITED, Headers, Lease, LimiterState, Standing
 from gateway.tenancy.purse import Demanded, Errand, Purse, Scopes
 from gateway.tenancy.ratelimit_headers import triple
 
@@ -146,6 +146,10 @@ class MemoryLimiter:
         """Nobody else needs to know."""
 
     # Looking on
+
+    @property
+    def state(self) -> LimiterState:
+        return LimiterState("memory", False, 1, 0)
 
     def headers(self, key: Key, now: float) -> Headers:
         scopes = self._scopes_of(key, "")

@@ -53,8 +53,20 @@ class Standing(NamedTuple):
     processes: int  # that share it
 
 
+class LimiterState(NamedTuple):
+    """How the accounts are kept."""
+
+    store: str  # "memory", or "redis"
+    is_away: bool  # the store that processes share is
+    processes: int  # that share it
+    waiting: int  # requests, for the store's answer
+
+
 class Limiter(Protocol):
     """`now` is in Unix seconds."""
+
+    @property
+    def state(self) -> LimiterState: ...
 
     def admit(self, key: Key, model: str, tokens: int, money: int, now: float) -> Lease | None:
         """A lease, or None when replicas have to be asked first: `wait` does. Raises RateLimited (waiting helps) or

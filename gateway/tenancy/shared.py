@@ -26,7 +26,7 @@ from gateway.tenancy import refusals
 from gateway.tenancy.allotment import Allotment
 from gateway.tenancy.book import Books, Grant
 from gateway.tenancy.limiter import MemoryLimiter, OnAlert, refusal
-from gateway.tenancy.limits import UNLIMITED, Lease
+from gateway.tenancy.limits import UNLIMITED, Lease, LimiterState
 from gateway.tenancy.purse import Demanded, Errand, Purse, Scopes
 
 logger = logging.getLogger("tollgate.limits")
@@ -202,6 +202,10 @@ class SharedLimiter(MemoryLimiter):
         if self.is_alone and not allotment.is_alone:
             allotment.alone(self.sharing, int(time.time() * 1_000))
         return allotment.limits if self.is_alone else limits
+
+    @property
+    def state(self) -> LimiterState:
+        return LimiterState("redis", self.is_alone, self.sharing, self._waiting)
 
     # Claims
 

@@ -1,0 +1,111 @@
+"""What is read off the gateway whenever its metrics are collected."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+
+from gateway.config.watch import WatchState
+from gateway.downstream.limits import Intake
+from gateway.fleet.registry import Fleet
+from gateway.fleet.room import REFUSALS, WaitingRoom
+from gateway.ledger.writer import Ledger
+from gateway.logs import LogWriter
+from gateway.table import PRIORITIES, Tenant
+from gateway.telemetry import Reading
+from gateway.tenancy.limits import Limiter
+
+BUDGET = "budget:"
+
+
+def of_workers(fleet: Fleet) -> Iterator[Reading]:
+    now = time.monotonic()
+    for backend in fleet.backends():
+        labels = {"worker": backend.worker.name, "model": f"{backend.worker.model}@{backend.worker.version}"}
+        yield Reading("tollgate_worker_up", "1 when the worker takes requests.", float(backend.up), labels)
+        opened = sum(1 for breaker in backend.breakers.values() if breaker.state != "closed")
+        yield Reading("tollgate_worker_breaker_open", "Its models and adapters not asked for.", opened, labels)
+        ejected = float(backend.standing.ejected_until > now)
+        yield Reading("tollgate_worker_ejected", "1 while it is left alone for its failures.", ejected, labels)
+        yield Reading("tollgate_worker_inflight", "Requests under way on it.", backend.inflight, labels)
+        yield Reading(
+            "tollgate_worker_pending_tokens",
+            "Prompt tokens sent to it that have not reached their first token.",
+            backend.pending_tokens,
+            labels,
+        )
+        yield Reading("tollgate_worker_connections", "Connections open to it.", backend.pool.connections, labels)
+        yield Reading(
+            "tollgate_worker_busy_seconds_total",
+            "Time it had at least one request.",
+            backend.meter.busy / 1e9,
+            labels,
+        )
+
+
+def of_queue(room: WaitingRoom) -> Iterator[Reading]:
+    for rank, priority in enumerate(PRIORITIES):
+        labels = {"priority": priority}
+        waiting = room.crowd.of_class(rank)
+        yield Reading("tollgate_queue_waiting", "Requests that wait for a worker with room.", waiting, labels)
+        for reason in REFUSALS:
+            yield Reading(
+                "tollgate_queue_refused_total",
+                "Requests the queue had no place for, or not in time.",
+                room.refused[reason, rank],
+                {**labels, "reason": reason},
+            )
+
+
+def of_clients(intake: Intake) -> Iterator[Reading]:
+    yield Reading("tollgate_client_connections", "Connections of clients.", intake.connections, {})
+    yield Reading("tollgate_client_connections_refused_total", "Clients that found no place.", intake.turned_away, {})
+    yield Reading("tollgate_receiving_bytes", "Of bodies that are on their way.", intake.receiving_bytes, {})
+
+
+def of_limits(limiter: Limiter, tenants: Mapping[str, Tenant]) -> Iterator[Reading]:
+    """Of tenants, not of each of their keys: those come and go, and `/admin/v1/limits` has them."""
+    state = limiter.state
+    away = "1 while the store that replicas share limits in is away."
+    yield Reading("tollgate_limit_store_away", away, float(state.is_away), {})
+    yield Reading("tollgate_limit_processes", "Processes that share the limits.", state.processes, {})
+    yield Reading("tollgate_limit_waiting", "Requests that wait for the store's answer.", state.waiting, {})
+    now = time.time()
+    for tenant in tenants.values():
+        for one in limiter.standings(tenant, now):
+            labels = {"tenant": tenant.name}
+            if one.account.startswith(BUDGET) and one.budget is not None and one.spent is not None:
+                yield Reading("tollgate_limit_budget_usd", "May be spent in the period.", one.budget / 1e9, labels)
+                spent = "Spent in the period, by all processes."
+                yield Reading("tollgate_limit_budget_spent_usd", spent, one.spent / 1e9, labels)
+            if one.account != "tenant":
+                continue
+            for kind, limit, remaining in (
+                ("requests", one.requests_limit, one.requests_remaining),
+                ("tokens", one.tokens_limit, one.tokens_remaining),
+                ("concurrency", one.places_limit, one.places_remaining),
+            ):
+                if limit is not None and remaining is not None:
+                    of_kind = {**labels, "kind": kind}
+                    yield Reading("tollgate_limit_max", "What a tenant is limited to.", limit, of_kind)
+                    yield Reading("tollgate_limit_remaining", "What is left of it.", remaining, of_kind)
+
+
+def of_ledger(ledger: Ledger) -> Iterator[Reading]:
+    stats = ledger.stats
+    yield Reading("tollgate_ledger_queued", "Rows waiting to be written.", stats.queued, {})
+    yield Reading("tollgate_ledger_written_total", "Rows written.", stats.written, {})
+    yield Reading(
+        "tollgate_ledger_dropped_total", "Rows that found the queue full; they are in the log.", stats.dropped, {}
+    )
+    yield Reading("tollgate_ledger_lag_seconds", "Age of the oldest row not yet written.", stats.lag_seconds, {})
+
+
+def of_configuration(state: WatchState) -> Iterator[Reading]:
+    yield Reading("tollgate_config_reloads_total", "Configuration changes put into effect.", state.reloads, {})
+    yield Reading("tollgate_config_failures_total", "Configuration changes refused.", state.failures, {})
+    yield Reading("tollgate_config_valid", "1 when what lies on disk is in effect.", float(not state.last_error), {})
+
+
+def of_log(log: LogWriter) -> Iterator[Reading]:
+    yield Reading("tollgate_log_dropped_total", "Log lines dropped because nobody read them.", log.dropped, {})
