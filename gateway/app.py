@@ -28,6 +28,7 @@ from uvicorn.server import ServerState
 
 from gateway import readings
 from gateway.api import create_control_plane
+from gateway.books_host import BooksHost, BooksUnavailable
 from gateway.cache import open_store
 from gateway.cache.flight import Flights
 from gateway.child import LEAVING, SERVING, Inheritance, Line, end_with_parent, inherited, listeners_of, obey
@@ -54,6 +55,7 @@ from gateway.routing.router import Router
 from gateway.serve import Revision, Service
 from gateway.settle import Settlement
 from gateway.spans import SpansUnavailable, open_spans
+from gateway.state.hosted import HostedLimits
 from gateway.state.limits import RedisLimits
 from gateway.stopping import Stop
 from gateway.table import Table, Worker
@@ -70,6 +72,7 @@ KEEP_ALIVE_SECONDS = 75  # above what clients keep idle connections for, so that
 LAG_SECONDS = 0.25
 FIRST_LOOK_SECONDS = 3.0  # for the workers to be found before the first request comes, at most
 FLUSH_SECONDS = 4.0  # for the ledger and the spans to be written at the end, at most
+BOOKS = "limits.sock"  # in that directory, the parent's
 _CANNOT_LISTEN = "cannot listen on %s:%d (%s): end what uses that port, or choose another with --port"
 SHARED = "PROMETHEUS_MULTIPROC_DIR"  # a directory for what processes share: the library looks there for the counters
 
@@ -294,11 +297,15 @@ def _run_children(config_dir: Path, table: Table, port: int) -> int:
     except OSError as error:
         sys.stderr.write(_CANNOT_LISTEN % (server.host, port, error.strerror) + "\n")
         return 1
-    with tempfile.TemporaryDirectory(prefix="tollgate-") as shared:
-        os.environ[SHARED] = shared
-        port = listeners[0].getsockname()[1]
-        command = ["-m", "gateway.cli", "serve", "--config", str(config_dir), "--port", str(port)]
-        return Parent(command, listeners, server.drain_seconds).run()
+    port = listeners[0].getsockname()[1]
+    command = ["-m", "gateway.cli", "serve", "--config", str(config_dir), "--port", str(port)]
+    try:
+        with tempfile.TemporaryDirectory(prefix="tollgate-") as shared, BooksHost(Path(shared, BOOKS)):
+            os.environ[SHARED] = shared
+            return Parent(command, listeners, server.drain_seconds).run()
+    except BooksUnavailable as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
 
 
 def _limits(table: Table) -> Limits:
@@ -322,10 +329,13 @@ def _backend(worker: Worker) -> Backend:
 
 
 def _limiter(table: Table, on_alert: OnAlert) -> Limiter:
-    if table.settings.state.startswith("memory:"):
-        return MemoryLimiter(on_alert)
-    far = RedisLimits.open(table.settings.state)
-    return SharedLimiter(far, f"{socket.gethostname()}-{uuid.uuid4()}", on_alert, table.settings.server.processes)
+    state, shared, processes = table.settings.state, os.environ.get(SHARED), table.settings.server.processes
+    holder = f"{socket.gethostname()}-{uuid.uuid4()}"
+    if not state.startswith("memory:"):
+        return SharedLimiter(RedisLimits.open(state), holder, on_alert, processes)
+    if shared is not None and (books := Path(shared, BOOKS)).exists():
+        return SharedLimiter(HostedLimits(str(books)), holder, on_alert, processes, store="parent")
+    return MemoryLimiter(on_alert)
 
 
 def _log_to(log: LogWriter) -> None:

@@ -56,7 +56,7 @@ class Standing(NamedTuple):
 class LimiterState(NamedTuple):
     """How the accounts are kept."""
 
-    store: str  # "memory", or "redis"
+    store: str  # "memory", "parent" (of several processes), or "redis"
     is_away: bool  # the store that processes share is
     processes: int  # that share it
     waiting: int  # requests, for the store's answer

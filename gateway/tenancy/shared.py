@@ -79,7 +79,9 @@ class SharedLimiter(MemoryLimiter):
     """To be used inside a running event loop. `holder` names this process among all that share the store, and no other
     before or after it; `processes` is how many there are at least."""
 
-    def __init__(self, far: Far, holder: str, on_alert: OnAlert, processes: int = 1, ttl: int = TTL) -> None:
+    def __init__(
+        self, far: Far, holder: str, on_alert: OnAlert, processes: int = 1, ttl: int = TTL, store: str = "redis"
+    ) -> None:
         super().__init__(on_alert)
         self.is_alone = False
         self.sharing = processes
@@ -87,6 +89,7 @@ class SharedLimiter(MemoryLimiter):
         self._far = far
         self._holder = holder
         self._ttl = ttl
+        self._store = store
         self._lines: dict[str, deque[Waiter]] = {}
         self._waiting = 0
         self._wishes: dict[str, list[Demanded]] = {}  # money for requests under way
@@ -205,7 +208,7 @@ class SharedLimiter(MemoryLimiter):
 
     @property
     def state(self) -> LimiterState:
-        return LimiterState("redis", self.is_alone, self.sharing, self._waiting)
+        return LimiterState(self._store, self.is_alone, self.sharing, self._waiting)
 
     # Claims
 

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from tests.eventually import eventually
-from tests.gateway_process import GatewayProcess, configuration, tenant, worker_entry
+from tests.gateway_process import ADMIN_KEY, GatewayProcess, configuration, tenant, worker_entry
 from tests.live_worker import LiveWorker
 from tests.wire.answers import error_of, request_id
 from tests.wire.raw import RawClient, post
@@ -211,6 +211,28 @@ def test_a_budget_is_remembered_over_a_restart(worker: LiveWorker, tmp_path: Pat
         assert ask(gateway, "poor").status_code == 429
 
 
+def test_the_operator_sees_how_far_limits_are_used(gateway: GatewayProcess) -> None:
+    assert ask(gateway, "both").status_code == 200
+    assert ask(gateway, "warned").status_code == 200
+    with gateway.client(ADMIN_KEY) as client:
+        shown = client.get("/admin/v1/limits").json()
+    assert (shown["store"], shown["store_away"], shown["processes"]) == ("memory", False, 1)
+    tenants = {one["tenant"]: one["accounts"] for one in shown["tenants"]}
+    (account,) = tenants["both"]
+    assert (account["account"], account["in_flight"]) == ("tenant", 0)
+    assert account["requests_per_minute"]["limit"] == 600
+    assert 0 < account["requests_per_minute"]["remaining"] < 600
+    assert account["tokens_per_minute"]["limit"] == 100_000
+    (budget,) = tenants["warned"]
+    assert budget["account"] == "budget:day"
+    assert budget["budget"]["spent_usd"] >= COST_USD
+    assert tenants["free"] == []
+    assert 0 < gateway.metric("tollgate_limit_remaining", tenant="both", kind="requests") < 600
+    assert gateway.metric("tollgate_limit_max", tenant="both", kind="tokens") == 100_000
+    assert gateway.metric("tollgate_limit_budget_spent_usd", tenant="warned") >= COST_USD
+    assert gateway.metric("tollgate_limit_store_away") == 0
+
+
 @pytest.mark.parametrize("stream", [True, False])
 def test_what_runs_is_stopped_before_it_costs_more_than_there_is(
     stream: bool, worker: LiveWorker, tmp_path: Path
@@ -241,3 +263,24 @@ def test_what_runs_is_stopped_before_it_costs_more_than_there_is(
         assert row["cost_nanousd"] == round(line["cost_usd"] * 1e9)
         again = ask(gateway, "brief", max_tokens=1_000)
         assert (again.status_code, error_of(again)["code"]) == (429, "insufficient_quota")
+
+
+def test_processes_without_a_redis_keep_one_limit(worker: LiveWorker, tmp_path: Path) -> None:
+    """The kernel spreads connections over the processes, and each answer names the same account."""
+    config = written(worker, few={"limits": {"rpm": 12}}, narrow={"limits": {"concurrency": 3}})
+    config["server"] |= {"processes": 3}
+    with GatewayProcess(tmp_path, config) as gateway:
+        gateway.wait_ready()
+        statuses = [ask(gateway, "few").status_code for _ in range(40)]
+        assert statuses.count(200) == 12
+        assert set(statuses) == {200, 429}
+        clients = [RawClient(gateway.port) for _ in range(12)]
+        for client in clients:
+            send(gateway, "narrow", client, stream=True, standin={"pace": 60})
+        worker.wait_for(active=3)
+        statuses = [client.read_until(b"\r\n").split()[1] for client in clients]
+        assert sorted(statuses) == [b"200"] * 3 + [b"429"] * 9
+        for client in clients:
+            client.leave()
+        worker.wait_idle()
+        eventually(lambda: ask(gateway, "narrow").status_code == 200 or None, "a place is free again")

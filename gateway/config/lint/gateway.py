@@ -10,7 +10,6 @@ from gateway.ledger.store import LedgerError
 
 def lint_gateway(draft: Draft) -> None:
     _ledger(draft)
-    _processes(draft)
     _published_keys(draft)
 
 
@@ -20,16 +19,6 @@ def _ledger(draft: Draft) -> None:
     except LedgerError as error:
         wrong, _, remedy = str(error).partition(": ")
         draft.source.findings.error(draft.source.place("ledger"), wrong, remedy)
-
-
-def _processes(draft: Draft) -> None:
-    server = draft.settings.server
-    if server.processes > 1:
-        draft.source.findings.warn(
-            draft.source.place("server", "processes"),
-            f"each of the {server.processes} processes keeps limits and budgets for itself",
-            f"divide the limits of a tenant by {server.processes}, or write `processes: 1`",
-        )
 
 
 def _published_keys(draft: Draft) -> None:

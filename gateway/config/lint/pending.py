@@ -26,13 +26,6 @@ PENDING = (
     ),
     Pending(
         "",
-        ("state",),
-        "memory://",
-        "only cached answers are kept there; limits and budgets are still each process's own",
-        "divide a tenant's limits by the number of processes",
-    ),
-    Pending(
-        "",
         ("log", "format"),
         "json",
         "each line is JSON all the same",

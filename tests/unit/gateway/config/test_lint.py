@@ -388,12 +388,6 @@ def test_what_only_this_machine_can_reach(host, loopback):
     assert is_loopback(host) is loopback
 
 
-def test_more_than_one_process_is_pointed_out(expect):
-    assert "each of the 4 processes" in expect(
-        {"gateway.yaml": ("processes: 1, max_body_mb: 5, drain_seconds: 2.5}", "processes: 4} #?")}
-    )
-
-
 def test_a_ledger_that_cannot_be_used_is_told(expect):
     message = expect({"gateway.yaml": ("ledger: sqlite:///var/ledger.db", "ledger: postgresql://db/x #!")})
     assert "sqlite:///" in message
@@ -403,7 +397,6 @@ def test_a_ledger_that_cannot_be_used_is_told(expect):
 
 PENDING_CASES = {
     ("mode",): {"routes.yaml": ("    minimize: cost\n", "    minimize: cost\n    mode: shadow #?\n")},
-    ("state",): {"gateway.yaml": ("state: memory://", "state: redis://h/0 #?")},
     ("log", "format"): {"gateway.yaml": ("log: {format: json, prompts: hash}", "log: {format: text} #?")},
 }
 

@@ -1,0 +1,112 @@
+"""The books of a gateway of several processes without a Redis: its parent keeps them for its children.
+
+A thread with an event loop of its own, for the parent itself does little but wait. The books outlive every child, and
+no child's end says that it used less than it held: it is charged as in `tenancy/book.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from pathlib import Path
+from typing import Any, Self
+
+import orjson
+
+from gateway.state.hosted import LONGEST_LINE
+from gateway.tenancy.book import Books, Claim, Demand, Overtaken
+
+logger = logging.getLogger("tollgate.limits")
+
+START_SECONDS = 5.0
+
+
+class BooksUnavailable(Exception):
+    """The message says what to do."""
+
+
+class BooksHost:
+    """`with BooksHost(path):` answers there until the block ends."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._books = Books()
+        self._clients = 0
+        self._why = "it took too long"
+        self._loop = asyncio.new_event_loop()
+        self._stop = asyncio.Event()
+        self._is_listening = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="books", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        deadline = time.monotonic() + START_SECONDS
+        while not self._is_listening.wait(0.05) and self._thread.is_alive() and time.monotonic() < deadline:
+            pass
+        if not self._is_listening.is_set():
+            raise BooksUnavailable(
+                f"cannot listen on {self._path} for the limits of several processes ({self._why}): let TMPDIR name a "
+                "directory with a short path that can be written to"
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(START_SECONDS)
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._serve())
+
+    async def _serve(self) -> None:
+        try:
+            server = await asyncio.start_unix_server(self._converse, self._path, limit=LONGEST_LINE)
+        except OSError as error:
+            self._why = str(error)
+            return
+        self._is_listening.set()
+        async with server:
+            await self._stop.wait()
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._clients += 1
+        try:
+            while line := await reader.readline():
+                question = orjson.loads(line)
+                answer = self._clients if isinstance(question, str) else [self._claim(*one) for one in question]
+                writer.write(orjson.dumps(answer) + b"\n")
+                await writer.drain()
+        except (OSError, ValueError):  # a child that died in the middle of a word
+            logger.debug("a process's line ended", exc_info=True)
+        finally:
+            self._clients -= 1
+            writer.close()
+
+    def _claim(
+        self,
+        tenant: str,
+        holder: str,
+        seq: int,
+        ttl: int,
+        _: int,
+        names: list[str],
+        claims: list[list[int]],
+        demands: list[Any],
+    ) -> list[int]:
+        now = int(time.time() * 1_000)
+        try:
+            grants = self._books.claim(
+                tenant,
+                holder,
+                seq,
+                ttl,
+                names,
+                [Claim(*claim) for claim in claims],
+                [Demand(requests, tokens, places, money, tuple(of)) for requests, tokens, places, money, of in demands],
+                now,
+            )
+        except Overtaken:
+            return [now, 1]
+        return [now, 0, *(number for grant in grants for number in grant)]
