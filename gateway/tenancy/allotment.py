@@ -133,7 +133,7 @@ class Allotment:
 
     def _is_spent(self) -> bool:
         budget = self.budget
-        if budget is None or self.view is None:
+        if budget is None or (self.view is None and not self.is_alone):
             return True
         return self.money_seen + self.money_used - self.money_acked >= budget.nanousd
 

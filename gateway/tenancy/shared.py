@@ -91,6 +91,7 @@ class SharedLimiter(MemoryLimiter):
         self._ttl = ttl
         self._store = store
         self._lines: dict[str, deque[Waiter]] = {}
+        self._asked: dict[str, list[Waiter]] = {}  # those whose demands are on their way
         self._waiting = 0
         self._wishes: dict[str, list[Demanded]] = {}  # money for requests under way
         self._due: dict[str, Purse] = {}
@@ -241,11 +242,14 @@ class SharedLimiter(MemoryLimiter):
         demands = self._wishes.pop(purse.name, [])[:DEMANDS_PER_CLAIM]
         line = self._lines.get(purse.name)
         if line is not None:
-            for waiter in line:
-                if len(demands) >= DEMANDS_PER_CLAIM:
-                    break
+            asked: list[Waiter] = []
+            while line and len(demands) < DEMANDS_PER_CLAIM:
+                waiter = line.popleft()
                 if not waiter.left:
+                    asked.append(waiter)
                     demands.append(waiter.demanded)
+            if asked:
+                self._asked[purse.name] = asked
         purse.busy = True
         return purse.compose(demands, now, keep=not demands)
 
@@ -295,24 +299,23 @@ class SharedLimiter(MemoryLimiter):
 
     def _answered(self, errand: Errand, answer: list[int], clock: int) -> None:
         purse = errand.purse
+        if errand.seq != purse.seq:  # the store was lost and found meanwhile, and is asked anew
+            return
+        asked = self._asked.pop(purse.name, [])
         if answer[1]:  # overtaken by its own repetition, which the store has answered to nobody
             purse.unheard(errand)
+            self._lines.setdefault(purse.name, deque()).extendleft(reversed(asked))
             self._soon(purse)
             return
         numbers = answer[2:]
         grants = [Grant(*numbers[at : at + GRANT]) for at in range(0, len(numbers), GRANT)]
         self._hear(errand, grants, clock)
-        line = self._lines.get(purse.name)
-        if line is None:
-            return
-        for _ in range(len(errand.demands)):
-            if not line:
-                break
-            self._serve(line.popleft(), clock)
-        if line:
+        for waiter in asked:
+            self._serve(waiter, clock)
+        if self._lines.get(purse.name):
             self._soon(purse)
         else:
-            del self._lines[purse.name]
+            self._lines.pop(purse.name, None)
 
     def _serve(self, waiter: Waiter, clock: int) -> None:
         if waiter.left or waiter.future.done():
@@ -344,8 +347,9 @@ class SharedLimiter(MemoryLimiter):
                 self._books.begin(purse.name, allotment.name, requests, tokens, clock)
                 if allotment.places_inuse:
                     purse.touched[allotment.name] = allotment
+        asked, self._asked = self._asked, {}
         lines, self._lines = self._lines, {}
-        for line in lines.values():
+        for line in (*asked.values(), *lines.values()):
             for waiter in line:
                 self._serve_alone(waiter)
         self._start(self._recover())
