@@ -1,8 +1,11 @@
 """Who is asking, what they may ask for, and how much of it: keys, access, limits and budgets.
 
-keys       the API key of a request -> the tenant's key, or 401
-access     may this key use this model, adapter or endpoint, or 403
-limits     the contract of admission: one lease per request, settled once
-memory     that contract for one process
-gcra, token_meter, spending    the arithmetic of each limit: explicit state, the clock as argument, no IO
+keys          the API key of a request -> the tenant's key, or 401
+access        may this key use this model, adapter or endpoint, or 403
+reservation   how much to hold for a request before it is known what it uses
+limits        the contract of admission: one lease per request, settled once
+limiter       that contract for one process; shared: for one of several
+purse         a tenant's accounts in this process; allotment: what is held of one, and the hot path
+book          the account itself, which processes share; budget: the periods of money
+refusals      what a tenant reads when a limit says no; ratelimit_headers: and with every answer
 """
