@@ -40,7 +40,7 @@ class RealSite:
             json.dumps(body).encode() if body else None,
             {"content-type": "application/json"},
         )
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=60) as answer:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=START_WITHIN) as answer:
             return json.load(answer)
 
     def _written(self) -> dict[str, object]:

@@ -23,6 +23,7 @@ from tests.ports import reserved_port
 
 ROOT = Path(__file__).resolve().parents[2]
 READY_SECONDS = 300.0
+PATIENCE = 300.0  # for one answer: an engine on two busy cores compiles kernels when it first needs them
 KEY = "sk-test-contract"
 OTHER_KEY = "sk-test-other"
 OTHER_WEIGHT = 2
@@ -147,11 +148,11 @@ def _wait_until_ready(url: str, up: subprocess.Popen[bytes]) -> None:
 
 @pytest.fixture
 def client(stack: Stack) -> Iterator[OpenAI]:
-    with OpenAI(base_url=f"{stack.url}/v1", api_key=KEY, max_retries=0, timeout=60) as client:
+    with OpenAI(base_url=f"{stack.url}/v1", api_key=KEY, max_retries=0, timeout=PATIENCE) as client:
         yield client
 
 
 @pytest.fixture
 def claude(stack: Stack) -> Iterator[anthropic.Anthropic]:
-    with anthropic.Anthropic(base_url=stack.url, api_key=KEY, max_retries=0, timeout=60) as client:
+    with anthropic.Anthropic(base_url=stack.url, api_key=KEY, max_retries=0, timeout=PATIENCE) as client:
         yield client

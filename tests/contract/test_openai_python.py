@@ -12,7 +12,7 @@ import openai
 import pytest
 from openai import OpenAI
 
-from tests.contract.conftest import KEY, OTHER_KEY, Stack
+from tests.contract.conftest import KEY, OTHER_KEY, PATIENCE, Stack
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(420)]
 
@@ -182,7 +182,7 @@ class TestOtherEndpoints:
 
     def test_score_and_rerank(self, stack: Stack) -> None:
         headers = {"authorization": f"Bearer {KEY}"}
-        with httpx2.Client(base_url=stack.url, headers=headers, timeout=60) as http:
+        with httpx2.Client(base_url=stack.url, headers=headers, timeout=PATIENCE) as http:
             score = http.post("/v1/score", json={"model": "embedder", "text_1": "a cat", "text_2": "a cat"})
             assert score.status_code == 200, score.text
             assert score.json()["data"][0]["score"] == pytest.approx(1.0, abs=0.01)
@@ -193,7 +193,7 @@ class TestOtherEndpoints:
 
     def test_tokenize_and_back(self, stack: Stack) -> None:
         headers = {"authorization": f"Bearer {KEY}"}
-        with httpx2.Client(base_url=stack.url, headers=headers, timeout=60) as http:
+        with httpx2.Client(base_url=stack.url, headers=headers, timeout=PATIENCE) as http:
             tokens = http.post("/tokenize", json={"model": "mini", "prompt": "import os", "add_special_tokens": False})
             assert tokens.status_code == 200, tokens.text
             back = http.post("/detokenize", json={"model": "mini", "tokens": tokens.json()["tokens"]})
@@ -278,14 +278,14 @@ class TestLeaving:
         body = {"model": "scribe", "stream": stream, "ignore_eos": True, **said}
         # Two of them take no ignore_eos: their answer may be over before the client has left.
         leaving = pytest.raises(httpx2.ReadTimeout) if "completions" in path else suppress(httpx2.ReadTimeout)
-        with httpx2.Client(base_url=stack.url, headers={"authorization": f"Bearer {KEY}"}, timeout=60) as http:
+        with httpx2.Client(base_url=stack.url, headers={"authorization": f"Bearer {KEY}"}, timeout=PATIENCE) as http:
             if stream:
                 with http.stream("POST", path, json=body) as answer:
                     assert answer.status_code == 200
                     next(answer.iter_raw())
             else:
                 with leaving:
-                    http.post(path, json=body, timeout=httpx2.Timeout(60, read=0.1))
+                    http.post(path, json=body, timeout=httpx2.Timeout(PATIENCE, read=0.1))
         _idle_within(stack, IDLE_WITHIN)
 
 
