@@ -105,7 +105,7 @@ class Gateway:
         for read in (
             lambda: readings.of_workers(self.fleet),
             lambda: readings.of_queue(self.service.racing.room),
-            lambda: readings.of_limits(self.limiter, self.table.tenants),
+            lambda: readings.of_limits(self.limiter, self.table.accounts),
             self.keyring.readings,
             lambda: readings.of_clients(self.intake),
             lambda: readings.of_ledger(self.ledger),
@@ -113,7 +113,7 @@ class Gateway:
             lambda: readings.of_log(self.log),
         ):
             self.metrics.watch(read)
-        self.limiter.retain(table.tenants)
+        self.limiter.retain(table.accounts)
         seed_budgets(self.limiter, table.tenants.values(), self.ledger.spent, time.time())
 
     @property
@@ -129,7 +129,7 @@ class Gateway:
     def apply(self, table: Table) -> None:
         """Puts a new configuration into effect; requests under way keep the one they started with."""
         self.limiter.tick(time.time())
-        self.limiter.retain(table.tenants)
+        self.limiter.retain(table.accounts)
         try:
             seed_budgets(self.limiter, table.tenants.values(), self.ledger.spent, time.time())
         except LedgerError as error:  # a tenant whose budget is new starts at nothing spent rather than not at all

@@ -45,7 +45,7 @@ from gateway.telemetry import Metrics
 from gateway.tenancy import reservation
 from gateway.tenancy.access import may_use, require_endpoint
 from gateway.tenancy.keys import Keys, authenticate
-from gateway.tenancy.limits import Lease, Limiter
+from gateway.tenancy.limits import Both, Lease, Limiter
 from gateway.tenancy.reservation import Lengths
 from gateway.trace import Admitted, Trace
 from gateway.upstream.response import Response
@@ -168,8 +168,9 @@ class Story:
 
         resolution = router.names.resolve(ask)
         plan = router.plan(ask, resolution, service.fleet.views, permits, draw=random.random(), now=time.monotonic())
-        if key.tenant.model_limits:
-            plan, lease = await self._lease_for_one_model(request, key, plan)
+        limited = key.tenant.model_limits
+        if limited or table.model_keys:
+            plan, lease = await self._lease_for_one_model(request, key, plan, {**table.model_keys, **limited})
         else:
             lease = await self._lease(request, key, plan)
         trace.admitted = admitted = Admitted(request, key, ask, plan, lease)
@@ -181,19 +182,34 @@ class Story:
         tokens = reservation.tokens(request, self._service.lengths.expected(tenant.name, model))
         money = 0
         if tenant.budget is not None and tenant.budget.on_exceed == "reject":
-            money = reservation.most_cost(request, plan.steps, self._revision.table.models[model].context)
+            models = self._revision.table.models
+            longest = max([models[step.target.model].context for step in plan.steps])
+            money = reservation.most_cost(request, plan.steps, longest)
             if plan.route.hedge is not None:
                 money *= 2  # both are paid for
             task = asyncio.current_task()
             assert task is not None
             self._service.spending.watch(self.trace, task)
         lease = limiter.admit(key, model, tokens, money, time.time())
-        return lease if lease is not None else await limiter.wait(key, model, tokens, money)
+        if lease is None:
+            lease = await limiter.wait(key, model, tokens, money)
+        common_key = self._revision.table.model_keys.get(model)
+        if common_key is None:
+            return lease
+        try:
+            common = limiter.admit(common_key, "", tokens, 0, time.time())
+            if common is None:
+                common = await limiter.wait(common_key, "", tokens, 0)
+        except BaseException:
+            lease.cancel()
+            raise
+        return Both(lease, common)
 
-    async def _lease_for_one_model(self, request: Request, key: Key, plan: Plan) -> tuple[Plan, Lease]:
+    async def _lease_for_one_model(
+        self, request: Request, key: Key, plan: Plan, limited: Mapping[str, object]
+    ) -> tuple[Plan, Lease]:
         """A model whose own limit is full leaves the request to the others of the plan. Only the one whose place is
         taken, and those without a limit of their own, may then be asked."""
-        limited = key.tenant.model_limits
         refused: RateLimited | None = None
         for model in dict.fromkeys([step.target.model for step in plan.steps]):
             steps = [step for step in plan.steps if step.target.model not in limited or step.target.model == model]

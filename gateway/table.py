@@ -91,13 +91,25 @@ class Adapter:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """How much at a time; None means without limit."""
+
+    rpm: int | None = None
+    tpm: int | None = None
+    concurrency: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
+    """`limits` are for all tenants together."""
+
     name: str
     context: int
     task: Literal["generate", "embed"]
     versions: Mapping[str, Version]
     traffic: tuple[tuple[str, int], ...]  # (version, weight), weights sum to 100; empty: every version serves
     adapters: Mapping[str, Adapter]
+    limits: Limits = Limits()
 
 
 class Candidate(NamedTuple):
@@ -174,15 +186,6 @@ class Route:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "document_timeout", replace(self.timeout, first_token=self.timeout.total))
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much at a time; None means without limit."""
-
-    rpm: int | None = None
-    tpm: int | None = None
-    concurrency: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,3 +294,9 @@ class Table:
     routes: tuple[Route, ...]  # in order, first match wins
     tenants: Mapping[str, Tenant]
     keys: Mapping[bytes, Key]  # by digest
+    model_keys: Mapping[str, Key] = field(default_factory=dict[str, Key])  # model -> in whose name its limits are kept
+
+    @property
+    def accounts(self) -> Mapping[str, Tenant]:
+        """Whoever has limits: the tenants, and as one of them each model that all of them share limits of."""
+        return {**self.tenants, **{key.tenant.name: key.tenant for key in self.model_keys.values()}}

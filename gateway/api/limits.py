@@ -37,7 +37,7 @@ def router(gateway: GatewayPort) -> APIRouter:
 
 
 def _sorted(gateway: GatewayPort) -> list[Tenant]:
-    tenants = gateway.table.tenants
+    tenants = gateway.table.accounts
     return [tenants[name] for name in sorted(tenants)]
 
 

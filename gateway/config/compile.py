@@ -5,12 +5,15 @@ Only a draft without errors comes here, so every entry is whole and every name l
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 from gateway import table
 from gateway.config.draft import Draft
 from gateway.config.references import References
 from gateway.config.units import nanousd, parse_duration
 from gateway.config.written import Configuration, fleet, models, routes
 from gateway.config.written import tenants as written_tenants
+from gateway.config.written.base import Limits
 from gateway.routing.names import parse
 
 KIB, MIB, GB = 1024, 1024 * 1024, 10**9
@@ -32,6 +35,7 @@ def compile_table(draft: Draft) -> table.Table:
         routes=tuple(_route(spec, draft.settings, references, compiled) for spec in draft.routes if spec),
         tenants=tenants,
         keys=keys,
+        model_keys=_model_keys(compiled),
     )
 
 
@@ -110,7 +114,18 @@ def _model(name: str, spec: models.Model) -> table.Model:
         versions={version: compile_version(version, below) for version, below in spec.versions.items()},
         traffic=tuple(spec.traffic.items()),
         adapters={adapter: _adapter(adapter, below) for adapter, below in spec.adapters.items()},
+        limits=_limits(spec.limits),
     )
+
+
+def _model_keys(compiled: dict[str, table.Model]) -> dict[str, table.Key]:
+    """No tenant's name has a colon, and no key's digest is one of these."""
+    keys: dict[str, table.Key] = {}
+    for name, model in compiled.items():
+        if model.limits != table.Limits():
+            owner = table.Tenant(f"model:{name}", None, model.limits, None, 1.0, "")
+            keys[name] = table.Key(name, sha256(owner.name.encode()).digest(), owner)
+    return keys
 
 
 def _adapter(name: str, spec: models.Adapter) -> table.Adapter:
@@ -183,5 +198,5 @@ def _key(spec: written_tenants.Key, digest: bytes, tenant: table.Tenant) -> tabl
     )
 
 
-def _limits(spec: written_tenants.Limits) -> table.Limits:
+def _limits(spec: Limits) -> table.Limits:
     return table.Limits(spec.rpm, spec.tpm, spec.concurrency)

@@ -179,6 +179,21 @@ class Allotment:
             if money < reserved_money:
                 self.money_free += reserved_money - money
 
+    def cancel(self, taken: Limits, reserved: int, money: int, of_period: int, *, told: bool) -> None:
+        """Undoes `take`. A request that the book may have been `told` of stays counted."""
+        self.places_inuse -= 1
+        if taken.concurrency is not None:
+            self.places_free += 1
+        if taken.rpm is not None and not told and self.requests_used > self.requests_acked:
+            self.requests_used -= 1
+            self.requests_free += 1
+        if taken.tpm is not None:
+            self.tokens_inuse -= reserved
+            self.tokens_free += reserved
+        if of_period == self.money_period and of_period >= 0:
+            self.money_inuse -= money
+            self.money_free += money
+
     def more_money(self, money: int) -> bool:
         """Adds to what a request under way has reserved, if it is there."""
         if self.money_free < money:

@@ -212,7 +212,7 @@ class MemoryLimiter:
         tenant = key.tenant
         purse = self._purse(tenant.name)
         scopes = Scopes(key, purse, [], [])
-        whose = f"tenant `{tenant.name}`"
+        whose = _spelled(tenant)
         if tenant.budget is not None:
             self._add(scopes, budget_account(tenant.budget), _UNLIMITED, tenant.budget, whose)
         if tenant.limits != _UNLIMITED:
@@ -262,6 +262,15 @@ class TenantLease:
 
     def covers(self, money: int) -> bool:
         return self.money >= money
+
+    def cancel(self) -> None:
+        if not self._open:
+            return
+        self._open = False
+        purse = self.scopes.purse
+        for i, allotment in enumerate(self.scopes.allotments):
+            allotment.cancel(self.taken[i], self.tokens, self.money, self.period, told=purse.busy)
+            purse.touched[allotment.name] = allotment
 
     def settle(self, tokens: int, cost: int, now: float) -> None:
         if not self._open:
@@ -364,6 +373,11 @@ def _standing(allotment: Allotment, clock: int) -> Standing:
         reserved=None if budget is None else allotment.money_inuse,
         processes=1 if view is None else view.sharing,
     )
+
+
+def _spelled(tenant: Tenant) -> str:
+    kind, _, name = tenant.name.partition(":")
+    return f"the {kind} `{name}`, which all tenants share" if name else f"tenant `{tenant.name}`"
 
 
 def budget_account(budget: Budget) -> str:

@@ -31,6 +31,10 @@ class Lease(Protocol):
         """Whether so much is reserved."""
         ...
 
+    def cancel(self) -> None:
+        """Give everything back, as if it had not been asked for, or nearly: what was told to others stays counted."""
+        ...
+
     def settle(self, tokens: int, cost: int, now: float) -> None:
         """Give the place back and account for what was used; also after an abort. Only the first call counts."""
         ...
@@ -138,8 +142,39 @@ class _Unlimited:
     def covers(self, money: int) -> bool:
         return True
 
+    def cancel(self) -> None:
+        pass
+
     def settle(self, tokens: int, cost: int, now: float) -> None:
         pass
 
 
 UNLIMITED: Lease = _Unlimited()
+
+
+class Both:
+    """A tenant's lease, and one of what all tenants share. Its headers and its money are the tenant's."""
+
+    __slots__ = ("_common", "_own")
+
+    def __init__(self, own: Lease, common: Lease) -> None:
+        self._own = own
+        self._common = common
+
+    @property
+    def headers(self) -> Headers:
+        return self._own.headers
+
+    def extend(self, money: int) -> bool:
+        return self._own.extend(money)
+
+    def covers(self, money: int) -> bool:
+        return self._own.covers(money)
+
+    def cancel(self) -> None:
+        self._own.cancel()
+        self._common.cancel()
+
+    def settle(self, tokens: int, cost: int, now: float) -> None:
+        self._own.settle(tokens, cost, now)
+        self._common.settle(tokens, 0, now)

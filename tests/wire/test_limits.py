@@ -284,3 +284,19 @@ def test_processes_without_a_redis_keep_one_limit(worker: LiveWorker, tmp_path: 
             client.leave()
         worker.wait_idle()
         eventually(lambda: ask(gateway, "narrow").status_code == 200 or None, "a place is free again")
+
+
+def test_a_model_that_all_tenants_share(worker: LiveWorker, tmp_path: Path) -> None:
+    config = written(worker, one={"limits": {"rpm": 100}}, other={})
+    config["models"]["tiny"]["limits"] = {"rpm": 5}
+    with GatewayProcess(tmp_path, config) as gateway:
+        gateway.wait_ready()
+        statuses = [ask(gateway, name).status_code for name in ("one", "other") * 5]
+        assert statuses == [200] * 5 + [429] * 5
+        refused = ask(gateway, "one")
+        assert "the model `tiny`, which all tenants share on requests per min" in error_of(refused)["message"]
+        assert refused.headers["x-ratelimit-limit-requests"] == "100"
+        assert int(refused.headers["x-ratelimit-remaining-requests"]) >= 97  # a refusal takes nothing of its own
+        with gateway.client(ADMIN_KEY) as client:
+            accounts = {one["tenant"]: one["accounts"] for one in client.get("/admin/v1/limits").json()["tenants"]}
+        assert accounts["model:tiny"][0]["requests_per_minute"] == {"limit": 5, "remaining": 0}

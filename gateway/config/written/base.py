@@ -109,3 +109,9 @@ Digest = Annotated[
     ),
     WithJsonSchema({"type": "string", "pattern": "^[0-9a-f]{64}$"}),
 ]
+
+
+class Limits(Written):
+    rpm: Count | None = Field(default=None, description="Requests per minute; left out: no limit", examples=[600])
+    tpm: Count | None = Field(default=None, description="Tokens per minute; left out: no limit", examples=[200000])
+    concurrency: Count | None = Field(default=None, description="Requests at once; left out: no limit", examples=[32])

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from gateway.config.written.base import Asked, Count, ModelName, Name, Text, Written
+from gateway.config.written.base import Asked, Count, Limits, ModelName, Name, Text, Written
 
 Share = Annotated[int, Field(ge=0, le=100)]
 
@@ -38,6 +38,9 @@ class Model(Written):
         default={},
         description="Percent of requests each version takes, 100 in all; left out: any version",
         examples=["{fp8: 100}"],
+    )
+    limits: Limits = Field(
+        default_factory=Limits, description="How much of it all tenants have together", examples=["{rpm: 3000}"]
     )
     adapters: dict[Name, Adapter] = Field(
         default={},

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from gateway.config.written.base import Asked, Count, Digest, ModelName, Moment, Name, Written
+from gateway.config.written.base import Asked, Digest, Limits, ModelName, Moment, Name, Written
 
 Priority = Literal["interactive", "standard", "batch"]
 EndpointName = Literal[
@@ -22,12 +22,6 @@ EndpointName = Literal[
     "tokenize",
     "detokenize",
 ]
-
-
-class Limits(Written):
-    rpm: Count | None = Field(default=None, description="Requests per minute; left out: no limit", examples=[600])
-    tpm: Count | None = Field(default=None, description="Tokens per minute; left out: no limit", examples=[200000])
-    concurrency: Count | None = Field(default=None, description="Requests at once; left out: no limit", examples=[32])
 
 
 class TenantLimits(Limits):
