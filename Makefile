@@ -19,8 +19,8 @@ AS_SERVED := $(addprefix tests/,chaos contract redis wire)
 AS_WRITTEN := $(filter-out $(AS_SERVED) %/__pycache__,$(patsubst %/,%,$(wildcard tests/*/))) \
 	$(addprefix tests/wire/test_,relay.py refusals.py)
 # Without those whose stand-ins take the place of a concrete class: a compiled caller takes no other.
-AS_COMPILED := $(addprefix tests/unit/gateway/,cache downstream engines fleet/test_room.py fleet/test_room_stateful.py ledger protocol routing tenancy upstream \
-	test_dispatch.py test_logs.py test_telemetry.py)
+AS_COMPILED := $(addprefix tests/unit/gateway/,cache downstream engines ledger protocol routing tenancy upstream \
+	fleet/test_room.py fleet/test_room_stateful.py test_dispatch.py test_logs.py test_telemetry.py)
 
 .PHONY: help demo up compiled test test-quick test-compiled check format bench soak fuzz clean python gateway-env engine-env quantize-env models node-env
 
