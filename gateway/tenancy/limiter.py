@@ -53,11 +53,9 @@ class MemoryLimiter:
         if scopes is None:
             return UNLIMITED
         clock = int(now * 1_000)
-        purse = scopes.purse
-        if purse.waiting == 0 and scopes.fits(tokens, money, clock):
-            lease = self._take(scopes, tokens, money, clock)
-            self._maintain(scopes, clock)
-            return lease
+        self._maintain(scopes, clock)
+        if scopes.purse.waiting == 0 and scopes.fits(tokens, money, clock):
+            return self._take(scopes, tokens, money, clock)
         return self._beyond(scopes, tokens, money, clock)
 
     async def wait(self, key: Key, model: str, tokens: int, money: int) -> Lease:
@@ -79,7 +77,7 @@ class MemoryLimiter:
         return self._take(scopes, tokens, money, clock)
 
     def _maintain(self, scopes: Scopes, clock: int) -> None:
-        """After a request was admitted from what was held."""
+        """Before a request is admitted from what is held. Not after: what is cancelled at once was then told already."""
         if clock - scopes.purse.claimed_at >= STALE:
             self._consult(scopes.purse, [], clock)
 
