@@ -48,7 +48,7 @@ def test_every_token_that_was_recorded_is_asked_for_and_given(worker: str, trace
     assert found["tokens"]["prompt_tokens"] == found["trace"]["input_tokens"] == sum(700 + n for n in range(1, 9))
     assert found["tokens"]["completion_tokens"] == found["trace"]["output_tokens"] == sum(5 + n for n in range(1, 9))
     assert found["trace"]["shared_input_tokens"] == 7 * 512
-    assert found["seconds"] >= 0.7
+    assert found["seconds"] > 0.65  # the last one is asked 0.7 s after the first, by another clock than this
 
 
 def test_results_are_printed_written_and_drawn(worker: str, trace: Path, tmp_path: Path) -> None:

@@ -55,6 +55,19 @@ async def test_a_client_that_leaves_mid_stream_is_an_abort_with_its_tokens_count
         assert worker.metrics.finished["abort"] == 1
 
 
+@pytest.mark.parametrize("delay", ["header_delay", "first_token_delay", "pace"])
+@pytest.mark.parametrize("stream", [False, True])
+@dialogue
+async def test_what_is_released_is_answered_at_once_and_what_comes_later_waits_again(delay: str, stream: bool) -> None:
+    async with Standin(behaviour=Behaviour(**{delay: 600.0})) as worker, Client(worker.port) as client:
+        for _ in range(2):
+            asking = asyncio.create_task(client.ask(CHAT, HELLO | {"stream": stream}))
+            await worker.wait_for(active=1)
+            worker.release()
+            assert (await asking).status == 200
+        assert worker.requests[-1].tokens == 16
+
+
 @pytest.mark.parametrize("path", [CHAT, "/v1/responses", "/v1/messages"])
 @pytest.mark.parametrize("pace", [0, 0.001])
 @dialogue
