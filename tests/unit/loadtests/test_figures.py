@@ -57,9 +57,11 @@ def test_a_machine_with_too_few_descriptors_says_so() -> None:
     assert "descriptors in one process, the limit here is" in said
 
 
-def test_two_processes_are_only_compared_with_one() -> None:
+def test_variants_of_the_gateway_are_only_compared_with_it() -> None:
     included = {figure.key: [peer.name for peer in PEERS if figure.includes(peer)] for figure in FIGURES}
     assert included["processes"] == ["tollgate", "tollgate-2", "tollgate-pair"]
     assert included["many"] == ["tollgate"]
     assert [key for key, names in included.items() if "tollgate-2" in names] == ["processes"]
-    assert set(included["throughput"]) == {peer.name for peer in PEERS} - {"tollgate-2", "tollgate-pair"}
+    assert included["limits"] == ["tollgate", "tollgate-unlimited", "tollgate-redis"]
+    others = {"tollgate-2", "tollgate-pair", "tollgate-unlimited", "tollgate-redis"}
+    assert set(included["throughput"]) == {peer.name for peer in PEERS} - others
