@@ -182,9 +182,7 @@ class Story:
         tokens = reservation.tokens(request, self._service.lengths.expected(tenant.name, model))
         money = 0
         if tenant.budget is not None and tenant.budget.on_exceed == "reject":
-            models = self._revision.table.models
-            longest = max([models[step.target.model].context for step in plan.steps])
-            money = reservation.most_cost(request, plan.steps, longest)
+            money = reservation.most_cost(request, plan.steps, self._revision.table.models)
             if plan.route.hedge is not None:
                 money *= 2  # both are paid for
             task = asyncio.current_task()

@@ -195,12 +195,15 @@ class Allotment:
             self.money_free += money
 
     def more_money(self, money: int) -> bool:
-        """Adds to what a request under way has reserved, if it is there."""
-        if self.money_free < money:
-            return False
-        self.money_free -= money
+        """Adds to what a request under way has reserved, if it is there. A budget that has come to warn only, by a
+        change while the request ran, stops nobody."""
+        budget = self.budget
+        if budget is None or budget.on_exceed == "reject":
+            if self.money_free < money:
+                return False
+            self.money_free -= money
+            self._money_pace.take(money)
         self.money_inuse += money
-        self._money_pace.take(money)
         return True
 
     # The book

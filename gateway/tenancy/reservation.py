@@ -8,13 +8,15 @@ grows while the request runs (`Lease.extend`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
+
+import orjson
 
 from gateway.ledger.pricing import SECOND, gpu_cost, token_cost
 from gateway.protocol.request import MEDIA_BYTES, Request
 from gateway.routing.types import Step
-from gateway.table import Price
+from gateway.table import Model, Price
 
 AHEAD_NS = SECOND // 4  # of a worker's time: what is reserved beyond what a request is known to have cost
 
@@ -26,7 +28,15 @@ TEMPLATE_TOKENS = 32  # what a chat template puts around a conversation
 TOKENS_PER_STRING = 4  # and around each of its parts
 
 _NOT_READ = frozenset(("model", "stream", "stream_options", "user", "metadata", "routing", "max_tokens", "n"))
-_SCHEMAS = ("tools", "functions", "response_format")
+_SCHEMAS = frozenset(("tools", "functions", "response_format", "chat_template_kwargs"))
+_CALLED_WITH = frozenset(("input", "arguments"))  # of a tool, in a conversation
+_PAIRED = {"rerank": ("query", "documents"), "score": ("text_1", "text_2")}
+_MOST_OUTPUT = {
+    "chat.completions": ("max_completion_tokens", "max_tokens"),
+    "completions": ("max_tokens",),
+    "responses": ("max_output_tokens",),
+    "messages": ("max_tokens",),
+}
 
 
 class Lengths:
@@ -59,27 +69,60 @@ def tokens(request: Request, expected: int) -> int:
         return request.estimated_prompt_tokens
     most = request.max_output_tokens
     output = expected if most is None or most > expected else most
-    return request.estimated_prompt_tokens + output * request.choices
+    return request.estimated_prompt_tokens + output * answers(request)
 
 
-def most_cost(request: Request, steps: Sequence[Step], context: int) -> int:
-    """Nano-USD that an attempt on any of these workers can cost, all of `context` tokens at most."""
-    output = 0
-    if request.endpoint.task == "generate":
-        most = request.max_output_tokens
-        output = (context if most is None or most > context else most) * request.choices
-    prompt = -1
+def most_cost(request: Request, steps: Sequence[Step], models: Mapping[str, Model]) -> int:
+    """Nano-USD that an attempt on any of these workers can cost, when each answer is as long as its model can make
+    it."""
+    most = prompt = -1
     cost = 0
     for step in steps:
         worker = step.view.worker
         price = worker.price
         if price is not None:
             if prompt < 0:
-                prompt = most_prompt_tokens(request)
-            cost = max(cost, _dearest(price, prompt, output))
+                prompt, most = most_prompt_tokens(request), _most_output(request)
+            output = models[step.target.model].context
+            if 0 <= most < output:
+                output = most
+            cost = max(cost, _dearest(price, prompt, output * answers(request)))
         elif worker.hourly:
             cost = max(cost, int(step.nanousd) + gpu_cost(AHEAD_NS, worker.hourly))
     return cost
+
+
+def answers(request: Request) -> int:
+    """How many are generated: each prompt of a list is answered, and of some only the best is shown."""
+    fields = request.fields
+    if fields is None or request.endpoint.task != "generate":
+        return 1
+    each = request.choices
+    for name in ("n", "best_of"):
+        value = fields.get(name)
+        if type(value) is int and value > each:
+            each = value
+    prompt = fields.get("prompt")
+    if type(prompt) is list:
+        prompts = cast("list[Any]", prompt)
+        if prompts and type(prompts[0]) is not int:  # else one prompt, by its tokens' numbers
+            return each * len(prompts)
+    return each
+
+
+def _most_output(request: Request) -> int:
+    """Tokens of one answer by the endpoint's own parameters, for an engine passes over all others; -1 when none says.
+    Of two the larger, for engines differ in which they prefer."""
+    most = -1
+    fields = request.fields
+    if request.endpoint.task != "generate":
+        return 0
+    if fields is not None:
+        for name in _MOST_OUTPUT.get(request.endpoint.name, ()):
+            value = fields.get(name)
+            if type(value) is int and value > most and value > 0:
+                most = value
+    return most
 
 
 def _dearest(price: Price, prompt: int, output: int) -> int:
@@ -88,13 +131,26 @@ def _dearest(price: Price, prompt: int, output: int) -> int:
 
 def most_prompt_tokens(request: Request) -> int:
     """No token is shorter than a byte of UTF-8, but a template puts some around what is written."""
-    if request.fields is None:
-        return request.prompt_bytes
     fields = request.fields
+    if fields is None:
+        return request.prompt_bytes
     total = TEMPLATE_TOKENS
-    pending: list[Any] = [fields[name] for name in fields if name not in _NOT_READ]
-    for name in _SCHEMAS:
-        total += _names_in(fields.get(name))
+    for name in fields:
+        if name in _SCHEMAS:
+            total += _of_json(fields[name])
+        elif name not in _NOT_READ:
+            total += _of_text(fields[name])
+    one, many = _PAIRED.get(request.endpoint.name, ("", ""))
+    if one:  # what is compared with each of several is read with each of them
+        repeated, others = fields.get(one), fields.get(many)
+        if type(repeated) is str and type(others) is list:
+            total += _of_text(repeated) * len(cast("list[Any]", others))
+    return total
+
+
+def _of_text(written: Any) -> int:
+    total = 0
+    pending: list[Any] = [written]
     while pending:
         value: Any = pending.pop()
         if isinstance(value, str):
@@ -103,7 +159,12 @@ def most_prompt_tokens(request: Request) -> int:
                 size = MEDIA_BYTES
             total += size + TOKENS_PER_STRING
         elif isinstance(value, dict):
-            pending.extend(cast("dict[str, Any]", value).values())
+            entries = cast("dict[str, Any]", value)
+            for name in entries:
+                if name in _CALLED_WITH and type(entries[name]) is dict:
+                    total += _of_json(entries[name])
+                else:
+                    pending.append(entries[name])
         elif isinstance(value, list):
             pending.extend(cast("list[Any]", value))
         else:
@@ -111,17 +172,10 @@ def most_prompt_tokens(request: Request) -> int:
     return total
 
 
-def _names_in(value: Any) -> int:
-    """The tokens of a schema's own keys, which a template writes out too."""
-    total = 0
-    pending: list[Any] = [value]
-    while pending:
-        one: Any = pending.pop()
-        if isinstance(one, dict):
-            entries = cast("dict[str, Any]", one)
-            for name in entries:
-                total += len(name) * 4 + TOKENS_PER_STRING  # at most four bytes a character
-            pending.extend(entries.values())
-        elif isinstance(one, list):
-            pending.extend(cast("list[Any]", one))
-    return total
+def _of_json(value: Any) -> int:
+    """What a template writes out as JSON, with the white space it may put after each mark."""
+    written = orjson.dumps(value)
+    marks = 0
+    for mark in (b",", b":", b"{", b"[", b"}", b"]"):
+        marks += written.count(mark)
+    return len(written) + marks + TOKENS_PER_STRING
