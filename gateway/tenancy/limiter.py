@@ -77,7 +77,7 @@ class MemoryLimiter:
         return self._take(scopes, tokens, money, clock)
 
     def _maintain(self, scopes: Scopes, clock: int) -> None:
-        """Before a request is admitted from what is held. Not after: what is cancelled at once was then told already."""
+        """Before a request is admitted from what is held; after it, what is cancelled at once would be told already."""
         if clock - scopes.purse.claimed_at >= STALE:
             self._consult(scopes.purse, [], clock)
 
