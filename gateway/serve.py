@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.admission import admit
 from gateway.cache.entry import Entry, Store
 from gateway.cache.flight import Flights
 from gateway.cache.key import cache_key, is_deterministic
@@ -37,15 +38,14 @@ from gateway.protocol.usage import NO_USAGE, Usage, find_usage
 from gateway.race import Race, Racing
 from gateway.routing.preferences import read_preferences
 from gateway.routing.router import Router, spell
-from gateway.routing.types import NO_PREFERENCES, Ask, Plan
+from gateway.routing.types import NO_PREFERENCES, Ask
 from gateway.settle import Settlement
 from gateway.spending import Spending
-from gateway.table import Candidate, Key, Table
+from gateway.table import Candidate, Table
 from gateway.telemetry import Metrics
-from gateway.tenancy import reservation
 from gateway.tenancy.access import may_use, require_endpoint
 from gateway.tenancy.keys import Keys, authenticate
-from gateway.tenancy.limits import Both, Lease, Limiter
+from gateway.tenancy.limits import Limiter
 from gateway.tenancy.reservation import Lengths
 from gateway.trace import Admitted, Trace
 from gateway.upstream.response import Response
@@ -168,57 +168,14 @@ class Story:
 
         resolution = router.names.resolve(ask)
         plan = router.plan(ask, resolution, service.fleet.views, permits, draw=random.random(), now=time.monotonic())
-        limited = key.tenant.model_limits
-        if limited or table.model_keys:
-            plan, lease = await self._lease_for_one_model(request, key, plan, {**table.model_keys, **limited})
-        else:
-            lease = await self._lease(request, key, plan)
+        plan, lease = await admit(service.limiter, service.lengths, table, request, key, plan)
         trace.admitted = admitted = Admitted(request, key, ask, plan, lease)
-        return admitted
-
-    async def _lease(self, request: Request, key: Key, plan: Plan) -> Lease:
-        """A place in the limits for an attempt on any of the plan's workers."""
-        limiter, tenant, model = self._service.limiter, key.tenant, plan.steps[0].target.model
-        tokens = reservation.tokens(request, self._service.lengths.expected(tenant.name, model))
-        money = 0
-        if tenant.budget is not None and tenant.budget.on_exceed == "reject":
-            money = reservation.most_cost(request, plan.steps, self._revision.table.models)
-            if plan.route.hedge is not None:
-                money *= 2  # both are paid for
+        budget = key.tenant.budget
+        if budget is not None and budget.on_exceed == "reject":
             task = asyncio.current_task()
             assert task is not None
-            self._service.spending.watch(self.trace, task)
-        lease = limiter.admit(key, model, tokens, money, time.time())
-        if lease is None:
-            lease = await limiter.wait(key, model, tokens, money)
-        common_key = self._revision.table.model_keys.get(model)
-        if common_key is None:
-            return lease
-        try:
-            common = limiter.admit(common_key, "", tokens, 0, time.time())
-            if common is None:
-                common = await limiter.wait(common_key, "", tokens, 0)
-        except BaseException:
-            lease.cancel()
-            raise
-        return Both(lease, common)
-
-    async def _lease_for_one_model(
-        self, request: Request, key: Key, plan: Plan, limited: Mapping[str, object]
-    ) -> tuple[Plan, Lease]:
-        """A model whose own limit is full leaves the request to the others of the plan. Only the one whose place is
-        taken, and those without a limit of their own, may then be asked."""
-        refused: RateLimited | None = None
-        for model in dict.fromkeys([step.target.model for step in plan.steps]):
-            steps = [step for step in plan.steps if step.target.model not in limited or step.target.model == model]
-            steps.sort(key=lambda step: step.target.model != model)
-            narrowed = plan._replace(steps=tuple(steps))
-            try:
-                return narrowed, await self._lease(request, key, narrowed)
-            except RateLimited as error:
-                refused = refused or error
-        assert refused is not None
-        raise refused
+            service.spending.watch(trace, task)
+        return admitted
 
     # From the cache
 

@@ -1,0 +1,71 @@
+"""A planned request's place in the limits: its tenant's, its key's, and those of the model that is to answer it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from gateway.errors import RateLimited
+from gateway.protocol.request import Request
+from gateway.routing.types import Plan
+from gateway.table import Key, Table
+from gateway.tenancy import reservation
+from gateway.tenancy.limits import Both, Lease, Limiter
+from gateway.tenancy.reservation import Lengths
+
+
+async def admit(
+    limiter: Limiter, lengths: Lengths, table: Table, request: Request, key: Key, plan: Plan
+) -> tuple[Plan, Lease]:
+    """The lease, and the plan as far as it holds for. Raises RateLimited, where waiting helps, or QuotaExhausted.
+
+    A model whose own limit is full leaves the request to the others of the plan. Only the one whose place is taken, and
+    those without a limit of their own, may then be asked.
+    """
+    limited = key.tenant.model_limits
+    if not limited and not table.model_keys:
+        return plan, await _lease(limiter, lengths, table, request, key, plan)
+    refused: RateLimited | None = None
+    for model in dict.fromkeys([step.target.model for step in plan.steps]):
+        narrowed = _narrowed(plan, model, limited, table.model_keys)
+        try:
+            return narrowed, await _lease(limiter, lengths, table, request, key, narrowed)
+        except RateLimited as error:
+            refused = refused or error
+    assert refused is not None
+    raise refused
+
+
+def _narrowed(plan: Plan, model: str, limited: Mapping[str, object], shared: Mapping[str, object]) -> Plan:
+    steps = [
+        step
+        for step in plan.steps
+        if step.target.model == model or (step.target.model not in limited and step.target.model not in shared)
+    ]
+    steps.sort(key=lambda step: step.target.model != model)
+    return plan._replace(steps=tuple(steps))
+
+
+async def _lease(limiter: Limiter, lengths: Lengths, table: Table, request: Request, key: Key, plan: Plan) -> Lease:
+    """For an attempt on any of the plan's workers."""
+    tenant, model = key.tenant, plan.steps[0].target.model
+    tokens = reservation.tokens(request, lengths.expected(tenant.name, model))
+    money = 0
+    if tenant.budget is not None and tenant.budget.on_exceed == "reject":
+        money = reservation.most_cost(request, plan.steps, table.models)
+        if plan.route.hedge is not None:
+            money *= 2  # both are paid for
+    lease = limiter.admit(key, model, tokens, money, time.time())
+    if lease is None:
+        lease = await limiter.wait(key, model, tokens, money)
+    shared = table.model_keys.get(model)
+    if shared is None:
+        return lease
+    try:
+        common = limiter.admit(shared, "", tokens, 0, time.time())
+        if common is None:
+            common = await limiter.wait(shared, "", tokens, 0)
+    except BaseException:
+        lease.cancel()
+        raise
+    return Both(lease, common)
