@@ -47,10 +47,11 @@ class HostedLimits:
                 reader, writer = self._streams
                 writer.write(orjson.dumps(question) + b"\n")
                 await writer.drain()
-                answer = await reader.readuntil(b"\n")
+                return orjson.loads(await reader.readuntil(b"\n"))
             except BaseException as error:
                 await self.close()
                 if isinstance(error, asyncio.IncompleteReadError):
                     raise ConnectionError("the parent has closed the connection") from error
+                if isinstance(error, asyncio.LimitOverrunError | orjson.JSONDecodeError):
+                    raise ConnectionError("the parent's answer can not be read") from error
                 raise
-            return orjson.loads(answer)
