@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from tests.eventually import eventually
-from tests.gateway_process import ADMIN_KEY, GatewayProcess, configuration, tenant, worker_entry
+from tests.gateway_process import ADMIN_KEY, GatewayProcess, configuration, digest, tenant, worker_entry
 from tests.live_worker import LiveWorker
 from tests.wire.answers import error_of, request_id
 from tests.wire.raw import RawClient, post
@@ -302,3 +302,50 @@ def test_a_model_that_all_tenants_share(worker: LiveWorker, tmp_path: Path) -> N
         with gateway.client(ADMIN_KEY) as client:
             accounts = {one["tenant"]: one["accounts"] for one in client.get("/admin/v1/limits").json()["tenants"]}
         assert accounts["model:tiny"][0]["requests_per_minute"] == {"limit": 5, "remaining": 0}
+
+
+def test_a_model_that_is_full_leaves_requests_to_the_others_of_the_route(worker: LiveWorker, tmp_path: Path) -> None:
+    with LiveWorker(["big@v1"]) as other:
+        config = configuration(
+            [worker_entry("w0", worker.url), worker_entry("w1", other.url, serves="big@v1")],
+            models={name: {"context": 32768, "versions": {"v1": {}}} for name in ("tiny", "big")},
+            routes=[{"name": "auto", "match": {"model": "auto"}, "candidates": ["tiny"], "fallback": ["big"]}],
+            tenants={"acme": tenant("sk-test-acme", limits={"rpm": 100, "models": {"tiny": {"rpm": 2}}})},
+        )
+        with GatewayProcess(tmp_path, config) as gateway:
+            gateway.wait_ready()
+            answers = [ask(gateway, "acme", model="auto") for _ in range(4)]
+            assert [answer.status_code for answer in answers] == [200] * 4
+            assert [answer.headers["x-tollgate-model"] for answer in answers] == ["tiny@v1"] * 2 + ["big@v1"] * 2
+            limits = [answer.headers["x-ratelimit-limit-requests"] for answer in answers]
+            assert limits == ["2", "2", "100", "100"]
+            refused = ask(gateway, "acme", model="tiny")
+            assert (refused.status_code, error_of(refused)["code"]) == (429, "rate_limit_exceeded")
+            assert (
+                "tenant `acme` for the model `tiny` on requests per min (RPM): Limit 2" in error_of(refused)["message"]
+            )
+            assert int(refused.headers["retry-after"]) >= 1
+            assert ask(gateway, "acme", model="big").status_code == 200
+
+
+def test_a_key_with_limits_of_its_own(worker: LiveWorker, tmp_path: Path) -> None:
+    keys = [
+        {"id": "ci", "sha256": digest("sk-test-ci"), "limits": {"rpm": 2}},
+        {"id": "prod", "sha256": digest("sk-test-prod")},
+    ]
+    config = configuration({"w0": worker.url}, tenants={"acme": {"keys": keys, "limits": {"rpm": 100}}})
+    with GatewayProcess(tmp_path, config) as gateway:
+        gateway.wait_ready()
+        answers = [ask(gateway, "ci") for _ in range(3)]
+        assert [answer.status_code for answer in answers] == [200, 200, 429]
+        assert "key `ci` of tenant `acme` on requests per min (RPM): Limit 2, Used 2" in error_of(answers[2])["message"]
+        assert {answer.headers["x-ratelimit-limit-requests"] for answer in answers} == {"2"}
+        assert [answer.headers["x-ratelimit-remaining-requests"] for answer in answers] == ["1", "0", "0"]
+        other = ask(gateway, "prod")
+        assert (other.status_code, other.headers["x-ratelimit-limit-requests"]) == (200, "100")
+        assert int(other.headers["x-ratelimit-remaining-requests"]) >= 97  # what the other key used is the tenant's too
+        with gateway.client(ADMIN_KEY) as client:
+            (shown,) = client.get("/admin/v1/limits").json()["tenants"]
+        accounts = {one["account"]: one["requests_per_minute"] for one in shown["accounts"]}
+        assert accounts["key:ci"] == {"limit": 2, "remaining": 0}
+        assert accounts["tenant"]["limit"] == 100
