@@ -192,6 +192,22 @@ def test_money_moves_on_with_its_period_and_never_back() -> None:
     assert account.money_period == MIDNIGHT
 
 
+def test_a_process_whose_clock_is_behind_spends_of_the_period_that_the_book_has_reached() -> None:
+    books, budget = Books(), Budget(100, "day", "reject")
+    ahead, behind = (Process(books, name, Limits(), budget) for name in "ab")
+    ahead.asks(MIDNIGHT + 5, requests=1, money=30)
+    assert ahead.takes(MIDNIGHT + 5, money=30)
+    behind.asks(MIDNIGHT - 5, requests=1, money=30)
+    assert not behind.takes(MIDNIGHT - 5, money=30)  # that was of yesterday
+    behind.asks(MIDNIGHT - 4, requests=1, money=70)
+    assert behind.takes(MIDNIGHT - 4, money=70)
+    behind.settles(MIDNIGHT + 1, money=60, reserved_money=70)
+    account = behind.account
+    assert (account.money_period, account.money_used, account.money_inuse) == (MIDNIGHT, 60, 0)
+    ahead.asks(MIDNIGHT + 6, requests=1, money=20)
+    assert not ahead.takes(MIDNIGHT + 6, money=11)
+
+
 def test_what_costs_nothing_passes_until_the_budget_is_used_up() -> None:
     one = process(Budget(100, "total", "reject"))
     one.asks(NOON, requests=1, money=60)
