@@ -25,21 +25,17 @@ from tests.unit.gateway.tenancy.virtual_time import VirtualLoop
 
 BEGINNING = 1_790_000_000.0
 RPM, KEY_RPM, TPM, CONCURRENCY, BUDGET = 120, 60, 6_000, 8, 100_000
-TTL = 20_000
+TTL = 60_000
+OUTAGE = 40.0  # seconds: the store is never away for so long that it takes all for dead, nor back for too short to tell
+BACK = 6.0
 PROCESSES = 3
 SLACK = 1e-3
-
-TENANT = Tenant(
-    name="support",
-    models=None,
-    limits=Limits(rpm=RPM, tpm=TPM, concurrency=CONCURRENCY),
-    budget=Budget(nanousd=BUDGET, per="total", on_exceed="reject"),
-    weight=1.0,
-    tier="standard",
-)
-KEYS = (
-    Key("whole", sha256(b"whole").digest(), TENANT),
-    Key("half", sha256(b"half").digest(), TENANT, limits=Limits(rpm=KEY_RPM)),
+KINDS = (
+    Limits(rpm=RPM),
+    Limits(tpm=TPM),
+    Limits(concurrency=CONCURRENCY),
+    Limits(rpm=10 * RPM),
+    Limits(rpm=RPM, tpm=TPM, concurrency=CONCURRENCY),
 )
 owner: ContextVar[str] = ContextVar("owner", default="")
 
@@ -74,6 +70,7 @@ class Replicas(RuleBasedStateMachine):
         self.started = 0
         self.admissions: list[tuple[float, str]] = []
         self.used: list[tuple[float, int]] = []  # tokens, when they were settled, or their process killed
+        self.away = 0.0  # seconds
         self.spent = 0  # by requests that have ended
         self.charged = 0  # at most what the killed ones' requests had spent
         self.killed = False
@@ -86,8 +83,14 @@ class Replicas(RuleBasedStateMachine):
 
     # Life
 
-    @initialize()
-    def all_start(self) -> None:
+    @initialize(limits=st.sampled_from(KINDS), has_budget=st.booleans())
+    def all_start(self, limits: Limits, has_budget: bool) -> None:
+        budget = Budget(nanousd=BUDGET, per="total", on_exceed="reject") if has_budget else None
+        self.tenant = Tenant("support", None, limits, budget, 1.0, "standard")
+        self.keys = (
+            Key("whole", sha256(b"whole").digest(), self.tenant),
+            Key("half", sha256(b"half").digest(), self.tenant, limits=Limits(rpm=KEY_RPM)),
+        )
         for _ in range(PROCESSES):
             self.start()
         self.pass_time(1.0)
@@ -119,8 +122,12 @@ class Replicas(RuleBasedStateMachine):
 
     def pass_time(self, seconds: float) -> None:
         self.runner.run(asyncio.sleep(seconds))
+        if self.store.weather == stores.FINE:
+            self.away = max(0.0, self.away - OUTAGE / BACK * seconds)
+        else:
+            self.away += seconds
 
-    async def ask(self, process: Process, key: Key, tokens: int, money: int) -> None:
+    async def ask(self, process: Process, key: Key, tokens: int, money: int, brief: bool) -> None:
         limiter = process.limiter
         try:
             lease = limiter.admit(key, "", tokens, money, process.clock())
@@ -130,25 +137,30 @@ class Replicas(RuleBasedStateMachine):
         except (RateLimited, QuotaExhausted):
             self.refusals += 1
             return
-        process.running.append(Running(lease, tokens, money, limiter.is_alone))
+        one = Running(lease, tokens, money, limiter.is_alone)
+        process.running.append(one)
         self.admissions.append((self.now(), key.id))
         self.within_limits()
+        if brief:
+            process.running.remove(one)
+            self.settle(process, one, 1.0)
 
     # What happens
 
     @rule(
         at=st.integers(0, PROCESSES - 1),
         key=st.integers(0, 1),
-        count=st.sampled_from((1, 1, 5, 40)),
+        count=st.sampled_from((1, 5, 40, 150)),
         tokens=st.sampled_from((0, 10, 100, 1_500)),
         money=st.sampled_from((0, 10, 1_000, 9_000)),
+        brief=st.booleans(),
     )
-    def requests_come(self, at: int, key: int, count: int, tokens: int, money: int) -> None:
+    def requests_come(self, at: int, key: int, count: int, tokens: int, money: int, brief: bool) -> None:
         process = self.processes[at]
 
         async def come() -> None:
             owner.set(process.name)
-            tasks = [asyncio.create_task(self.ask(process, KEYS[key], tokens, money)) for _ in range(count)]
+            tasks = [asyncio.create_task(self.ask(process, self.keys[key], tokens, money, brief)) for _ in range(count)]
             done = await asyncio.wait(tasks, timeout=0.0005)
             for task in done[0]:
                 task.result()
@@ -191,6 +203,8 @@ class Replicas(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from((0.0005, 0.002, 0.02, 0.3, 1.0, 4.0, 15.0, 31.0)))
     def time_passes(self, seconds: float) -> None:
+        if self.away + seconds > OUTAGE:
+            self.store.weather = stores.FINE
         self.pass_time(seconds)
 
     @rule(at=st.integers(0, PROCESSES - 1))
@@ -199,7 +213,7 @@ class Replicas(RuleBasedStateMachine):
 
         async def leave() -> None:
             owner.set(process.name)
-            task = asyncio.create_task(self.ask(process, KEYS[0], 10, 10))
+            task = asyncio.create_task(self.ask(process, self.keys[0], 10, 10, False))
             await asyncio.sleep(0.0015)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
@@ -224,6 +238,7 @@ class Replicas(RuleBasedStateMachine):
             self.charged += one.money
         self.start()
 
+    @precondition(lambda self: self.away == 0.0)
     @rule(weather=st.sampled_from(stores.WEATHER))
     def the_weather_changes(self, weather: str) -> None:
         self.store.weather = weather
@@ -242,14 +257,19 @@ class Replicas(RuleBasedStateMachine):
     @invariant()
     def within_limits(self) -> None:
         assert not self.troubles, self.troubles
-        bounded([(moment, 1) for moment, _ in self.admissions], RPM)
+        limits = self.tenant.limits
+        if limits.rpm is not None:
+            bounded([(moment, 1) for moment, _ in self.admissions], limits.rpm)
         bounded([(moment, 1) for moment, key in self.admissions if key == "half"], KEY_RPM)
-        bounded(self.used, TPM)
+        if limits.tpm is not None:
+            bounded(self.used, limits.tpm)
         running = [one for process in self.processes for one in process.running]
         # While they can not ask each other, each has a part of what was free when it last could.
         alone = any(one.while_alone for one in running)
-        assert len(running) <= CONCURRENCY * (1.8 if alone else 1)
-        assert self.spent + self.charged + sum(one.money for one in running) <= BUDGET
+        if limits.concurrency is not None:
+            assert len(running) <= limits.concurrency * (1.8 if alone else 1)
+        if self.tenant.budget is not None:
+            assert self.spent + self.charged + sum(one.money for one in running) <= BUDGET
 
     @invariant()
     def each_alert_is_told_once(self) -> None:
@@ -271,15 +291,17 @@ class Replicas(RuleBasedStateMachine):
             process.running.clear()
         assert not any(process.limiter.is_alone for process in self.processes)
         self.pass_time(TTL / 1_000 + 1.0)
-        accounts = (("tenant", TENANT.limits), ("key:half", KEYS[1].limits), ("budget:total", Limits()))
+        accounts = [("tenant", self.tenant.limits), ("key:half", self.keys[1].limits)]
+        if self.tenant.budget is not None:
+            accounts.append(("budget:total", Limits()))
         for name, limits in accounts:
             self.look(1, name, limits)  # what the dead held is charged when somebody looks
         self.pass_time(61.0)
         for name, limits in accounts:
             grant = self.look(2, name, limits)
             assert max(grant.requests_total, grant.tokens_total, grant.places_total, grant.money_total) == 0, grant
-            if limits.rpm is not None:
-                assert grant.requests_level == 0
+            if not name.startswith("budget"):
+                assert max(grant.requests_level, grant.tokens_level) == 0
             else:
                 assert self.spent + self.charged <= grant.money_spent <= BUDGET
                 assert self.killed or grant.money_spent == self.spent
