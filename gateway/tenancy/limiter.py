@@ -303,10 +303,13 @@ def refusal(scopes: Scopes, tokens: int, money: int, clock: int) -> GatewayError
             if wait > longest:
                 longest = wait
                 worst = refusals.too_fast(whose, "tokens per min (TPM)", tpm, _used(tpm, room), tokens, wait)
-        if concurrency is not None and allotment.places_free < 1 and longest < PLACE_WAIT:
-            longest = PLACE_WAIT
-            used = concurrency - allotment.places_room()
-            worst = refusals.too_fast(whose, "requests at the same time", concurrency, used, 1, PLACE_WAIT)
+        if concurrency is not None and allotment.places_free < 1:
+            room = allotment.places_room()
+            wait = PLACE_WAIT if room < 1 else 0
+            if wait > longest:
+                longest = wait
+                used = concurrency - room
+                worst = refusals.too_fast(whose, "requests at the same time", concurrency, used, 1, PLACE_WAIT)
     assert worst is not None
     return worst
 

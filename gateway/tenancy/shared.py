@@ -331,8 +331,10 @@ class SharedLimiter(MemoryLimiter):
         if scopes.fits(tokens, money, clock):
             waiter.future.set_result(self._take(scopes, tokens, money, clock))
             return
-        scopes.refuse(tokens, money, clock + REFUSED)
-        waiter.future.set_exception(self._refusal(scopes, tokens, money, clock))
+        error = self._refusal(scopes, tokens, money, clock)
+        wait = REFUSED if error.retry_after is None else min(REFUSED, int(error.retry_after * 1_000))
+        scopes.refuse(tokens, money, clock + wait)
+        waiter.future.set_exception(error)
 
     # The store's going and coming
 

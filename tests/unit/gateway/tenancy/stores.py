@@ -1,4 +1,4 @@
-"""A store that replicas share, in the test's own process and time, with every trouble a network and a server can make."""
+"""A store that replicas share, in the test's own process and time, with every trouble of a network and a server."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WEATHER = (FINE, AWAY, DEAF, LOST, LATE, TWICE, SLOW)
 
 
 class Store:
-    """`weather` is what happens to all messages: FINE, refused (AWAY), answered to nobody (DEAF), never arriving (LOST),
+    """`weather` is what happens to messages: FINE, refused (AWAY), answered to nobody (DEAF), never arriving (LOST),
     arriving long after (LATE) or for a second time (TWICE), or taking almost as long as anyone waits (SLOW)."""
 
     def __init__(self, clock: Clock) -> None:
@@ -76,7 +76,9 @@ class Link:
             weather = await self._arrive(lambda: [self._store.answer(call) for call in calls])
             answers = [self._store.answer(call) for call in calls]
             if weather == TWICE:
-                asyncio.get_running_loop().call_later(LATE_SECONDS, lambda: [self._store.answer(call) for call in calls])
+                asyncio.get_running_loop().call_later(
+                    LATE_SECONDS, lambda: [self._store.answer(call) for call in calls]
+                )
             await self._return(weather)
             return answers
         finally:

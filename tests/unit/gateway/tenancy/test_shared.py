@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from hashlib import sha256
 
 import pytest
@@ -18,11 +17,11 @@ from tests.unit.gateway.tenancy.virtual_time import VirtualLoop
 
 BEGINNING = 1_790_000_000.0
 USD = 1_000_000_000
+UNLIMITED = Limits()
 
 
-def key(limits: Limits = Limits(), budget: Budget | None = None, of_key: Limits = Limits()) -> Key:
-    tenant = Tenant("support", None, limits, budget, 1.0, "standard")
-    return Key("prod", sha256(b"support").digest(), tenant, limits=of_key)
+def key(limits: Limits = UNLIMITED, budget: Budget | None = None) -> Key:
+    return Key("prod", sha256(b"support").digest(), Tenant("support", None, limits, budget, 1.0, "standard"))
 
 
 class Site:
@@ -31,8 +30,9 @@ class Site:
     def __init__(self, processes: int) -> None:
         self.store = Store(self.now)
         self.alerts: list[int] = []
+        self.links = [self.store.link() for _ in range(processes)]
         self.limiters = [
-            SharedLimiter(self.store.link(), f"p{i}", self._alert, processes, clock=self.now) for i in range(processes)
+            SharedLimiter(link, f"p{i}", self._alert, processes, clock=self.now) for i, link in enumerate(self.links)
         ]
 
     def now(self) -> float:
@@ -133,15 +133,118 @@ def test_those_that_come_back_later_are_waited_for() -> None:
             who = key(Limits(rpm=rpm))
             demand = asyncio.create_task(site.demand(who, site.now() + 65, every=0.02))
             await asyncio.sleep(30)
-            links = [limiter._far for limiter in site.limiters]  # pyright: ignore
             site.store.weather = stores.AWAY
             await asyncio.sleep(20)
-            for link in links[2:]:
+            for link in site.links[2:]:
                 link.weather = stores.AWAY
             site.store.weather = stores.FINE
             await asyncio.sleep(1.2)
-            for link in links[2:]:
+            for link in site.links[2:]:
                 link.weather = None
             assert most_over(await demand, rpm) <= 1e-6
+
+    run(story())
+
+
+def test_alone_it_says_what_it_cannot_confirm_and_never_that_a_request_is_too_large() -> None:
+    async def story() -> None:
+        async with Site(4) as site:
+            site.store.weather = stores.AWAY
+            small, narrow = key(Limits(rpm=3)), key(Limits(tpm=1_000))
+            error = await site.refusal(0, small)
+            assert "can not be confirmed at the moment" in error.message
+            assert (error.status, error.retryable, error.retry_after) == (429, True, 1.0)
+            error = await site.refusal(0, narrow, tokens=500)
+            assert "Limit 1000, here until it is back 200, Requested 500" in error.message
+            assert error.retryable
+            assert not (await site.refusal(0, narrow, tokens=1_001)).retryable
+
+    run(story())
+
+
+def test_money_is_spent_from_what_is_held_and_no_more_while_the_store_is_away() -> None:
+    async def story() -> None:
+        async with Site(2) as site:
+            who = key(budget=Budget(10 * USD, "total", "reject"))
+            lease = await site.ask(0, who, money=USD)
+            site.store.weather = stores.LOST
+            error = await site.refusal(1, who, money=USD)
+            assert "can not be confirmed" in error.message
+            assert not lease.extend(9 * USD)
+            lease.settle(1, USD // 2, site.now())
+            await asyncio.sleep(1.0)
+            (await site.ask(0, who, money=USD // 2)).settle(1, USD // 2, site.now())
+            site.store.weather = stores.FINE
+            await asyncio.sleep(6.0)
+            await site.ask(1, who, money=9 * USD)
+            await site.refusal(0, who, money=1)
+
+    run(story())
+
+
+def test_what_a_lost_answer_granted_is_given_back_by_those_who_never_heard_of_it() -> None:
+    async def story() -> None:
+        async with Site(2) as site:
+            who = key(budget=Budget(10 * USD, "total", "reject"))
+            site.store.weather = stores.DEAF
+            await site.refusal(0, who, money=8 * USD)
+            site.store.weather = stores.FINE
+            await asyncio.sleep(6.0)
+            await site.ask(1, who, money=10 * USD)
+
+    run(story())
+
+
+def test_the_dead_are_charged_and_refunded_should_they_come_back() -> None:
+    async def story() -> None:
+        async with Site(2) as site:
+            who = key(budget=Budget(10 * USD, "total", "reject"))
+            lease = await site.ask(0, who, money=6 * USD)
+            (await site.ask(1, who, money=USD)).settle(0, USD, site.now())
+            site.links[0].weather = stores.AWAY
+            await asyncio.sleep(62.0)
+            error = await site.refusal(1, who, money=4 * USD)
+            assert isinstance(error, QuotaExhausted), "what it held counts as spent"
+            (await site.ask(1, who, money=USD)).settle(0, USD, site.now())
+            lease.settle(0, 2 * USD, site.now())
+            site.links[0].weather = None
+            await asyncio.sleep(6.0)
+            (await site.ask(1, who, money=6 * USD)).settle(0, 0, site.now())
+            await asyncio.sleep(6.0)
+            await site.ask(0, who, money=6 * USD)
+            await site.refusal(1, who, money=1)
+
+    run(story())
+
+
+def test_a_request_is_not_refused_for_what_others_before_it_waited_for() -> None:
+    """More money for requests under way and new requests are asked for together; each gets its own answer."""
+
+    async def story() -> None:
+        async with Site(1) as site:
+            who = key(Limits(rpm=1_000), Budget(100 * USD, "total", "reject"))
+            leases = [await site.ask(0, who, money=USD) for _ in range(20)]
+            for lease in leases:
+                lease.extend(2 * USD)
+            first = [asyncio.create_task(site.ask(0, who, money=USD)) for _ in range(5)]
+            await asyncio.sleep(0.0005)
+            second = [asyncio.create_task(site.ask(0, who, money=USD)) for _ in range(10)]
+            await asyncio.gather(*first, *second)
+            assert all(lease.extend(2 * USD) for lease in leases)
+            assert [lease.money for lease in leases] == [2 * USD] * 20  # type: ignore[attr-defined]
+
+    run(story())
+
+
+def test_nobody_waits_for_a_limiter_that_is_closed() -> None:
+    async def story() -> None:
+        async with Site(1) as site:
+            who = key(Limits(rpm=10))
+            site.store.weather = stores.SLOW
+            waiting = asyncio.create_task(site.ask(0, who))
+            await asyncio.sleep(0.1)
+            await site.limiters[0].close()
+            with pytest.raises(RateLimited):
+                await waiting
 
     run(story())
