@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gateway.state.limits import Call, RedisLimits
-from gateway.tenancy.book import Claim, Grant
+from gateway.tenancy.book import Grant
 from loadtests.limits import referee
 from loadtests.limits.events import read
 from loadtests.limits.referee import Account, Story
@@ -57,19 +57,11 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--processes", type=int, default=8, metavar="N", help="that share the limits (default 8)")
     parser.add_argument("--clients", type=int, default=1_000, metavar="N", help="of each process (default 1000)")
-    parser.add_argument(
-        "--calm", type=float, default=30.0, metavar="S", help="seconds in which all is well (default 30)"
-    )
+    parser.add_argument("--calm", type=float, default=30.0, metavar="S", help="seconds all is well (default 30)")
     parser.add_argument("--chaos", type=float, default=90.0, metavar="S", help="seconds of kills, pauses (default 90)")
     parser.add_argument("--ttl", type=float, default=10.0, metavar="S", help="of what a process holds (default 10)")
     parser.add_argument("--longest-pause", type=float, default=4.0, metavar="S", help="of Redis (default 4)")
-    parser.add_argument(
-        "--pause",
-        type=float,
-        default=1.5,
-        metavar="S",
-        help="of a client between two requests, on average (default 1.5)",
-    )
+    parser.add_argument("--pause", type=float, default=1.5, metavar="S", help="of a client, on average (default 1.5)")
     parser.add_argument("--seed", type=int, default=1, help="of everything that is left to chance")
     parser.add_argument("--out", type=Path, default=ROOT / "loadtests" / "results", metavar="DIR", help="for results")
     return parser.parse_args()
@@ -86,7 +78,7 @@ def run(directory: Path, arguments: argparse.Namespace) -> tuple[dict[str, objec
         time.sleep(WARM_UP + arguments.calm)
         calm_until = time.monotonic()
         _chaos(site, arguments, calm_until + arguments.chaos)
-        ended = len(site.ended())
+        ended = site.ended()
         for life in site.lives:
             if life.killed is None:
                 site.kill(life)
@@ -109,17 +101,18 @@ def run(directory: Path, arguments: argparse.Namespace) -> tuple[dict[str, objec
         referee.places_used(stories, 2, PLACES, *span),
         referee.outstanding(accounts),
         referee.agreed(spent, next(one for one in accounts if one.tenant == "money"), budget),
-        referee.nothing_failed(stories, ended),
+        referee.nothing_failed(stories, len(ended)),
     ]
     names = [tenant.name for tenant in tenants(budget)]
     document: dict[str, object] = {
         "seed": arguments.seed,
         "processes": arguments.processes,
         "clients": arguments.clients,
-        "kills": len(site.lives) - 2 * arguments.processes + arguments.processes,
+        "kills": len(site.lives) - arguments.processes,
         "pauses": [round(until - since, 2) for since, until in site.pauses],
         "admitted": {name: len(referee.admitted(stories, i)) for i, name in enumerate(names)},
         "refused": referee.refused(stories),
+        "ended": ended,
         "late_ms": round(late * 1e3, 1),
     }
     return document, found
@@ -131,8 +124,13 @@ def _chaos(site: Site, arguments: argparse.Namespace, until: float) -> None:
         time.sleep(min(left, dice.expovariate(1 / 2.0)))
         if dice.random() < 0.5:
             site.kill_one(dice)
-        else:
-            site.pause(dice.uniform(0.1, arguments.longest_pause))
+            continue
+        seconds = dice.uniform(0.1, arguments.longest_pause)
+        with site.paused():
+            time.sleep(seconds / 2)
+            if dice.random() < 0.3:
+                site.kill_one(dice)
+            time.sleep(seconds / 2)
 
 
 async def _look(url: str, budget: int) -> list[Account]:
@@ -145,13 +143,11 @@ async def _look(url: str, budget: int) -> list[Account]:
             if limits.rpm is limits.tpm is limits.concurrency is tenant.budget is None:
                 continue
             name = "tenant" if tenant.budget is None else "budget:total"
-            rpm, tpm, places = (
-                -1 if limit is None else limit for limit in (limits.rpm, limits.tpm, limits.concurrency)
-            )
             usd = (-1, 0) if tenant.budget is None else (budget, 1)
-            claim = Claim(0, rpm, 0, 0, 0, 0, tpm, 0, 0, 0, 0, places, 0, 0, *usd, 0, 0, 0, 0, 0, 0, 0)
+            requests, tokens = [_or_none(limits.rpm), 0, 0, 0, 0], [_or_none(limits.tpm), 0, 0, 0, 0]
+            claim = [0, *requests, *tokens, _or_none(limits.concurrency), 0, 0, *usd, 0, 0, 0, 0, 0, 0, 0]
             for seq in (1, 2):
-                written = ["auditor", seq, 1_000, -1, [name], [list(claim)], []]
+                written = ["auditor", seq, 1_000, -1, [name], [claim], []]
                 answers = await store.claim([Call(tenant.name, written)])
             grant = Grant(*answers[0][2:])
             held = grant.requests_total + grant.tokens_total + grant.places_total + grant.money_total
@@ -159,6 +155,10 @@ async def _look(url: str, budget: int) -> list[Account]:
     finally:
         await store.close()
     return accounts
+
+
+def _or_none(limit: int | None) -> int:
+    return -1 if limit is None else limit
 
 
 def _print(console: Console, found: list[Check]) -> None:

@@ -42,7 +42,7 @@ class Clients:
         self._leases = 0
         self._refused = 0
         self._limiter = SharedLimiter(
-            RedisLimits.open(orders.redis), orders.name, lambda *_: None, orders.processes, orders.ttl
+            RedisLimits.open(orders.redis), orders.name, _unmoved, orders.processes, orders.ttl
         )
 
     async def run(self) -> None:
@@ -92,6 +92,10 @@ class Clients:
             if self._refused:
                 self._writer.write(Event(now, REFUSED, 0, self._refused, 0, 0))
                 self._refused = 0
+
+
+def _unmoved(tenant: str, percent: int, spent: int) -> None:
+    """Whatever is told of a budget."""
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ class Account(NamedTuple):
 
 
 def most_over(uses: Iterable[Use], limit: int) -> float:
-    """By how much the fullest span of time passes `limit` and what drains of it in that time; negative when none does."""
+    """By how much the fullest span of time passes `limit` and what comes free in that time; negative when none does."""
     level, last, most = 0.0, 0.0, float("-inf")
     for at, amount in sorted(uses):
         level = max(0.0, level - (at - last) * limit / 60) + amount
@@ -127,6 +127,7 @@ def places(most: int, limit: int) -> Check:
 
 
 def places_used(stories: Sequence[Story], tenant: int, limit: int, since: float, until: float) -> Check:
+    """Only told: a place is idle for as long as the one who gets it next does not know."""
     busy = 0.0
     for events, _ in stories:
         began: dict[int, float] = {}
@@ -138,7 +139,7 @@ def places_used(stories: Sequence[Story], tenant: int, limit: int, since: float,
             elif one.kind == SETTLED:
                 busy += max(0.0, min(until, one.at) - max(since, began.pop(one.lease)))
     share = busy / (limit * (until - since))
-    return Check("concurrency: used while all is well", share > 0.0, f"{share:.1%} (the rest comes and goes)")
+    return Check("concurrency: used while all is well", share > 0.0, f"{share:.1%} in {until - since:.0f} s")
 
 
 def money(most: int, budget: int) -> Check:
@@ -158,9 +159,8 @@ def agreed(spent: int, account: Account, budget: int) -> Check:
 
 def nothing_failed(stories: Sequence[Story], ended: int) -> Check:
     failed = sum(1 for story in stories for one in story.events if one.kind == FAILED)
-    return Check(
-        "no error but 429", not failed and not ended, f"{failed} errors, {ended} processes ended by themselves"
-    )
+    said = f"{failed} errors, {ended} processes ended by themselves"
+    return Check("no error but 429", not failed and not ended, said)
 
 
 def refused(stories: Sequence[Story]) -> int:

@@ -10,6 +10,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -18,7 +20,6 @@ from loadtests.limits.process import Orders
 from loadtests.peers.base import ROOT
 
 READY_SECONDS = 10.0
-QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 
 
 @dataclass(slots=True)
@@ -48,7 +49,8 @@ class Site:
 
     def __enter__(self) -> Self:
         command = ["redis-server", "--port", str(self._port), "--bind", "127.0.0.1", "--dir", str(self._directory)]
-        self._redis = subprocess.Popen([*command, "--save", "", "--appendonly", "no"], **QUIET)
+        command += ["--save", "", "--appendonly", "no"]
+        self._redis = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline:
             with socket.socket() as probe:
@@ -80,12 +82,14 @@ class Site:
             number,
         )
         paths = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(ROOT))))
-        process = subprocess.Popen(
-            [sys.executable, "-m", "loadtests.limits.process", json.dumps(orders)],
-            cwd=self._directory,
-            env={**os.environ, "PYTHONPATH": paths},
-            **QUIET,
-        )
+        with (self._directory / f"process-{number}.txt").open("wb") as said:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "loadtests.limits.process", json.dumps(orders)],
+                cwd=self._directory,
+                env={**os.environ, "PYTHONPATH": paths},
+                stdout=said,
+                stderr=said,
+            )
         self.lives.append(Life(slot, file, process))
 
     def start_all(self) -> None:
@@ -108,13 +112,18 @@ class Site:
         self.kill(life)
         self.start(life.slot)
 
-    def pause(self, seconds: float) -> None:
+    @contextmanager
+    def paused(self) -> Generator[None]:
+        """Redis says nothing, and then goes on where it was."""
         began = time.monotonic()
         self._redis.send_signal(signal.SIGSTOP)
-        time.sleep(seconds)
-        self._redis.send_signal(signal.SIGCONT)
-        self.pauses.append((began, time.monotonic()))
+        try:
+            yield
+        finally:
+            self._redis.send_signal(signal.SIGCONT)
+            self.pauses.append((began, time.monotonic()))
 
-    def ended(self) -> list[Life]:
-        """Those that ended and were not killed: none should."""
-        return [life for life in self.lives if life.killed is None and life.process.poll() is not None]
+    def ended(self) -> list[str]:
+        """What those said last that ended and were not killed: none should."""
+        ended = [life for life in self.lives if life.killed is None and life.process.poll() is not None]
+        return [life.file.with_suffix(".txt").read_text(errors="replace")[-2_000:] for life in ended]
