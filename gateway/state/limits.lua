@@ -54,8 +54,6 @@ local function take_down(account, c)
   end
   if own.dead then
     own.dead = false
-    account.rl = max(0, account.rl - own.rh * MINUTE)
-    account.kl = max(0, account.kl - own.kh * MINUTE)
     if own.mp == account.mp then account.ms = max(0, account.ms - own.mh) end
   end
   if c.ml >= 0 then
@@ -63,10 +61,10 @@ local function take_down(account, c)
       account.mp, account.ms, account.mt, account.ml = c.mp, 0, 0, c.ml
     end
     if c.mp == account.mp then
-      account.ms = max(account.ms, c.mseen)
-      local counted = c.ma
-      if own.mp == c.mp and own.mu > counted then counted = own.mu end
-      account.ms = account.ms + max(0, c.mu - counted)
+      local counted = own.mp == c.mp and own.mu or -1
+      local spent = account.ms + max(0, c.mu - (counted >= 0 and counted or c.ma))
+      if counted < c.ma or not known then spent = max(spent, c.mseen + max(0, c.mu - c.ma)) end
+      account.ms = max(spent, c.mseed)
       own.mu, own.mh, own.mp = c.mu, c.mh, c.mp
     end
   end
@@ -158,7 +156,7 @@ local free, given, wanted = {}, {}, {}
 for i, account in ipairs(accounts) do
   local c = {}
   c.ago, c.rl, c.ru, c.ra, c.rh, c.rw, c.kl, c.ku, c.ka, c.kh, c.kw, c.pl, c.ph, c.pw,
-    c.ml, c.mr, c.mu, c.ma, c.mh, c.mw, c.mp, c.mseen = unpack(claims[i])
+    c.ml, c.mr, c.mu, c.ma, c.mh, c.mw, c.mp, c.mseen, c.mseed = unpack(claims[i])
   wanted[i] = c
   take_down(account, c)
   free[i] = free_of(account, c)

@@ -19,14 +19,16 @@ PLACES_AHEAD = 8  # one place is held ahead for so many in use
 
 
 ALONE_PERCENT = 80  # of its part of a limit that a process uses while it can not ask the others
+ALONE_PAUSE = 1_000  # milliseconds for which it has only what was granted before: the others may not be alone yet
 
 
 class Pace:
     """How fast an amount is taken, in units per millisecond."""
 
-    __slots__ = ("_pace", "_since", "_taken")
+    __slots__ = ("_idle", "_pace", "_since", "_taken")
 
     def __init__(self) -> None:
+        self._idle = 0
         self._pace = 0.0
         self._since = 0
         self._taken = 0
@@ -35,14 +37,17 @@ class Pace:
         self._taken += amount
 
     def ahead(self, horizon: int, now: int) -> int:
-        """What is to be expected within `horizon`, by what was taken of late."""
+        """What is to be expected within `horizon`, by what was taken of late; nothing when nothing was for as long."""
         elapsed = now - self._since
         if elapsed >= LEAST:
+            self._idle = 0 if self._taken else self._idle + elapsed
             weight = elapsed / LEARNING
             self._pace += (weight if weight < 1.0 else 1.0) * (self._taken / elapsed - self._pace)
             self._taken, self._since = 0, now
         elif elapsed < 0:  # the clock was set back
             self._since = now
+        if self._idle >= horizon:
+            self._pace = 0.0
         return int(self._pace * horizon)
 
 
@@ -51,7 +56,9 @@ class Allotment:
     `*_acked` is what the book has confirmed."""
 
     __slots__ = (
+        "_away_requests",
         "_away_requests_acked",
+        "_away_tokens",
         "_away_tokens_acked",
         "_money_pace",
         "_places_peak",
@@ -77,11 +84,13 @@ class Allotment:
         "places_free",
         "places_inuse",
         "requests_acked",
+        "requests_drained",
         "requests_free",
         "requests_used",
         "seed",
         "seed_period",
         "tokens_acked",
+        "tokens_drained",
         "tokens_free",
         "tokens_inuse",
         "tokens_used",
@@ -107,6 +116,8 @@ class Allotment:
         self.view: Grant | None = None
         self.heard_at = 0
         self.low_requests = self.low_tokens = self.low_places = self.low_money = 0
+        self.requests_drained = self.tokens_drained = 0  # of what was used, what the book need not hear of any more
+        self._away_requests = self._away_tokens = 0  # used when the book went away
         self._away_requests_acked = self._away_tokens_acked = 0
         self._used_at = 0
         self._requests_pace = Pace()
@@ -223,10 +234,13 @@ class Allotment:
         self.money_free = self.money_inuse = self.money_used = self.money_acked = 0
         self.money_seen = self.seed if self.seed_period == start else 0
 
-    def claim(self, now: int, *, keep: bool, money: bool = True) -> Claim:
+    def claim(self, now: int, *, keep: bool, near: bool = False) -> Claim:
         """What to tell the book. What is free is given back with it; with `keep`, what it is likely to need stays.
-        Without `money` the budget is left out."""
+        `near` is the book that a process keeps while it is alone; the budget is none of its affairs."""
         limits, budget = self.limits, self.budget
+        requests_drained = 0 if near else self.requests_drained
+        tokens_drained = 0 if near else self.tokens_drained
+        money = not near
         self.enter(now)
         requests_want = self._requests_pace.ahead(HORIZON, now)
         tokens_want = self._tokens_pace.ahead(HORIZON, now)
@@ -241,13 +255,13 @@ class Allotment:
         return Claim(
             max(0, now - self._used_at),
             -1 if limits.rpm is None else limits.rpm,
-            self.requests_used,
-            self.requests_acked,
+            self.requests_used - requests_drained,
+            self.requests_acked - requests_drained,
             self.requests_free,
             requests_want - self.requests_free,
             -1 if limits.tpm is None else limits.tpm,
-            self.tokens_used,
-            self.tokens_acked,
+            self.tokens_used - tokens_drained,
+            self.tokens_acked - tokens_drained,
             self.tokens_inuse + self.tokens_free,
             tokens_want - self.tokens_free,
             -1 if limits.concurrency is None else limits.concurrency,
@@ -261,6 +275,7 @@ class Allotment:
             money_want - self.money_free if refuses else 0,
             self.money_period,
             self.money_seen,
+            self.seed if self.seed_period == self.money_period else 0,
         )
 
     def _places_ahead(self, now: int) -> int:
@@ -275,28 +290,32 @@ class Allotment:
             return some
         return max(some, peak - inuse + some)
 
-    def hear(self, claim: Claim, grant: Grant, now: int) -> None:
+    def hear(self, claim: Claim, grant: Grant, now: int, *, near: bool = False) -> None:
         """The book's answer to `claim`, the last one made."""
         if claim.requests_limit >= 0:
             self.requests_free += grant.requests_held - claim.requests_held
-            self.requests_acked = claim.requests_used
+            self.requests_acked = claim.requests_used + (0 if near else self.requests_drained)
         if claim.tokens_limit >= 0:
             self.tokens_free += grant.tokens_held - claim.tokens_held
-            self.tokens_acked = claim.tokens_used
+            self.tokens_acked = claim.tokens_used + (0 if near else self.tokens_drained)
         if claim.places_limit >= 0:
             self.places_free += grant.places_held - claim.places_held
-        if claim.money_limit >= 0:
-            if grant.money_period > self.money_period:  # its clock is ahead of ours
-                self._begin(grant.money_period)
-                self.money_seen = grant.money_spent
-            elif claim.money_period == self.money_period == grant.money_period:
-                self.money_free += grant.money_held - claim.money_held
-                self.money_acked = claim.money_used
-                self.money_seen = grant.money_spent
+        self._hear_money(claim, grant)
         self.view = grant
         self.heard_at = now
         self.low_requests, self.low_tokens = self.requests_free // REFILL, self.tokens_free // REFILL
         self.low_places, self.low_money = self.places_free // REFILL, self.money_free // REFILL
+
+    def _hear_money(self, claim: Claim, grant: Grant) -> None:
+        if claim.money_limit < 0:
+            return
+        if grant.money_period > self.money_period:  # its clock is ahead of ours
+            self._begin(grant.money_period)
+            self.money_seen = grant.money_spent
+        elif claim.money_period == self.money_period == grant.money_period:
+            self.money_free += grant.money_held - claim.money_held
+            self.money_acked = claim.money_used
+            self.money_seen = grant.money_spent
 
     def is_low(self) -> bool:
         """Whether so little is left of what the book last granted that more should be on its way."""
@@ -311,33 +330,81 @@ class Allotment:
 
     def alone(self, sharing: int, now: int) -> tuple[int, int]:
         """The book is away: from now on the process keeps to its part of the limits. Returns the levels of requests and
-        tokens as far as they are this process's part. Money stays what was granted; no more of it comes."""
-        limits, view = self.written, self.view
-        rpm, tpm, concurrency = limits.rpm, limits.tpm, limits.concurrency
+        tokens to begin with. What the others have used of late is not known, so of its part is free only what the book
+        has granted already. Money stays what was granted; no more of it comes."""
+        rpm, tpm, concurrency = self.written.rpm, self.written.tpm, self.written.concurrency
+        rpm_part = 0 if rpm is None else _part(rpm, sharing)
+        tpm_part = 0 if tpm is None else _part(tpm, sharing)
         places = 0 if concurrency is None else _part(self.places_room() - self.places_free, sharing)
-        requests_level = tokens_level = 0
-        if view is not None:
-            if rpm is not None:
-                part = _part(rpm, sharing)
-                used = min(rpm * MINUTE, max(0, rpm * MINUTE - self.requests_room(now)))
-                requests_level = used * part // rpm
-            if tpm is not None:
-                part = _part(tpm, sharing)
-                used = min(tpm * MINUTE, max(0, tpm * MINUTE - self.tokens_room(now)))
-                tokens_level = used * part // tpm
+        requests_level = max(0, rpm_part - self.requests_free) * MINUTE + rpm_part * ALONE_PAUSE
+        tokens_level = max(0, tpm_part - self.tokens_free - self.tokens_inuse) * MINUTE + tpm_part * ALONE_PAUSE
+        self._away_requests, self._away_tokens = self.requests_used, self.tokens_used
         self._away_requests_acked, self._away_tokens_acked = self.requests_acked, self.tokens_acked
+        self.requests_acked, self.tokens_acked = self.requests_used, self.tokens_used
         self.limits = Limits(
-            None if rpm is None else _part(rpm, sharing),
-            None if tpm is None else _part(tpm, sharing),
+            None if rpm is None else rpm_part,
+            None if tpm is None else tpm_part,
             None if concurrency is None else places + self.places_inuse + self.places_free,
         )
         self.is_alone = True
         self.requests_free = self.tokens_free = self.places_free = 0
-        self.view = None
+        inuse, places = self.tokens_inuse, self.places_inuse
+        self.view = Grant(1, 0, requests_level, 0, inuse, tokens_level, inuse, places, places, 0, 0, 0, -1, 0)
+        self.heard_at = now
         return requests_level, tokens_level
 
+    def tell(self, until: int, now: int) -> Claim:
+        """The book is back, but the process stays by itself until `until`: what it has used, and as held all that it
+        may use till then. What has drained from its part of a limit has drained from all of it."""
+        limits, budget = self.limits, self.budget
+        rpm, tpm = limits.rpm or 0, limits.tpm or 0
+        requests_room, tokens_room = self.requests_room(now), self.tokens_room(now)
+        level = max(0, -((requests_room - rpm * MINUTE) // MINUTE))
+        drained = max(0, self.requests_used - self._away_requests - level)
+        self.requests_drained += drained
+        self._away_requests += drained
+        self._away_requests_acked += drained
+        level = max(0, -((tokens_room - tpm * MINUTE) // MINUTE) - self.tokens_inuse)
+        drained = max(0, self.tokens_used - self._away_tokens - level)
+        self.tokens_drained += drained
+        self._away_tokens += drained
+        self._away_tokens_acked += drained
+        span = until - now
+        self.enter(now)
+        return Claim(
+            0,
+            -1 if self.written.rpm is None else self.written.rpm,
+            self.requests_used - self.requests_drained,
+            self._away_requests_acked - self.requests_drained,
+            -(-(max(0, requests_room) + rpm * span) // MINUTE),
+            0,
+            -1 if self.written.tpm is None else self.written.tpm,
+            self.tokens_used - self.tokens_drained,
+            self._away_tokens_acked - self.tokens_drained,
+            self.tokens_inuse - (-(max(0, tokens_room) + tpm * span) // MINUTE),
+            0,
+            -1 if self.written.concurrency is None else self.written.concurrency,
+            max(self.places_inuse, limits.concurrency or 0),
+            0,
+            -1 if budget is None else budget.nanousd,
+            1 if budget is not None and budget.on_exceed == "reject" else 0,
+            self.money_used,
+            self.money_acked,
+            self.money_inuse + self.money_free,
+            0,
+            self.money_period,
+            self.money_seen,
+            self.seed if self.seed_period == self.money_period else 0,
+        )
+
+    def told(self, claim: Claim, grant: Grant) -> None:
+        """The book's answer to `tell`."""
+        self._away_requests_acked = claim.requests_used + self.requests_drained
+        self._away_tokens_acked = claim.tokens_used + self.tokens_drained
+        self._hear_money(claim, grant)
+
     def together(self) -> None:
-        """The book is back, and is to hear of all that was used meanwhile."""
+        """From now on it asks the book again."""
         self.limits = self.written
         self.is_alone = False
         self.requests_free = self.tokens_free = self.places_free = 0

@@ -12,8 +12,8 @@ processes admit never passes a limit, however late or seldom they claim.
 A claim is absolute (`held`) or cumulative (`used`), never a difference, so that one which is lost, repeated or answered
 in vain does no harm, and a book that has forgotten a process learns from its next claim. `seq` tells a claim from one
 that was overtaken on its way. A process that makes no claim for `ttl` is taken for dead: what it held of requests,
-tokens and money is charged, for it may have been used; its places come free. Should it come back, the charge is undone
-and its own account of what it used takes its place.
+tokens and money is charged, for it may have been used; its places come free. Should it come back, its own account of
+what it spent takes the place of that charge; of requests and tokens the charge stays, for it drains by itself.
 
 `limits.lua` is this file once more, for Redis; a property test keeps the two alike. All numbers are integers below
 2^53, which Lua's are exact to. Times are Unix milliseconds, money is nano-USD.
@@ -56,7 +56,8 @@ class Claim(NamedTuple):
     money_held: int
     money_want: int
     money_period: int  # its first moment
-    money_seen: int  # what is known to be spent of it, by the book's own word or the ledger's
+    money_seen: int  # what is known to be spent of it, by the book's own word: for one that has forgotten it
+    money_seed: int  # the same by the ledger's word, or 0
 
 
 class Demand(NamedTuple):
@@ -214,8 +215,6 @@ def _take_down(account: _Account, holder: str, claim: Claim, now: int) -> None:
         )
     if own.dead:
         own.dead = False
-        account.requests_level = max(0, account.requests_level - own.requests_held * MINUTE)
-        account.tokens_level = max(0, account.tokens_level - own.tokens_held * MINUTE)
         if own.money_period == account.money_period:
             account.money_spent = max(0, account.money_spent - own.money_held)
     if claim.money_limit >= 0:
@@ -224,11 +223,11 @@ def _take_down(account: _Account, holder: str, claim: Claim, now: int) -> None:
             account.money_spent = account.money_told = 0
             account.money_told_limit = claim.money_limit
         if claim.money_period == account.money_period:
-            account.money_spent = max(account.money_spent, claim.money_seen)
-            counted = claim.money_acked
-            if own.money_period == claim.money_period and own.money_used > counted:
-                counted = own.money_used
-            account.money_spent += max(0, claim.money_used - counted)
+            counted = own.money_used if own.money_period == claim.money_period else -1
+            spent = account.money_spent + max(0, claim.money_used - (counted if counted >= 0 else claim.money_acked))
+            if counted < claim.money_acked or not known:  # the book has forgotten, or never knew
+                spent = max(spent, claim.money_seen + max(0, claim.money_used - claim.money_acked))
+            account.money_spent = max(spent, claim.money_seed)
             own.money_used, own.money_held = claim.money_used, claim.money_held
             own.money_period = claim.money_period
     own.requests_held = own.tokens_held = 0

@@ -29,6 +29,7 @@ HERE = "here"  # the only holder of books that nobody shares
 NEVER = 10**12  # milliseconds: it does not die before its books do
 
 OnAlert = Callable[[str, int, int], None]  # tenant, percent of its budget, nano-USD spent
+Clock = Callable[[], float]  # Unix seconds
 
 BUDGET = "budget:"
 _UNLIMITED = Limits()
@@ -37,8 +38,9 @@ _UNLIMITED = Limits()
 class MemoryLimiter:
     """`on_alert` is called once per period for each of 50, 80 and 100 percent of a budget."""
 
-    def __init__(self, on_alert: OnAlert) -> None:
+    def __init__(self, on_alert: OnAlert, clock: Clock = time.time) -> None:
         self.every = TICK_SECONDS
+        self._clock = clock
         self._on_alert = on_alert
         self._books = Books()
         self._purses: dict[str, Purse] = {}
@@ -59,7 +61,7 @@ class MemoryLimiter:
         return self._beyond(scopes, tokens, money, clock)
 
     async def wait(self, key: Key, model: str, tokens: int, money: int) -> Lease:
-        lease = self.admit(key, model, tokens, money, time.time())
+        lease = self.admit(key, model, tokens, money, self._clock())
         if lease is None:
             raise InternalError("The gateway's limiter has no answer.")
         return lease
@@ -84,25 +86,25 @@ class MemoryLimiter:
     def _consult(self, purse: Purse, demands: list[Demanded], clock: int) -> None:
         self._ask(purse.compose(demands, clock, keep=False), clock)
 
-    def _ask(self, errand: Errand, clock: int) -> None:
+    def _ask(self, errand: Errand, clock: int, *, near: bool = False) -> None:
         names = [allotment.name for allotment in errand.allotments]
         grants = self._books.claim(
             errand.purse.name, HERE, errand.seq, NEVER, names, errand.claims, errand.demands, clock
         )
-        self._hear(errand, grants, clock)
+        errand.purse.hear(errand, grants, clock, near=near)
+        self._alert(errand.purse, grants)
 
-    def _hear(self, errand: Errand, grants: list[Grant], clock: int) -> None:
-        errand.purse.hear(errand, grants, clock)
+    def _alert(self, purse: Purse, grants: list[Grant]) -> None:
         for grant in grants:
             if grant.money_alert:
-                self._on_alert(errand.purse.name, grant.money_alert, grant.money_spent)
+                self._on_alert(purse.name, grant.money_alert, grant.money_spent)
 
     def _refusal(self, scopes: Scopes, tokens: int, money: int, clock: int) -> GatewayError:
         return refusal(scopes, tokens, money, clock)
 
     # While a request is under way
 
-    def extend(self, lease: TenantLease, money: int) -> bool:
+    def extend(self, lease: TenantLease, money: int, *, ask: bool = True) -> bool:
         more = money - lease.money
         if more <= 0:
             return True
@@ -111,17 +113,18 @@ class MemoryLimiter:
                 continue
             if allotment.money_period != lease.period:
                 return True  # the period it is paid from is over
-            if allotment.more_money(more) or (self._more_money(lease.scopes, more) and allotment.more_money(more)):
+            if allotment.more_money(more):
                 lease.money = money
                 lease.scopes.purse.touched[allotment.name] = allotment
                 return True
-            return False
+            return ask and self._more_money(lease, money)
         return True
 
-    def _more_money(self, scopes: Scopes, money: int) -> bool:
+    def _more_money(self, lease: TenantLease, money: int) -> bool:
         """Asks the books for it; False when it is not there at once."""
-        self._consult(scopes.purse, [Demanded(scopes, 0, 0, money)], int(time.time() * 1_000))
-        return True
+        demanded = Demanded(lease.scopes, 0, 0, money - lease.money)
+        self._consult(lease.scopes.purse, [demanded], int(self._clock() * 1_000))
+        return self.extend(lease, money, ask=False)
 
     def tick(self, now: float) -> None:
         """To be called a few times a second: what was used is told to the books, what is not needed is given back."""
@@ -138,7 +141,7 @@ class MemoryLimiter:
         """For as long as the process serves."""
         while True:
             await asyncio.sleep(self.every)
-            self.tick(time.time())
+            self.tick(self._clock())
 
     async def close(self) -> None:
         """Nobody else needs to know."""
@@ -223,11 +226,11 @@ class MemoryLimiter:
 
     def _add(self, scopes: Scopes, name: str, limits: Limits, budget: Budget | None, whose: str) -> None:
         allotment = scopes.purse.account(name)
-        allotment.limits, allotment.budget = self._in_effect(allotment, limits), budget
+        allotment.limits, allotment.budget = self._in_effect(scopes.purse, allotment, limits), budget
         scopes.allotments.append(allotment)
         scopes.whose.append(whose)
 
-    def _in_effect(self, allotment: Allotment, limits: Limits) -> Limits:
+    def _in_effect(self, purse: Purse, allotment: Allotment, limits: Limits) -> Limits:
         """What of the limits as written holds for this process now."""
         allotment.written = limits
         return limits
@@ -240,11 +243,11 @@ class MemoryLimiter:
 
 
 class TenantLease:
-    __slots__ = ("_limiter", "_open", "headers", "money", "period", "scopes", "taken", "tokens")
+    __slots__ = ("_limiter", "headers", "is_open", "money", "period", "scopes", "taken", "tokens")
 
     def __init__(self, limiter: MemoryLimiter, scopes: Scopes, tokens: int, money: int, headers: Headers) -> None:
         self._limiter = limiter
-        self._open = True
+        self.is_open = True
         self.scopes = scopes
         self.taken = [allotment.limits for allotment in scopes.allotments]
         self.tokens = tokens
@@ -256,24 +259,24 @@ class TenantLease:
         self.headers = headers
 
     def extend(self, money: int) -> bool:
-        return not self._open or self._limiter.extend(self, money)
+        return not self.is_open or self._limiter.extend(self, money)
 
     def covers(self, money: int) -> bool:
         return self.money >= money
 
     def cancel(self) -> None:
-        if not self._open:
+        if not self.is_open:
             return
-        self._open = False
+        self.is_open = False
         purse = self.scopes.purse
         for i, allotment in enumerate(self.scopes.allotments):
             allotment.cancel(self.taken[i], self.tokens, self.money, self.period, told=purse.busy)
             purse.touched[allotment.name] = allotment
 
     def settle(self, tokens: int, cost: int, now: float) -> None:
-        if not self._open:
+        if not self.is_open:
             return
-        self._open = False
+        self.is_open = False
         clock = int(now * 1_000)
         scopes = self.scopes
         touched = scopes.purse.touched
@@ -296,7 +299,12 @@ def refusal(scopes: Scopes, tokens: int, money: int, clock: int) -> GatewayError
             return refusals.out_of_budget(whose, budget, spent, money, allotment.money_end)
         rpm, tpm, concurrency = limits.rpm, limits.tpm, limits.concurrency
         if tpm is not None and tokens > tpm:
-            return refusals.too_large(whose, tpm, tokens)
+            most = allotment.written.tpm
+            if most is None or tokens > most:
+                return refusals.too_large(whose, tpm if most is None else most, tokens)
+            return refusals.part_too_small(whose, "tokens per min (TPM)", most, tpm, tokens)
+        if rpm is not None and rpm < 1:
+            return refusals.part_too_small(whose, "requests per min (RPM)", allotment.written.rpm or 0, rpm, 1)
         if rpm is not None:
             room = allotment.requests_room(clock)
             wait = _wait(room, 1, rpm)
@@ -309,10 +317,13 @@ def refusal(scopes: Scopes, tokens: int, money: int, clock: int) -> GatewayError
             if wait > longest:
                 longest = wait
                 worst = refusals.too_fast(whose, "tokens per min (TPM)", tpm, _used(tpm, room), tokens, wait)
-        if concurrency is not None and allotment.places_free < 1 and longest < PLACE_WAIT:
-            longest = PLACE_WAIT
-            used = concurrency - allotment.places_room()
-            worst = refusals.too_fast(whose, "requests at the same time", concurrency, used, 1, PLACE_WAIT)
+        if concurrency is not None and allotment.places_free < 1:
+            room = allotment.places_room()
+            wait = PLACE_WAIT if room < 1 else 0
+            if wait > longest:
+                longest = wait
+                used = concurrency - room
+                worst = refusals.too_fast(whose, "requests at the same time", concurrency, used, 1, PLACE_WAIT)
     assert worst is not None
     return worst
 

@@ -30,8 +30,9 @@ class Purse:
             found = self.allotments[name] = Allotment(name)
         return found
 
-    def compose(self, demands: list[Demanded], now: int, *, keep: bool, money: bool = True) -> Errand:
-        """A claim of every account that has news or that somebody waits for."""
+    def compose(self, demands: list[Demanded], now: int, *, keep: bool, near: bool = False) -> Errand:
+        """A claim of every account that has news or that somebody waits for; `near` to the books that a process keeps
+        while it is alone."""
         for one in demands:
             for allotment in one.scopes.allotments:
                 self.touched[allotment.name] = allotment
@@ -44,23 +45,29 @@ class Purse:
             self,
             self.seq,
             allotments,
-            [allotment.claim(now, keep=keep, money=money) for allotment in allotments],
+            [allotment.claim(now, keep=keep, near=near) for allotment in allotments],
             [
                 Demand(
                     one.requests,
                     one.tokens,
                     one.requests,
-                    one.money if money else 0,
+                    0 if near else one.money,
                     tuple([places[allotment.name] for allotment in one.scopes.allotments]),
                 )
                 for one in demands
             ],
         )
 
-    def hear(self, errand: Errand, grants: list[Grant], now: int) -> None:
+    def tell(self, until: int, now: int) -> Errand:
+        """What all accounts have used while they were alone, and may use until `until` (`Allotment.tell`)."""
+        allotments = list(self.allotments.values())
+        self.seq += 1
+        return Errand(self, self.seq, allotments, [allotment.tell(until, now) for allotment in allotments], [])
+
+    def hear(self, errand: Errand, grants: list[Grant], now: int, *, near: bool = False) -> None:
         """The books' answer to the last claim. What is not needed stays to be given back with the next."""
         for allotment, claim, grant in zip(errand.allotments, errand.claims, grants, strict=True):
-            allotment.hear(claim, grant, now)
+            allotment.hear(claim, grant, now, near=near)
             if allotment.has_news():
                 self.touched[allotment.name] = allotment
 

@@ -47,6 +47,15 @@ def too_many_waiting(whose: str) -> RateLimited:
     )
 
 
+def part_too_small(whose: str, what: str, limit: int, part: int, wanted: int) -> RateLimited:
+    """A request that the limit could hold, but not the part of it that this process keeps while it is alone."""
+    return RateLimited(
+        f"The limit of {whose} on {what} can not be confirmed at the moment, for the store that replicas share it in "
+        f"is away: Limit {limit}, here until it is back {part}, Requested {wanted}. Please try again shortly.",
+        retry_after=1.0,
+    )
+
+
 def money_unconfirmed(whose: str) -> RateLimited:
     """A budget that nobody can be asked about just now; what was granted of it before is used up."""
     return RateLimited(

@@ -25,7 +25,7 @@ from gateway.table import Key, Limits
 from gateway.tenancy import refusals
 from gateway.tenancy.allotment import Allotment
 from gateway.tenancy.book import Books, Grant
-from gateway.tenancy.limiter import MemoryLimiter, OnAlert, refusal
+from gateway.tenancy.limiter import Clock, MemoryLimiter, OnAlert, TenantLease, refusal
 from gateway.tenancy.limits import UNLIMITED, Lease, LimiterState
 from gateway.tenancy.purse import Demanded, Errand, Purse, Scopes
 
@@ -41,7 +41,8 @@ AGAIN = 20  # milliseconds between claims that nobody waits for
 REFUSED = 25  # milliseconds for which a refusal is repeated without asking anew
 PRESENCE_SECONDS = 5.0
 FIRST_RETRY_SECONDS = 0.1
-LAST_RETRY_SECONDS = 2.0
+LAST_RETRY_SECONDS = 1.0
+REUNION = 3_000  # milliseconds after which all others have noticed that the store is back, and told what they used
 CLOSE_SECONDS = 1.0
 
 MAX_WAITING = 4_096  # requests, of all tenants
@@ -80,9 +81,16 @@ class SharedLimiter(MemoryLimiter):
     before or after it; `processes` is how many there are at least."""
 
     def __init__(
-        self, far: Far, holder: str, on_alert: OnAlert, processes: int = 1, ttl: int = TTL, store: str = "redis"
+        self,
+        far: Far,
+        holder: str,
+        on_alert: OnAlert,
+        processes: int = 1,
+        ttl: int = TTL,
+        clock: Clock = time.time,
+        store: str = "redis",
     ) -> None:
-        super().__init__(on_alert)
+        super().__init__(on_alert, clock)
         self.is_alone = False
         self.sharing = processes
         self._processes = processes
@@ -91,9 +99,9 @@ class SharedLimiter(MemoryLimiter):
         self._ttl = ttl
         self._store = store
         self._lines: dict[str, deque[Waiter]] = {}
-        self._asked: dict[str, list[Waiter]] = {}  # those whose demands are on their way
+        self._asked: dict[str, list[Waiter]] = {}  # whose demands are on their way
         self._waiting = 0
-        self._wishes: dict[str, list[Demanded]] = {}  # money for requests under way
+        self._wishes: dict[str, dict[TenantLease, int]] = {}  # how much money requests under way would like in all
         self._due: dict[str, Purse] = {}
         self._is_flushing = False
         self._trips = 0
@@ -129,13 +137,13 @@ class SharedLimiter(MemoryLimiter):
             return await future
         except asyncio.CancelledError:
             if future.done() and not future.cancelled() and future.exception() is None:
-                future.result().settle(0, 0, time.time())  # it came together with the end of the wait
+                future.result().settle(0, 0, self._clock())  # it came together with the end of the wait
             raise
         finally:
             self._leaves(waiter)
 
     def _by_itself(self, scopes: Scopes, tokens: int, money: int) -> Lease:
-        clock = int(time.time() * 1_000)
+        clock = int(self._clock() * 1_000)
         if not self.is_alone and not scopes.fits(tokens, money, clock):
             raise refusals.too_many_waiting(scopes.whose[0])
         if scopes.fits(tokens, money, clock):
@@ -162,7 +170,7 @@ class SharedLimiter(MemoryLimiter):
 
     def _consult(self, purse: Purse, demands: list[Demanded], clock: int) -> None:
         """Only while alone: the books are this process's own, and the money is only what it holds already."""
-        self._ask(purse.compose(demands, clock, keep=False, money=False), clock)
+        self._ask(purse.compose(demands, clock, keep=False, near=True), clock, near=True)
 
     def _refusal(self, scopes: Scopes, tokens: int, money: int, clock: int) -> GatewayError:
         if self.is_alone:
@@ -173,10 +181,10 @@ class SharedLimiter(MemoryLimiter):
                         return refusals.money_unconfirmed(whose)
         return refusal(scopes, tokens, money, clock)
 
-    def _more_money(self, scopes: Scopes, money: int) -> bool:
+    def _more_money(self, lease: TenantLease, money: int) -> bool:
         if not self.is_alone:
-            purse = scopes.purse
-            self._wishes.setdefault(purse.name, []).append(Demanded(scopes, 0, 0, money))
+            purse = lease.scopes.purse
+            self._wishes.setdefault(purse.name, {})[lease] = money
             self._soon(purse)
         return False
 
@@ -201,10 +209,10 @@ class SharedLimiter(MemoryLimiter):
                 if self._tenants is not None and name not in self._tenants:
                     self._forget(name)
 
-    def _in_effect(self, allotment: Allotment, limits: Limits) -> Limits:
-        allotment.written = limits
-        if self.is_alone and not allotment.is_alone:
-            allotment.alone(self.sharing, int(time.time() * 1_000))
+    def _in_effect(self, purse: Purse, allotment: Allotment, limits: Limits) -> Limits:
+        changed, allotment.written = limits != allotment.written, limits
+        if self.is_alone and (changed or not allotment.is_alone):
+            self._set_apart(purse, allotment, int(self._clock() * 1_000))
         return allotment.limits if self.is_alone else limits
 
     @property
@@ -215,7 +223,7 @@ class SharedLimiter(MemoryLimiter):
 
     def _soon(self, purse: Purse) -> None:
         """Its claim goes with the others at the end of this turn of the loop."""
-        self._due[purse.name] = purse
+        self._due[purse.name] = self._active[purse.name] = purse
         if not self._is_flushing:
             self._is_flushing = True
             asyncio.get_running_loop().call_soon(self._flush)
@@ -224,7 +232,7 @@ class SharedLimiter(MemoryLimiter):
         self._is_flushing = False
         if self.is_alone or self._closed:
             return
-        now = int(time.time() * 1_000)
+        now = int(self._clock() * 1_000)
         while self._trips < MAX_TRIPS:
             errands: list[Errand] = []
             for name, purse in list(self._due.items()):
@@ -239,17 +247,21 @@ class SharedLimiter(MemoryLimiter):
             self._start(self._carry(errands))
 
     def _errand(self, purse: Purse, now: int) -> Errand:
-        demands = self._wishes.pop(purse.name, [])[:DEMANDS_PER_CLAIM]
+        demands = [
+            Demanded(lease.scopes, 0, 0, money - lease.money)
+            for lease, money in self._wishes.get(purse.name, {}).items()
+            if lease.is_open and money > lease.money
+        ]
         line = self._lines.get(purse.name)
         if line is not None:
-            asked: list[Waiter] = []
+            asked = self._asked[purse.name] = []
             while line and len(demands) < DEMANDS_PER_CLAIM:
                 waiter = line.popleft()
                 if not waiter.left:
                     asked.append(waiter)
                     demands.append(waiter.demanded)
-            if asked:
-                self._asked[purse.name] = asked
+            if not line:
+                del self._lines[purse.name]
         purse.busy = True
         return purse.compose(demands, now, keep=not demands)
 
@@ -280,7 +292,7 @@ class SharedLimiter(MemoryLimiter):
             return
         if self.is_alone:  # another trip has failed meanwhile; the store hears of all this again
             return
-        clock = int(time.time() * 1_000)
+        clock = int(self._clock() * 1_000)
         for one, answer in zip(errands, answers, strict=True):
             self._answered(one, answer, clock)
         if self._due:
@@ -299,23 +311,23 @@ class SharedLimiter(MemoryLimiter):
 
     def _answered(self, errand: Errand, answer: list[int], clock: int) -> None:
         purse = errand.purse
-        if errand.seq != purse.seq:  # the store was lost and found meanwhile, and is asked anew
-            return
-        asked = self._asked.pop(purse.name, [])
+        asked = self._asked.pop(purse.name, None)
         if answer[1]:  # overtaken by its own repetition, which the store has answered to nobody
             purse.unheard(errand)
-            self._lines.setdefault(purse.name, deque()).extendleft(reversed(asked))
+            if asked:
+                self._lines.setdefault(purse.name, deque()).extendleft(reversed(asked))
             self._soon(purse)
             return
-        numbers = answer[2:]
-        grants = [Grant(*numbers[at : at + GRANT]) for at in range(0, len(numbers), GRANT)]
-        self._hear(errand, grants, clock)
-        for waiter in asked:
+        grants = _grants(answer)
+        purse.hear(errand, grants, clock)
+        self._alert(purse, grants)
+        for lease, money in self._wishes.pop(purse.name, {}).items():
+            if lease.is_open:
+                self.extend(lease, money, ask=False)
+        for waiter in asked or ():
             self._serve(waiter, clock)
-        if self._lines.get(purse.name):
+        if purse.name in self._lines:
             self._soon(purse)
-        else:
-            self._lines.pop(purse.name, None)
 
     def _serve(self, waiter: Waiter, clock: int) -> None:
         if waiter.left or waiter.future.done():
@@ -325,8 +337,10 @@ class SharedLimiter(MemoryLimiter):
         if scopes.fits(tokens, money, clock):
             waiter.future.set_result(self._take(scopes, tokens, money, clock))
             return
-        scopes.refuse(tokens, money, clock + REFUSED)
-        waiter.future.set_exception(self._refusal(scopes, tokens, money, clock))
+        error = self._refusal(scopes, tokens, money, clock)
+        wait = REFUSED if error.retry_after is None else min(REFUSED, int(error.retry_after * 1_000))
+        scopes.refuse(tokens, money, clock + wait)
+        waiter.future.set_exception(error)
 
     # The store's going and coming
 
@@ -334,7 +348,7 @@ class SharedLimiter(MemoryLimiter):
         if self.is_alone or self._closed:
             return
         self.is_alone = True
-        clock = int(time.time() * 1_000)
+        clock = int(self._clock() * 1_000)
         fields = {"error": str(error) or type(error).__name__, "processes": self.sharing}
         logger.warning("limits are kept by this process alone: their store is away", extra={"fields": fields})
         self._books = Books()
@@ -343,16 +357,23 @@ class SharedLimiter(MemoryLimiter):
         for purse in self._purses.values():
             purse.claimed_at = 0
             for allotment in purse.allotments.values():
-                requests, tokens = allotment.alone(self.sharing, clock)
-                self._books.begin(purse.name, allotment.name, requests, tokens, clock)
+                self._set_apart(purse, allotment, clock)
                 if allotment.places_inuse:
                     purse.touched[allotment.name] = allotment
-        asked, self._asked = self._asked, {}
-        lines, self._lines = self._lines, {}
-        for line in (*asked.values(), *lines.values()):
-            for waiter in line:
-                self._serve_alone(waiter)
+        self._serve_all_alone()
         self._start(self._recover())
+
+    def _set_apart(self, purse: Purse, allotment: Allotment, clock: int) -> None:
+        requests, tokens = allotment.alone(self.sharing, clock)
+        self._books.begin(purse.name, allotment.name, requests, tokens, clock)
+
+    def _serve_all_alone(self) -> None:
+        """Nobody waits for the store any more."""
+        waiters = [waiter for asked in self._asked.values() for waiter in asked]
+        waiters += [waiter for line in self._lines.values() for waiter in line]
+        self._asked, self._lines = {}, {}
+        for waiter in waiters:
+            self._serve_alone(waiter)
 
     def _serve_alone(self, waiter: Waiter) -> None:
         if waiter.left or waiter.future.done():
@@ -365,33 +386,48 @@ class SharedLimiter(MemoryLimiter):
             waiter.future.set_exception(error)
 
     async def _recover(self) -> None:
+        """Looks for the store until it is there, tells it all, and stays alone until all others have done the same."""
         pause = FIRST_RETRY_SECONDS
         while True:
             await asyncio.sleep(pause)
             try:
                 async with asyncio.timeout(PATIENCE_SECONDS):
-                    await self._far.present(self._holder)
+                    self.sharing = max(self._processes, await self._far.present(self._holder))
+                await self._tell_all()
                 break
             except FAILURES:
                 pause = min(2 * pause, LAST_RETRY_SECONDS)
+        await asyncio.sleep(REUNION / 1_000)
         self.is_alone = False
         logger.info("limits are shared again: their store is back")
         for purse in self._purses.values():
             purse.claimed_at = 0
             for allotment in purse.allotments.values():
                 allotment.together()
-                if allotment.places_inuse or allotment.has_news():
-                    purse.touched[allotment.name] = allotment
+                purse.touched[allotment.name] = allotment  # what was kept for it can go
             if purse.touched:
-                self._active[purse.name] = purse
                 self._soon(purse)
+
+    async def _tell_all(self) -> None:
+        """Raises one of FAILURES when the store did not hear all of it."""
+        purses = [purse for purse in self._purses.values() if purse.allotments]
+        for at in range(0, len(purses), ERRANDS_PER_TRIP):
+            now = int(self._clock() * 1_000)
+            errands = [purse.tell(now + REUNION, now) for purse in purses[at : at + ERRANDS_PER_TRIP]]
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                answers = await self._far.claim([Call(one.purse.name, self._written(one)) for one in errands])
+            for one, answer in zip(errands, answers, strict=True):
+                grants = _grants(answer)
+                for allotment, claim, grant in zip(one.allotments, one.claims, grants, strict=False):
+                    allotment.told(claim, grant)
+                self._alert(one.purse, grants)
 
     async def run(self) -> None:
         """For as long as the process serves."""
         told = 0.0
         while True:
             await asyncio.sleep(self.every)
-            self.tick(time.time())
+            self.tick(self._clock())
             now = asyncio.get_running_loop().time()
             if not self.is_alone and now - told >= PRESENCE_SECONDS:
                 told = now
@@ -410,7 +446,8 @@ class SharedLimiter(MemoryLimiter):
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        now = int(time.time() * 1_000)
+        self._serve_all_alone()
+        now = int(self._clock() * 1_000)
         errands: list[Errand] = []
         if not self.is_alone:
             for purse in self._purses.values():
@@ -436,3 +473,9 @@ class SharedLimiter(MemoryLimiter):
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _grants(answer: list[int]) -> list[Grant]:
+    """None when the claim was overtaken."""
+    numbers = answer[2:]
+    return [Grant(*numbers[at : at + GRANT]) for at in range(0, len(numbers), GRANT)]

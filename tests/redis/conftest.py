@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -106,8 +107,14 @@ def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
 @pytest.fixture
 def redis_cluster(tmp_path: Path) -> Iterator[list[RedisServer]]:
     """Two nodes that share the slots half and half."""
+    with cluster(tmp_path) as nodes:
+        yield nodes
+
+
+@contextmanager
+def cluster(directory: Path) -> Iterator[list[RedisServer]]:
     nodes = [
-        RedisServer(tmp_path / f"node-{i}", "--cluster-enabled", "yes", "--cluster-require-full-coverage", "no")
+        RedisServer(directory / f"node-{i}", "--cluster-enabled", "yes", "--cluster-require-full-coverage", "no")
         for i in range(2)
     ]
     try:

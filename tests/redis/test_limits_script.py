@@ -47,6 +47,7 @@ def claims(draw: st.DrawFn) -> Claim:
         draw(money),
         draw(st.integers(0, 2)) * 86_400_000,
         draw(st.one_of(st.just(0), money)),
+        draw(st.one_of(st.just(0), money)),
     )
 
 
