@@ -20,6 +20,7 @@ PLACES_AHEAD = 8  # one place is held ahead for so many in use
 
 ALONE_PERCENT = 80  # of its part of a limit that a process uses while it can not ask the others
 ALONE_PAUSE = 1_000  # milliseconds for which it has only what was granted before: the others may not be alone yet
+PLACES_PAUSE = 10_000  # the same for places: those that had more than their part have requests under way
 
 
 class Pace:
@@ -61,6 +62,7 @@ class Allotment:
         "_away_tokens",
         "_away_tokens_acked",
         "_money_pace",
+        "_places_part",
         "_requests_pace",
         "_tokens_pace",
         "_used_at",
@@ -118,6 +120,7 @@ class Allotment:
         self.requests_drained = self.tokens_drained = 0  # of what was used, what the book need not hear of any more
         self._away_requests = self._away_tokens = 0  # used when the book went away
         self._away_requests_acked = self._away_tokens_acked = 0
+        self._places_part = 0
         self._used_at = 0
         self._requests_pace = Pace()
         self._tokens_pace = Pace()
@@ -295,14 +298,14 @@ class Allotment:
 
     # Alone
 
-    def alone(self, sharing: int, now: int) -> tuple[int, int]:
-        """The book is away: from now on the process keeps to its part of the limits. Returns the levels of requests and
-        tokens to begin with. What the others have used of late is not known, so of its part is free only what the book
-        has granted already. Money stays what was granted; no more of it comes."""
+    def alone(self, sharing: int, since: int) -> tuple[int, int]:
+        """The book is away: from `since` on the process keeps to its part of the limits. Returns the levels of requests
+        and tokens to begin with. What the others have used of late is not known, so of its part is free only what the
+        book has granted already. Money stays what was granted; no more of it comes."""
         rpm, tpm, concurrency = self.written.rpm, self.written.tpm, self.written.concurrency
         rpm_part = 0 if rpm is None else _part(rpm, sharing)
         tpm_part = 0 if tpm is None else _part(tpm, sharing)
-        places = 0 if concurrency is None else _part(self.places_room() - self.places_free, sharing)
+        self._places_part = 0 if concurrency is None else _part(concurrency, sharing)
         requests_level = max(0, rpm_part - self.requests_free) * MINUTE + rpm_part * ALONE_PAUSE
         tokens_level = max(0, tpm_part - self.tokens_free - self.tokens_inuse) * MINUTE + tpm_part * ALONE_PAUSE
         self._away_requests, self._away_tokens = self.requests_used, self.tokens_used
@@ -311,14 +314,19 @@ class Allotment:
         self.limits = Limits(
             None if rpm is None else rpm_part,
             None if tpm is None else tpm_part,
-            None if concurrency is None else places + self.places_inuse + self.places_free,
+            None if concurrency is None else min(self._places_part, self.places_inuse + self.places_free),
         )
         self.is_alone = True
         self.requests_free = self.tokens_free = self.places_free = 0
         inuse, places = self.tokens_inuse, self.places_inuse
         self.view = Grant(1, 0, requests_level, 0, inuse, tokens_level, inuse, places, places, 0, 0, 0, -1, 0)
-        self.heard_at = now
+        self.heard_at = since
         return requests_level, tokens_level
+
+    def all_places(self) -> None:
+        """Alone for long enough: the others have come down to their parts."""
+        if self.written.concurrency is not None:
+            self.limits = Limits(self.limits.rpm, self.limits.tpm, self._places_part)
 
     def tell(self, until: int, now: int) -> Claim:
         """The book is back, but the process stays by itself until `until`: what it has used, and as held all that it

@@ -23,7 +23,7 @@ from gateway.state.limits import Call
 from gateway.state.redis import FAILURES
 from gateway.table import Key, Limits
 from gateway.tenancy import refusals
-from gateway.tenancy.allotment import Allotment
+from gateway.tenancy.allotment import PLACES_PAUSE, Allotment
 from gateway.tenancy.book import Books, Grant
 from gateway.tenancy.limiter import Clock, MemoryLimiter, OnAlert, TenantLease, refusal
 from gateway.tenancy.limits import UNLIMITED, Lease
@@ -91,6 +91,8 @@ class SharedLimiter(MemoryLimiter):
     ) -> None:
         super().__init__(on_alert, clock)
         self.is_alone = False
+        self._alone_since = 0
+        self._has_all_places = False
         self.sharing = processes
         self._processes = processes
         self._far = far
@@ -187,10 +189,15 @@ class SharedLimiter(MemoryLimiter):
         return False
 
     def tick(self, now: float) -> None:
+        clock = int(now * 1_000)
         if self.is_alone:
+            if not self._has_all_places and clock - self._alone_since >= PLACES_PAUSE:
+                self._has_all_places = True
+                for purse in self._purses.values():
+                    for allotment in purse.allotments.values():
+                        allotment.all_places()
             super().tick(now)
             return
-        clock = int(now * 1_000)
         for name, purse in list(self._active.items()):
             age = clock - purse.claimed_at
             if purse.busy:
@@ -209,7 +216,9 @@ class SharedLimiter(MemoryLimiter):
 
     def _in_effect(self, purse: Purse, allotment: Allotment, limits: Limits) -> Limits:
         changed, allotment.written = limits != allotment.written, limits
-        if self.is_alone and (changed or not allotment.is_alone):
+        if self.is_alone and not allotment.is_alone:
+            self._set_apart(purse, allotment, self._alone_since)
+        elif self.is_alone and changed:
             self._set_apart(purse, allotment, int(self._clock() * 1_000))
         return allotment.limits if self.is_alone else limits
 
@@ -342,7 +351,8 @@ class SharedLimiter(MemoryLimiter):
         if self.is_alone or self._closed:
             return
         self.is_alone = True
-        clock = int(self._clock() * 1_000)
+        self._has_all_places = False
+        self._alone_since = clock = int(self._clock() * 1_000)
         fields = {"error": str(error) or type(error).__name__, "processes": self.sharing}
         logger.warning("limits are kept by this process alone: their store is away", extra={"fields": fields})
         self._books = Books()
@@ -357,9 +367,11 @@ class SharedLimiter(MemoryLimiter):
         self._serve_all_alone()
         self._start(self._recover())
 
-    def _set_apart(self, purse: Purse, allotment: Allotment, clock: int) -> None:
-        requests, tokens = allotment.alone(self.sharing, clock)
-        self._books.begin(purse.name, allotment.name, requests, tokens, clock)
+    def _set_apart(self, purse: Purse, allotment: Allotment, since: int) -> None:
+        requests, tokens = allotment.alone(self.sharing, since)
+        self._books.begin(purse.name, allotment.name, requests, tokens, since)
+        if self._has_all_places:
+            allotment.all_places()
 
     def _serve_all_alone(self) -> None:
         """Nobody waits for the store any more."""
