@@ -45,10 +45,18 @@ local function take_down(account, c)
   end
   local at = now - c.ago
   if c.rl >= 0 then
+    if not known and c.rs > 0 then
+      account.rl, account.ra = commit(account.rl, account.ra, c.rl, 0, now)
+      account.rl = max(account.rl, c.rs * MINUTE)
+    end
     local used = max(0, c.ru - (known and own.ru or c.ra)) * MINUTE
     account.rl, account.ra = commit(account.rl, account.ra, c.rl, used, at)
   end
   if c.kl >= 0 then
+    if not known and c.ks > 0 then
+      account.kl, account.ka = commit(account.kl, account.ka, c.kl, 0, now)
+      account.kl = max(account.kl, c.ks * MINUTE)
+    end
     local used = max(0, c.ku - (known and own.ku or c.ka)) * MINUTE
     account.kl, account.ka = commit(account.kl, account.ka, c.kl, used, at)
   end
@@ -155,7 +163,7 @@ end
 local free, given, wanted = {}, {}, {}
 for i, account in ipairs(accounts) do
   local c = {}
-  c.ago, c.rl, c.ru, c.ra, c.rh, c.rw, c.kl, c.ku, c.ka, c.kh, c.kw, c.pl, c.ph, c.pw,
+  c.ago, c.rl, c.ru, c.ra, c.rh, c.rw, c.rs, c.kl, c.ku, c.ka, c.kh, c.kw, c.ks, c.pl, c.ph, c.pw,
     c.ml, c.mr, c.mu, c.ma, c.mh, c.mw, c.mp, c.mseen, c.mseed = unpack(claims[i])
   wanted[i] = c
   take_down(account, c)

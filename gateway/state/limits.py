@@ -80,12 +80,15 @@ class RedisLimits:
         except NoScriptError:
             return await self._client.eval(SCRIPT, 1, key, argument, KEEP_MS)
 
-    async def present(self, holder: str) -> int:
-        """Says that this process is there; how many are."""
+    async def present(self, holder: str) -> tuple[int, bool]:
+        """Says that this process is there: how many are, and whether the store knew of this one."""
         now = time.time()
-        await self._client.zadd(_PRESENCE, {holder: now})
-        await self._client.zremrangebyscore(_PRESENCE, 0, now - PRESENT_SECONDS)
-        return int(await self._client.zcard(_PRESENCE))
+        async with self._client.pipeline(transaction=False) as pipeline:
+            pipeline.zadd(_PRESENCE, {holder: now})
+            pipeline.zremrangebyscore(_PRESENCE, 0, now - PRESENT_SECONDS)
+            pipeline.zcard(_PRESENCE)
+            added, _, count = await pipeline.execute()
+        return int(count), not added
 
     async def leave(self, holder: str) -> None:
         await self._client.zrem(_PRESENCE, holder)

@@ -57,10 +57,13 @@ class Allotment:
     `*_acked` is what the book has confirmed."""
 
     __slots__ = (
+        "_away_at",
         "_away_requests",
         "_away_requests_acked",
+        "_away_requests_level",
         "_away_tokens",
         "_away_tokens_acked",
+        "_away_tokens_level",
         "_money_pace",
         "_places_part",
         "_requests_pace",
@@ -120,6 +123,7 @@ class Allotment:
         self.requests_drained = self.tokens_drained = 0  # of what was used, what the book need not hear of any more
         self._away_requests = self._away_tokens = 0  # used when the book went away
         self._away_requests_acked = self._away_tokens_acked = 0
+        self._away_at = self._away_requests_level = self._away_tokens_level = 0  # as the book last said
         self._places_part = 0
         self._used_at = 0
         self._requests_pace = Pace()
@@ -241,11 +245,13 @@ class Allotment:
             self.requests_acked - requests_drained,
             self.requests_free,
             requests_want - self.requests_free,
+            0 if near else self._requests_seen(now),
             -1 if limits.tpm is None else limits.tpm,
             self.tokens_used - tokens_drained,
             self.tokens_acked - tokens_drained,
             self.tokens_inuse + self.tokens_free,
             tokens_want - self.tokens_free,
+            0 if near else self._tokens_seen(now),
             -1 if limits.concurrency is None else limits.concurrency,
             self.places_inuse + self.places_free,
             places_want - self.places_free,
@@ -316,6 +322,9 @@ class Allotment:
             None if tpm is None else tpm_part,
             None if concurrency is None else min(self._places_part, self.places_inuse + self.places_free),
         )
+        if self.view is not None and not self.is_alone:
+            self._away_at = self.heard_at
+            self._away_requests_level, self._away_tokens_level = self.view.requests_level, self.view.tokens_level
         self.is_alone = True
         self.requests_free = self.tokens_free = self.places_free = 0
         inuse, places = self.tokens_inuse, self.places_inuse
@@ -353,11 +362,13 @@ class Allotment:
             self._away_requests_acked - self.requests_drained,
             -(-(max(0, requests_room) + rpm * span) // MINUTE),
             0,
+            _drained(self._away_requests_level, self._away_at, self.written.rpm or 0, now),
             -1 if self.written.tpm is None else self.written.tpm,
             self.tokens_used - self.tokens_drained,
             self._away_tokens_acked - self.tokens_drained,
             self.tokens_inuse - (-(max(0, tokens_room) + tpm * span) // MINUTE),
             0,
+            _drained(self._away_tokens_level, self._away_at, self.written.tpm or 0, now),
             -1 if self.written.concurrency is None else self.written.concurrency,
             max(self.places_inuse, limits.concurrency or 0),
             0,
@@ -403,6 +414,12 @@ class Allotment:
         level = view.tokens_level - max(0, now - self.heard_at) * limit
         return (limit - view.tokens_total + self.tokens_free) * MINUTE - (level if level > 0 else 0)
 
+    def _requests_seen(self, now: int) -> int:
+        return 0 if self.view is None else _drained(self.view.requests_level, self.heard_at, self.limits.rpm or 0, now)
+
+    def _tokens_seen(self, now: int) -> int:
+        return 0 if self.view is None else _drained(self.view.tokens_level, self.heard_at, self.limits.tpm or 0, now)
+
     def places_room(self) -> int:
         limit, view = self.limits.concurrency or 0, self.view
         return limit if view is None else max(0, limit - view.places_total + self.places_free)
@@ -421,6 +438,12 @@ class Allotment:
 
     def is_idle(self) -> bool:
         return self.places_inuse == 0 and not self.has_news()
+
+
+def _drained(level: int, since: int, limit: int, now: int) -> int:
+    """A level in units as it is now, in whole requests or tokens."""
+    level -= max(0, now - since) * limit
+    return -(-level // MINUTE) if level > 0 else 0
 
 
 def _part(limit: int, sharing: int) -> int:

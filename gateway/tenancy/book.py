@@ -41,11 +41,13 @@ class Claim(NamedTuple):
     requests_acked: int  # of it, what the book has confirmed
     requests_held: int
     requests_want: int
+    requests_seen: int  # the level as this process knows it, in whole ones: for a book that has forgotten it
     tokens_limit: int
     tokens_used: int
     tokens_acked: int
     tokens_held: int
     tokens_want: int
+    tokens_seen: int
     places_limit: int
     places_held: int
     places_want: int
@@ -205,11 +207,19 @@ def _take_down(account: _Account, holder: str, claim: Claim, now: int) -> None:
     at = now - claim.ago
     if claim.requests_limit >= 0:
         used = max(0, claim.requests_used - (own.requests_used if known else claim.requests_acked)) * MINUTE
+        if not known and claim.requests_seen:
+            account.requests_level, account.requests_at = _at_least(
+                account.requests_level, account.requests_at, claim.requests_limit, claim.requests_seen, now
+            )
         account.requests_level, account.requests_at = _commit(
             account.requests_level, account.requests_at, claim.requests_limit, used, at, now
         )
     if claim.tokens_limit >= 0:
         used = max(0, claim.tokens_used - (own.tokens_used if known else claim.tokens_acked)) * MINUTE
+        if not known and claim.tokens_seen:
+            account.tokens_level, account.tokens_at = _at_least(
+                account.tokens_level, account.tokens_at, claim.tokens_limit, claim.tokens_seen, now
+            )
         account.tokens_level, account.tokens_at = _commit(
             account.tokens_level, account.tokens_at, claim.tokens_limit, used, at, now
         )
@@ -264,6 +274,11 @@ def _commit(level: int, since: int, limit: int, used: int, at: int, now: int) ->
     if now > since:
         level, since = max(0, level - (now - since) * limit), now
     return level, since
+
+
+def _at_least(level: int, since: int, limit: int, seen: int, now: int) -> tuple[int, int]:
+    level, since = _commit(level, since, limit, 0, now, now)
+    return max(level, seen * MINUTE), since
 
 
 def _free(account: _Account, claim: Claim, now: int) -> _Free:

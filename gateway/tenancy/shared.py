@@ -39,7 +39,7 @@ HEARTBEAT = 10_000  # milliseconds between claims of a tenant whose requests run
 NEWS = 250  # milliseconds after which the store is to hear of what was used
 AGAIN = 20  # milliseconds between claims that nobody waits for
 REFUSED = 25  # milliseconds for which a refusal is repeated without asking anew
-PRESENCE_SECONDS = 5.0
+PRESENCE_SECONDS = 1.0  # also how long it takes at most to notice that the store has forgotten all
 FIRST_RETRY_SECONDS = 0.1
 LAST_RETRY_SECONDS = 1.0
 REUNION = 3_000  # milliseconds after which all others have noticed that the store is back, and told what they used
@@ -58,7 +58,7 @@ class Far(Protocol):
 
     async def claim(self, calls: Sequence[Call]) -> list[list[int]]: ...
 
-    async def present(self, holder: str) -> int: ...
+    async def present(self, holder: str) -> tuple[int, bool]: ...
 
     async def leave(self, holder: str) -> None: ...
 
@@ -91,6 +91,7 @@ class SharedLimiter(MemoryLimiter):
     ) -> None:
         super().__init__(on_alert, clock)
         self.is_alone = False
+        self._is_known = False  # to the store
         self._alone_since = 0
         self._has_all_places = False
         self.sharing = processes
@@ -398,7 +399,9 @@ class SharedLimiter(MemoryLimiter):
             await asyncio.sleep(pause)
             try:
                 async with asyncio.timeout(PATIENCE_SECONDS):
-                    self.sharing = max(self._processes, await self._far.present(self._holder))
+                    count, _ = await self._far.present(self._holder)
+                self.sharing = max(self._processes, count)
+                self._is_known = True
                 await self._tell_all()
                 break
             except FAILURES:
@@ -442,9 +445,14 @@ class SharedLimiter(MemoryLimiter):
     async def _tell_presence(self) -> None:
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
-                self.sharing = max(self._processes, await self._far.present(self._holder))
+                count, is_known = await self._far.present(self._holder)
         except FAILURES as error:
             self._lose(error)
+            return
+        self.sharing = max(self._processes, count)
+        if self._is_known and not is_known:
+            self._lose(ConnectionError("it has forgotten this process, and what the others hold"))
+        self._is_known = True
 
     async def close(self) -> None:
         """Gives back what is held and says what was used, for a moment."""

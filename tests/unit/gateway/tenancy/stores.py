@@ -53,10 +53,16 @@ class Store:
             return [now, 1]
         return [now, 0, *(number for grant in grants for number in grant)]
 
-    def present(self, holder: str) -> int:
+    def present(self, holder: str) -> tuple[int, bool]:
         now = self._clock()
+        known = holder in self._present
         self._present[holder] = now
-        return sum(1 for seen in self._present.values() if seen > now - 20)
+        return sum(1 for seen in self._present.values() if seen > now - 20), known
+
+    def forget(self) -> None:
+        """It has begun anew."""
+        self.books = Books()
+        self._present.clear()
 
     def leave(self, holder: str) -> None:
         self._present.pop(holder, None)
@@ -84,7 +90,7 @@ class Link:
         finally:
             self.under_way -= 1
 
-    async def present(self, holder: str) -> int:
+    async def present(self, holder: str) -> tuple[int, bool]:
         weather = await self._arrive(lambda: self._store.present(holder))
         count = self._store.present(holder)
         await self._return(weather)

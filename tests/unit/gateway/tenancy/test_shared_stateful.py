@@ -310,7 +310,7 @@ class Replicas(RuleBasedStateMachine):
     def look(self, seq: int, name: str, limits: Limits) -> Grant:
         """What the books say to somebody who wants nothing."""
         claim = Claim(
-            *(0, none(limits.rpm), 0, 0, 0, 0, none(limits.tpm), 0, 0, 0, 0, none(limits.concurrency), 0, 0),
+            *(0, none(limits.rpm), 0, 0, 0, 0, 0, none(limits.tpm), 0, 0, 0, 0, 0, none(limits.concurrency), 0, 0),
             *((BUDGET, 1) if name.startswith("budget") else (-1, 0)),
             *(0, 0, 0, 0, 0, 0, 0),
         )
