@@ -64,6 +64,7 @@ class Allotment:
         "_away_tokens",
         "_away_tokens_acked",
         "_away_tokens_level",
+        "_money_born",
         "_money_pace",
         "_places_part",
         "_requests_pace",
@@ -115,6 +116,7 @@ class Allotment:
         self.money_period = -1
         self.money_end = 0
         self.money_seen = 0
+        self._money_born = 0  # the account that said so, if one did
         self.seed_period = -1  # a period the ledger was asked about
         self.seed = 0
         self.view: Grant | None = None
@@ -219,6 +221,7 @@ class Allotment:
         self.money_period = start
         self.money_free = self.money_inuse = self.money_used = self.money_acked = 0
         self.money_seen = self.seed if self.seed_period == start else 0
+        self._money_born = 0
 
     def claim(self, now: int, *, keep: bool, near: bool = False) -> Claim:
         """What to tell the book. What is free is given back with it; with `keep`, what it is likely to need stays.
@@ -263,6 +266,7 @@ class Allotment:
             money_want - self.money_free if refuses else 0,
             self.money_period,
             self.money_seen,
+            self._money_born,
             self.seed if self.seed_period == self.money_period else 0,
         )
 
@@ -287,11 +291,11 @@ class Allotment:
             return
         if grant.money_period > self.money_period:  # its clock is ahead of ours
             self._begin(grant.money_period)
-            self.money_seen = grant.money_spent
+            self.money_seen, self._money_born = grant.money_spent, grant.born
         elif claim.money_period == self.money_period == grant.money_period:
             self.money_free += grant.money_held - claim.money_held
             self.money_acked = claim.money_used
-            self.money_seen = grant.money_spent
+            self.money_seen, self._money_born = grant.money_spent, grant.born
 
     def is_low(self) -> bool:
         """Whether so little is left of what the book last granted that more should be on its way."""
@@ -328,7 +332,7 @@ class Allotment:
         self.is_alone = True
         self.requests_free = self.tokens_free = self.places_free = 0
         inuse, places = self.tokens_inuse, self.places_inuse
-        self.view = Grant(1, 0, requests_level, 0, inuse, tokens_level, inuse, places, places, 0, 0, 0, -1, 0)
+        self.view = Grant(1, 0, requests_level, 0, inuse, tokens_level, inuse, places, places, 0, 0, 0, -1, 0, 0)
         self.heard_at = since
         return requests_level, tokens_level
 
@@ -380,6 +384,7 @@ class Allotment:
             0,
             self.money_period,
             self.money_seen,
+            self._money_born,
             self.seed if self.seed_period == self.money_period else 0,
         )
 

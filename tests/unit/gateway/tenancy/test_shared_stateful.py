@@ -4,6 +4,7 @@ limit is passed, no money is spent twice, and nothing stays behind."""
 from __future__ import annotations
 
 import asyncio
+import copy
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -74,6 +75,8 @@ class Replicas(RuleBasedStateMachine):
         self.spent = 0  # by requests that have ended
         self.charged = 0  # at most what the killed ones' requests had spent
         self.killed = False
+        self.saved = self.store.copy()
+        self.was_lost, self.lost_at = False, 0.0
         self.alerts: list[int] = []
         self.refusals = 0
         self.troubles: list[BaseException] = []
@@ -220,6 +223,7 @@ class Replicas(RuleBasedStateMachine):
 
         self.runner.run(leave())
 
+    @precondition(lambda self: self.now() > self.lost_at + BACK)
     @rule(at=st.integers(0, PROCESSES - 1))
     def a_process_is_killed(self, at: int) -> None:
         process = self.processes.pop(at)
@@ -247,6 +251,25 @@ class Replicas(RuleBasedStateMachine):
     def the_weather_is_fine(self) -> None:
         self.store.weather = stores.FINE
 
+    @precondition(lambda self: self.away == 0.0)
+    @rule()
+    def the_store_is_copied(self) -> None:
+        self.saved = self.store.copy()
+
+    @precondition(lambda self: self.away == 0.0 and not self.killed)
+    @rule(loses_all=st.booleans())
+    def the_store_dies_and_comes_back(self, loses_all: bool) -> None:
+        """With nothing, or as it was at some time before. (What the dead held is lost with it, so nobody is killed before
+        or right after.)"""
+        self.store.weather = stores.AWAY
+        self.pass_time(2.0)
+        if loses_all:
+            self.store.forget()
+        else:
+            self.store.books = copy.deepcopy(self.saved)
+        self.store.weather = stores.FINE
+        self.was_lost, self.lost_at = True, self.now()
+
     @precondition(lambda self: not any(process.limiter.is_alone for process in self.processes))
     @rule(at=st.integers(0, PROCESSES - 1), seconds=st.sampled_from((-90.0, -1.0, 0.5, 30.0, 90.0)))
     def a_clock_is_set(self, at: int, seconds: float) -> None:
@@ -273,7 +296,7 @@ class Replicas(RuleBasedStateMachine):
 
     @invariant()
     def each_alert_is_told_once(self) -> None:
-        assert len(self.alerts) == len(set(self.alerts))
+        assert self.was_lost or len(self.alerts) == len(set(self.alerts))
 
     def teardown(self) -> None:
         try:
@@ -312,7 +335,7 @@ class Replicas(RuleBasedStateMachine):
         claim = Claim(
             *(0, none(limits.rpm), 0, 0, 0, 0, 0, none(limits.tpm), 0, 0, 0, 0, 0, none(limits.concurrency), 0, 0),
             *((BUDGET, 1) if name.startswith("budget") else (-1, 0)),
-            *(0, 0, 0, 0, 0, 0, 0),
+            *(0, 0, 0, 0, 0, 0, 0, 0),
         )
         return self.store.books.claim("support", "auditor", seq, 1, [name], [claim], [], int(self.now() * 1_000))[0]
 
