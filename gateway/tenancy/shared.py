@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from gateway.errors import GatewayError
-from gateway.state.limits import Call
+from gateway.state.limits import Call, Presence
 from gateway.state.redis import FAILURES
 from gateway.table import Key, Limits
 from gateway.tenancy import refusals
@@ -58,7 +58,7 @@ class Far(Protocol):
 
     async def claim(self, calls: Sequence[Call]) -> list[list[int]]: ...
 
-    async def present(self, holder: str) -> tuple[int, bool]: ...
+    async def present(self, holder: str) -> Presence: ...
 
     async def leave(self, holder: str) -> None: ...
 
@@ -91,7 +91,7 @@ class SharedLimiter(MemoryLimiter):
     ) -> None:
         super().__init__(on_alert, clock)
         self.is_alone = False
-        self._is_known = False  # to the store
+        self._is_introduced = self._is_known = False  # to the store
         self._alone_since = 0
         self._has_all_places = False
         self.sharing = processes
@@ -235,6 +235,11 @@ class SharedLimiter(MemoryLimiter):
     def _flush(self) -> None:
         self._is_flushing = False
         if self.is_alone or self._closed:
+            return
+        if not self._is_known:  # it says who it is before it asks for anything
+            if not self._is_introduced:
+                self._is_introduced = True
+                self._start(self._tell_presence())
             return
         now = int(self._clock() * 1_000)
         while self._trips < MAX_TRIPS:
@@ -399,8 +404,8 @@ class SharedLimiter(MemoryLimiter):
             await asyncio.sleep(pause)
             try:
                 async with asyncio.timeout(PATIENCE_SECONDS):
-                    count, _ = await self._far.present(self._holder)
-                self.sharing = max(self._processes, count)
+                    presence = await self._far.present(self._holder)
+                self.sharing = max(self._processes, presence.processes)
                 self._is_known = True
                 await self._tell_all()
                 break
@@ -439,20 +444,23 @@ class SharedLimiter(MemoryLimiter):
             self.tick(self._clock())
             now = asyncio.get_running_loop().time()
             if not self.is_alone and now - told >= PRESENCE_SECONDS:
-                told = now
+                told, self._is_introduced = now, True
                 self._start(self._tell_presence())
 
     async def _tell_presence(self) -> None:
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
-                count, is_known = await self._far.present(self._holder)
+                presence = await self._far.present(self._holder)
         except FAILURES as error:
             self._lose(error)
             return
-        self.sharing = max(self._processes, count)
-        if self._is_known and not is_known:
+        self.sharing = max(self._processes, presence.processes)
+        if self._is_known and not presence.is_known:
             self._lose(ConnectionError("it has forgotten this process, and what the others hold"))
+        elif not self._is_known and not presence.has_company:
+            self._lose(ConnectionError("the other processes have yet to come back to it"))
         self._is_known = True
+        self._flush()
 
     async def close(self) -> None:
         """Gives back what is held and says what was used, for a moment."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+from bisect import insort
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -46,6 +47,7 @@ class Running:
     lease: Lease
     tokens: int
     money: int
+    since: float
     while_alone: bool
 
 
@@ -71,6 +73,8 @@ class Replicas(RuleBasedStateMachine):
         self.started = 0
         self.admissions: list[tuple[float, str]] = []
         self.used: list[tuple[float, int]] = []  # tokens, when they were settled, or their process killed
+        self.reserved: list[tuple[float, int]] = []  # the same tokens, when they were reserved
+        self.were_alone = False
         self.away = 0.0  # seconds
         self.spent = 0  # by requests that have ended
         self.charged = 0  # at most what the killed ones' requests had spent
@@ -140,7 +144,7 @@ class Replicas(RuleBasedStateMachine):
         except (RateLimited, QuotaExhausted):
             self.refusals += 1
             return
-        one = Running(lease, tokens, money, limiter.is_alone)
+        one = Running(lease, tokens, money, self.now(), limiter.is_alone)
         process.running.append(one)
         self.admissions.append((self.now(), key.id))
         self.within_limits()
@@ -187,8 +191,12 @@ class Replicas(RuleBasedStateMachine):
         tokens, cost = int(one.tokens * share), int(one.money * share)
         for _ in range(2):  # the second time counts for nothing
             one.lease.settle(tokens, cost, process.clock())
-        self.used.append((self.now(), tokens))
+        self.count(one, tokens)
         self.spent += cost
+
+    def count(self, one: Running, tokens: int) -> None:
+        self.used.append((self.now(), tokens))
+        insort(self.reserved, (one.since, tokens))
 
     @rule(at=st.integers(0, PROCESSES - 1), more=st.sampled_from((10, 3_000)))
     def a_request_needs_more_money(self, at: int, more: int) -> None:
@@ -238,7 +246,7 @@ class Replicas(RuleBasedStateMachine):
         self.runner.run(kill())
         self.killed = True
         for one in process.running:  # it may have used all of what it had reserved
-            self.used.append((self.now(), one.tokens))
+            self.count(one, one.tokens)
             self.charged += one.money
         self.start()
 
@@ -259,8 +267,8 @@ class Replicas(RuleBasedStateMachine):
     @precondition(lambda self: self.away == 0.0 and not self.killed)
     @rule(loses_all=st.booleans())
     def the_store_dies_and_comes_back(self, loses_all: bool) -> None:
-        """With nothing, or as it was at some time before. (What the dead held is lost with it, so nobody is killed before
-        or right after.)"""
+        """With nothing, or as it was at some time before. (What the dead held is lost with it, so nobody is killed
+        before, nor right after.)"""
         self.store.weather = stores.AWAY
         self.pass_time(2.0)
         if loses_all:
@@ -285,7 +293,9 @@ class Replicas(RuleBasedStateMachine):
             bounded([(moment, 1) for moment, _ in self.admissions], limits.rpm)
         bounded([(moment, 1) for moment, key in self.admissions if key == "half"], KEY_RPM)
         if limits.tpm is not None:
-            bounded(self.used, limits.tpm)
+            # What is reserved does not drain; but how much that is of the others nobody knows who is alone.
+            self.were_alone = self.were_alone or any(process.limiter.is_alone for process in self.processes)
+            bounded(self.reserved if self.were_alone else self.used, limits.tpm)
         running = [one for process in self.processes for one in process.running]
         # While they can not ask each other, each has a part of what was free when it last could.
         alone = any(one.while_alone for one in running)
