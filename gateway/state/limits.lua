@@ -4,7 +4,7 @@
 -- ARGV[1]  JSON: [holder, seq, ttl, now (-1: this server's clock), names, claims, demands], as in Books.claim, the
 --          accounts of a demand counted from 0
 -- ARGV[2]  milliseconds after which the hash may go when nobody has claimed anything
--- An account: rl, ra level and time of requests; kl, ka of tokens; ms spent, mp period, mt told, ml limit told, of money.
+-- An account: b its beginning; rl, ra level and time of requests; kl, ka of tokens; ms spent, mb of it taken over, mp period, mt told, ml limit told, of money.
 -- A holder: ru, rh used and held of requests; ku, kh of tokens; ph places held; mu, mh, mp of money and its period.
 -- Answers {now, status, the numbers of each Grant in order}; status 0 is done, 1 overtaken (no grants follow).
 
@@ -30,7 +30,7 @@ end
 local accounts = {}
 for i, packed in ipairs(redis.call('HMGET', KEYS[1], unpack(names))) do
   local account = packed and cmsgpack.unpack(packed)
-    or {rl = 0, ra = 0, kl = 0, ka = 0, ms = 0, mp = -1, mt = 0, ml = 0, holders = {}}
+    or {b = now, rl = 0, ra = 0, kl = 0, ka = 0, ms = 0, mb = 0, mp = -1, mt = 0, ml = 0, holders = {}}
   local before = account.holders[holder]
   if before and seq <= before.seq then return {now, 1} end
   accounts[i] = account
@@ -45,10 +45,18 @@ local function take_down(account, c)
   end
   local at = now - c.ago
   if c.rl >= 0 then
+    if not known and c.rs > 0 then
+      account.rl, account.ra = commit(account.rl, account.ra, c.rl, 0, now)
+      account.rl = max(account.rl, c.rs * MINUTE)
+    end
     local used = max(0, c.ru - (known and own.ru or c.ra)) * MINUTE
     account.rl, account.ra = commit(account.rl, account.ra, c.rl, used, at)
   end
   if c.kl >= 0 then
+    if not known and c.ks > 0 then
+      account.kl, account.ka = commit(account.kl, account.ka, c.kl, 0, now)
+      account.kl = max(account.kl, c.ks * MINUTE)
+    end
     local used = max(0, c.ku - (known and own.ku or c.ka)) * MINUTE
     account.kl, account.ka = commit(account.kl, account.ka, c.kl, used, at)
   end
@@ -58,13 +66,14 @@ local function take_down(account, c)
   end
   if c.ml >= 0 then
     if c.mp > account.mp then
-      account.mp, account.ms, account.mt, account.ml = c.mp, 0, 0, c.ml
+      account.mp, account.ms, account.mb, account.mt, account.ml = c.mp, 0, 0, 0, c.ml
     end
     if c.mp == account.mp then
-      local counted = own.mp == c.mp and own.mu or -1
-      local spent = account.ms + max(0, c.mu - (counted >= 0 and counted or c.ma))
-      if counted < c.ma or not known then spent = max(spent, c.mseen + max(0, c.mu - c.ma)) end
-      account.ms = max(spent, c.mseed)
+      account.ms = account.ms + max(0, c.mu - (own.mp == c.mp and own.mu or c.ma))
+      local more = 0
+      if c.born ~= 0 and c.born ~= account.b then more = max(0, c.mseen - account.mb) end
+      more = max(more, c.mseed - account.ms)
+      account.mb, account.ms = account.mb + more, account.ms + more
       own.mu, own.mh, own.mp = c.mu, c.mh, c.mp
     end
   end
@@ -155,8 +164,8 @@ end
 local free, given, wanted = {}, {}, {}
 for i, account in ipairs(accounts) do
   local c = {}
-  c.ago, c.rl, c.ru, c.ra, c.rh, c.rw, c.kl, c.ku, c.ka, c.kh, c.kw, c.pl, c.ph, c.pw,
-    c.ml, c.mr, c.mu, c.ma, c.mh, c.mw, c.mp, c.mseen, c.mseed = unpack(claims[i])
+  c.ago, c.rl, c.ru, c.ra, c.rh, c.rw, c.rs, c.kl, c.ku, c.ka, c.kh, c.kw, c.ks, c.pl, c.ph, c.pw,
+    c.ml, c.mr, c.mu, c.ma, c.mh, c.mw, c.mp, c.mseen, c.born, c.mseed = unpack(claims[i])
   wanted[i] = c
   take_down(account, c)
   free[i] = free_of(account, c)
@@ -183,6 +192,7 @@ for i, account in ipairs(accounts) do
     c.pl >= 0 and own.ph or -1, p,
     c.ml >= 0 and own.mh or -1, account.ms, m, account.mp,
     reached,
+    account.b,
   }) do answer[#answer + 1] = number end
   packed[#packed + 1] = names[i]
   packed[#packed + 1] = cmsgpack.pack(account)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha1
 from importlib.resources import files
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ _SHA = sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()  # Redis' name f
 
 KEEP_MS = 400 * 24 * 3_600_000  # a tenant that nobody has asked for in so long begins anew
 PRESENT_SECONDS = 20.0  # for which a replica counts after it last said so
+FRESH_SECONDS = 2.0  # one that is well says so every second
 COMMAND_SECONDS = 1.0
 CONNECTIONS = 8
 
@@ -30,6 +31,22 @@ class Call(NamedTuple):
 
     tenant: str
     written: list[Any]
+
+
+class Presence(NamedTuple):
+    processes: int
+    is_known: bool  # whether this one had said so before
+    has_company: bool  # whether others are well, or there never were any
+
+
+def presence(before: Mapping[str, float], holder: str, now: float) -> Presence:
+    """`before` is when each process said last that it is there."""
+    others = [seen for name, seen in before.items() if name != holder]
+    return Presence(
+        1 + sum(1 for seen in others if seen > now - PRESENT_SECONDS),
+        holder in before,
+        not others or max(others) > now - FRESH_SECONDS,
+    )
 
 
 class RedisLimits:
@@ -80,12 +97,15 @@ class RedisLimits:
         except NoScriptError:
             return await self._client.eval(SCRIPT, 1, key, argument, KEEP_MS)
 
-    async def present(self, holder: str) -> int:
-        """Says that this process is there; how many are."""
+    async def present(self, holder: str) -> Presence:
+        """Says that this process is there."""
         now = time.time()
-        await self._client.zadd(_PRESENCE, {holder: now})
-        await self._client.zremrangebyscore(_PRESENCE, 0, now - PRESENT_SECONDS)
-        return int(await self._client.zcard(_PRESENCE))
+        async with self._client.pipeline(transaction=False) as pipeline:
+            pipeline.zrange(_PRESENCE, 0, -1, withscores=True)
+            pipeline.zadd(_PRESENCE, {holder: now})
+            pipeline.zremrangebyscore(_PRESENCE, 0, now - PRESENT_SECONDS)
+            before, _, _ = await pipeline.execute()
+        return presence({name.decode(): seen for name, seen in before}, holder, now)
 
     async def leave(self, holder: str) -> None:
         await self._client.zrem(_PRESENCE, holder)

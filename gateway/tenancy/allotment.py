@@ -20,6 +20,7 @@ PLACES_AHEAD = 8  # one place is held ahead for so many in use
 
 ALONE_PERCENT = 80  # of its part of a limit that a process uses while it can not ask the others
 ALONE_PAUSE = 1_000  # milliseconds for which it has only what was granted before: the others may not be alone yet
+PLACES_PAUSE = 10_000  # the same for places: those that had more than their part have requests under way
 
 
 class Pace:
@@ -56,11 +57,16 @@ class Allotment:
     `*_acked` is what the book has confirmed."""
 
     __slots__ = (
+        "_away_at",
         "_away_requests",
         "_away_requests_acked",
+        "_away_requests_level",
         "_away_tokens",
         "_away_tokens_acked",
+        "_away_tokens_level",
+        "_money_born",
         "_money_pace",
+        "_places_part",
         "_places_peak",
         "_requests_pace",
         "_tokens_pace",
@@ -111,6 +117,7 @@ class Allotment:
         self.money_period = -1
         self.money_end = 0
         self.money_seen = 0
+        self._money_born = 0  # the account that said so, if one did
         self.seed_period = -1  # a period the ledger was asked about
         self.seed = 0
         self.view: Grant | None = None
@@ -119,6 +126,8 @@ class Allotment:
         self.requests_drained = self.tokens_drained = 0  # of what was used, what the book need not hear of any more
         self._away_requests = self._away_tokens = 0  # used when the book went away
         self._away_requests_acked = self._away_tokens_acked = 0
+        self._away_at = self._away_requests_level = self._away_tokens_level = 0  # as the book last said
+        self._places_part = 0
         self._used_at = 0
         self._requests_pace = Pace()
         self._tokens_pace = Pace()
@@ -233,6 +242,7 @@ class Allotment:
         self.money_period = start
         self.money_free = self.money_inuse = self.money_used = self.money_acked = 0
         self.money_seen = self.seed if self.seed_period == start else 0
+        self._money_born = 0
 
     def claim(self, now: int, *, keep: bool, near: bool = False) -> Claim:
         """What to tell the book. What is free is given back with it; with `keep`, what it is likely to need stays.
@@ -259,11 +269,13 @@ class Allotment:
             self.requests_acked - requests_drained,
             self.requests_free,
             requests_want - self.requests_free,
+            0 if near else self._requests_seen(now),
             -1 if limits.tpm is None else limits.tpm,
             self.tokens_used - tokens_drained,
             self.tokens_acked - tokens_drained,
             self.tokens_inuse + self.tokens_free,
             tokens_want - self.tokens_free,
+            0 if near else self._tokens_seen(now),
             -1 if limits.concurrency is None else limits.concurrency,
             self.places_inuse + self.places_free,
             places_want - self.places_free,
@@ -275,6 +287,7 @@ class Allotment:
             money_want - self.money_free if refuses else 0,
             self.money_period,
             self.money_seen,
+            self._money_born,
             self.seed if self.seed_period == self.money_period else 0,
         )
 
@@ -311,11 +324,11 @@ class Allotment:
             return
         if grant.money_period > self.money_period:  # its clock is ahead of ours
             self._begin(grant.money_period)
-            self.money_seen = grant.money_spent
+            self.money_seen, self._money_born = grant.money_spent, grant.born
         elif claim.money_period == self.money_period == grant.money_period:
             self.money_free += grant.money_held - claim.money_held
             self.money_acked = claim.money_used
-            self.money_seen = grant.money_spent
+            self.money_seen, self._money_born = grant.money_spent, grant.born
 
     def is_low(self) -> bool:
         """Whether so little is left of what the book last granted that more should be on its way."""
@@ -328,14 +341,14 @@ class Allotment:
 
     # Alone
 
-    def alone(self, sharing: int, now: int) -> tuple[int, int]:
-        """The book is away: from now on the process keeps to its part of the limits. Returns the levels of requests and
-        tokens to begin with. What the others have used of late is not known, so of its part is free only what the book
-        has granted already. Money stays what was granted; no more of it comes."""
+    def alone(self, sharing: int, since: int) -> tuple[int, int]:
+        """The book is away: from `since` on the process keeps to its part of the limits. Returns the levels of requests
+        and tokens to begin with. What the others have used of late is not known, so of its part is free only what the
+        book has granted already. Money stays what was granted; no more of it comes."""
         rpm, tpm, concurrency = self.written.rpm, self.written.tpm, self.written.concurrency
         rpm_part = 0 if rpm is None else _part(rpm, sharing)
         tpm_part = 0 if tpm is None else _part(tpm, sharing)
-        places = 0 if concurrency is None else _part(self.places_room() - self.places_free, sharing)
+        self._places_part = 0 if concurrency is None else _part(concurrency, sharing)
         requests_level = max(0, rpm_part - self.requests_free) * MINUTE + rpm_part * ALONE_PAUSE
         tokens_level = max(0, tpm_part - self.tokens_free - self.tokens_inuse) * MINUTE + tpm_part * ALONE_PAUSE
         self._away_requests, self._away_tokens = self.requests_used, self.tokens_used
@@ -344,14 +357,22 @@ class Allotment:
         self.limits = Limits(
             None if rpm is None else rpm_part,
             None if tpm is None else tpm_part,
-            None if concurrency is None else places + self.places_inuse + self.places_free,
+            None if concurrency is None else min(self._places_part, self.places_inuse + self.places_free),
         )
+        if self.view is not None and not self.is_alone:
+            self._away_at = self.heard_at
+            self._away_requests_level, self._away_tokens_level = self.view.requests_level, self.view.tokens_level
         self.is_alone = True
         self.requests_free = self.tokens_free = self.places_free = 0
         inuse, places = self.tokens_inuse, self.places_inuse
-        self.view = Grant(1, 0, requests_level, 0, inuse, tokens_level, inuse, places, places, 0, 0, 0, -1, 0)
-        self.heard_at = now
+        self.view = Grant(1, 0, requests_level, 0, inuse, tokens_level, inuse, places, places, 0, 0, 0, -1, 0, 0)
+        self.heard_at = since
         return requests_level, tokens_level
+
+    def all_places(self) -> None:
+        """Alone for long enough: the others have come down to their parts."""
+        if self.written.concurrency is not None:
+            self.limits = Limits(self.limits.rpm, self.limits.tpm, self._places_part)
 
     def tell(self, until: int, now: int) -> Claim:
         """The book is back, but the process stays by itself until `until`: what it has used, and as held all that it
@@ -378,11 +399,13 @@ class Allotment:
             self._away_requests_acked - self.requests_drained,
             -(-(max(0, requests_room) + rpm * span) // MINUTE),
             0,
+            _drained(self._away_requests_level, self._away_at, self.written.rpm or 0, now),
             -1 if self.written.tpm is None else self.written.tpm,
             self.tokens_used - self.tokens_drained,
             self._away_tokens_acked - self.tokens_drained,
             self.tokens_inuse - (-(max(0, tokens_room) + tpm * span) // MINUTE),
             0,
+            _drained(self._away_tokens_level, self._away_at, self.written.tpm or 0, now),
             -1 if self.written.concurrency is None else self.written.concurrency,
             max(self.places_inuse, limits.concurrency or 0),
             0,
@@ -394,6 +417,7 @@ class Allotment:
             0,
             self.money_period,
             self.money_seen,
+            self._money_born,
             self.seed if self.seed_period == self.money_period else 0,
         )
 
@@ -428,6 +452,12 @@ class Allotment:
         level = view.tokens_level - max(0, now - self.heard_at) * limit
         return (limit - view.tokens_total + self.tokens_free) * MINUTE - (level if level > 0 else 0)
 
+    def _requests_seen(self, now: int) -> int:
+        return 0 if self.view is None else _drained(self.view.requests_level, self.heard_at, self.limits.rpm or 0, now)
+
+    def _tokens_seen(self, now: int) -> int:
+        return 0 if self.view is None else _drained(self.view.tokens_level, self.heard_at, self.limits.tpm or 0, now)
+
     def places_room(self) -> int:
         limit, view = self.limits.concurrency or 0, self.view
         return limit if view is None else max(0, limit - view.places_total + self.places_free)
@@ -446,6 +476,12 @@ class Allotment:
 
     def is_idle(self) -> bool:
         return self.places_inuse == 0 and not self.has_news()
+
+
+def _drained(level: int, since: int, limit: int, now: int) -> int:
+    """A level in units as it is now, in whole requests or tokens."""
+    level -= max(0, now - since) * limit
+    return -(-level // MINUTE) if level > 0 else 0
 
 
 def _part(limit: int, sharing: int) -> int:

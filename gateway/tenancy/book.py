@@ -41,11 +41,13 @@ class Claim(NamedTuple):
     requests_acked: int  # of it, what the book has confirmed
     requests_held: int
     requests_want: int
+    requests_seen: int  # the level as this process knows it, in whole ones: for a book that has forgotten it
     tokens_limit: int
     tokens_used: int
     tokens_acked: int
     tokens_held: int
     tokens_want: int
+    tokens_seen: int
     places_limit: int
     places_held: int
     places_want: int
@@ -56,7 +58,8 @@ class Claim(NamedTuple):
     money_held: int
     money_want: int
     money_period: int  # its first moment
-    money_seen: int  # what is known to be spent of it, by the book's own word: for one that has forgotten it
+    money_seen: int  # what is known to be spent of it, by the word of the account that began at `money_born`
+    money_born: int
     money_seed: int  # the same by the ledger's word, or 0
 
 
@@ -88,6 +91,7 @@ class Grant(NamedTuple):
     money_total: int
     money_period: int
     money_alert: int  # a share of the budget in percent that is reached now and was not yet told, or 0
+    born: int  # when the account began: one that begins anew has forgotten all
 
 
 class Overtaken(Exception):
@@ -112,11 +116,13 @@ class _Holder:
 
 @dataclass(slots=True)
 class _Account:
+    born: int
     requests_level: int = 0
     requests_at: int = 0
     tokens_level: int = 0
     tokens_at: int = 0
     money_spent: int = 0
+    money_base: int = 0  # of it, what was taken over from an account before this one, or from the ledger
     money_period: int = -1
     money_told: int = 0
     money_told_limit: int = 0
@@ -166,12 +172,12 @@ class Books:
         for name in names:
             account = books.get(name)
             if account is None:
-                account = books[name] = _Account()
-            accounts.append(account)
-        for account in accounts:
+                account = _Account(now)
             before = account.holders.get(holder)
             if before is not None and seq <= before.seq:
                 raise Overtaken
+            accounts.append(account)
+        books.update(zip(names, accounts, strict=True))
         free: list[_Free] = []
         for account, claim in zip(accounts, claims, strict=True):
             _take_down(account, holder, claim, now)
@@ -188,7 +194,7 @@ class Books:
 
     def begin(self, tenant: str, name: str, requests_level: int, tokens_level: int, now: int) -> None:
         """An account whose levels are known from elsewhere."""
-        account = self._tenants.setdefault(tenant, {})[name] = _Account()
+        account = self._tenants.setdefault(tenant, {})[name] = _Account(now)
         account.requests_level, account.requests_at = requests_level, now
         account.tokens_level, account.tokens_at = tokens_level, now
 
@@ -205,11 +211,19 @@ def _take_down(account: _Account, holder: str, claim: Claim, now: int) -> None:
     at = now - claim.ago
     if claim.requests_limit >= 0:
         used = max(0, claim.requests_used - (own.requests_used if known else claim.requests_acked)) * MINUTE
+        if not known and claim.requests_seen:
+            account.requests_level, account.requests_at = _at_least(
+                account.requests_level, account.requests_at, claim.requests_limit, claim.requests_seen, now
+            )
         account.requests_level, account.requests_at = _commit(
             account.requests_level, account.requests_at, claim.requests_limit, used, at, now
         )
     if claim.tokens_limit >= 0:
         used = max(0, claim.tokens_used - (own.tokens_used if known else claim.tokens_acked)) * MINUTE
+        if not known and claim.tokens_seen:
+            account.tokens_level, account.tokens_at = _at_least(
+                account.tokens_level, account.tokens_at, claim.tokens_limit, claim.tokens_seen, now
+            )
         account.tokens_level, account.tokens_at = _commit(
             account.tokens_level, account.tokens_at, claim.tokens_limit, used, at, now
         )
@@ -220,14 +234,20 @@ def _take_down(account: _Account, holder: str, claim: Claim, now: int) -> None:
     if claim.money_limit >= 0:
         if claim.money_period > account.money_period:
             account.money_period = claim.money_period
-            account.money_spent = account.money_told = 0
+            account.money_spent = account.money_base = account.money_told = 0
             account.money_told_limit = claim.money_limit
         if claim.money_period == account.money_period:
-            counted = own.money_used if own.money_period == claim.money_period else -1
-            spent = account.money_spent + max(0, claim.money_used - (counted if counted >= 0 else claim.money_acked))
-            if counted < claim.money_acked or not known:  # the book has forgotten, or never knew
-                spent = max(spent, claim.money_seen + max(0, claim.money_used - claim.money_acked))
-            account.money_spent = max(spent, claim.money_seed)
+            counted = own.money_used if own.money_period == claim.money_period else claim.money_acked
+            account.money_spent += max(0, claim.money_used - counted)
+            more = 0
+            if claim.money_born not in (
+                0,
+                account.born,
+            ):  # what all had used before, beside what each says it has since
+                more = max(0, claim.money_seen - account.money_base)
+            more = max(more, claim.money_seed - account.money_spent)
+            account.money_base += more
+            account.money_spent += more
             own.money_used, own.money_held = claim.money_used, claim.money_held
             own.money_period = claim.money_period
     own.requests_held = own.tokens_held = 0
@@ -264,6 +284,11 @@ def _commit(level: int, since: int, limit: int, used: int, at: int, now: int) ->
     if now > since:
         level, since = max(0, level - (now - since) * limit), now
     return level, since
+
+
+def _at_least(level: int, since: int, limit: int, seen: int, now: int) -> tuple[int, int]:
+    level, since = _commit(level, since, limit, 0, now, now)
+    return max(level, seen * MINUTE), since
 
 
 def _free(account: _Account, claim: Claim, now: int) -> _Free:
@@ -363,6 +388,7 @@ def _answer(account: _Account, own: _Holder, claim: Claim, free: _Free, given: l
         money,
         account.money_period,
         alert,
+        account.born,
     )
 
 

@@ -19,11 +19,11 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from gateway.errors import GatewayError
-from gateway.state.limits import Call
+from gateway.state.limits import Call, Presence
 from gateway.state.redis import FAILURES
 from gateway.table import Key, Limits
 from gateway.tenancy import refusals
-from gateway.tenancy.allotment import Allotment
+from gateway.tenancy.allotment import PLACES_PAUSE, Allotment
 from gateway.tenancy.book import Books, Grant
 from gateway.tenancy.limiter import Clock, MemoryLimiter, OnAlert, TenantLease, refusal
 from gateway.tenancy.limits import UNLIMITED, Lease, LimiterState
@@ -39,7 +39,7 @@ HEARTBEAT = 10_000  # milliseconds between claims of a tenant whose requests run
 NEWS = 250  # milliseconds after which the store is to hear of what was used
 AGAIN = 20  # milliseconds between claims that nobody waits for
 REFUSED = 25  # milliseconds for which a refusal is repeated without asking anew
-PRESENCE_SECONDS = 5.0
+PRESENCE_SECONDS = 1.0  # also how long it takes at most to notice that the store has forgotten all
 FIRST_RETRY_SECONDS = 0.1
 LAST_RETRY_SECONDS = 1.0
 REUNION = 3_000  # milliseconds after which all others have noticed that the store is back, and told what they used
@@ -58,7 +58,7 @@ class Far(Protocol):
 
     async def claim(self, calls: Sequence[Call]) -> list[list[int]]: ...
 
-    async def present(self, holder: str) -> int: ...
+    async def present(self, holder: str) -> Presence: ...
 
     async def leave(self, holder: str) -> None: ...
 
@@ -92,6 +92,9 @@ class SharedLimiter(MemoryLimiter):
     ) -> None:
         super().__init__(on_alert, clock)
         self.is_alone = False
+        self._is_introduced = self._is_known = False  # to the store
+        self._alone_since = 0
+        self._has_all_places = False
         self.sharing = processes
         self._processes = processes
         self._far = far
@@ -189,10 +192,15 @@ class SharedLimiter(MemoryLimiter):
         return False
 
     def tick(self, now: float) -> None:
+        clock = int(now * 1_000)
         if self.is_alone:
+            if not self._has_all_places and clock - self._alone_since >= PLACES_PAUSE:
+                self._has_all_places = True
+                for purse in self._purses.values():
+                    for allotment in purse.allotments.values():
+                        allotment.all_places()
             super().tick(now)
             return
-        clock = int(now * 1_000)
         for name, purse in list(self._active.items()):
             age = clock - purse.claimed_at
             if purse.busy:
@@ -211,7 +219,9 @@ class SharedLimiter(MemoryLimiter):
 
     def _in_effect(self, purse: Purse, allotment: Allotment, limits: Limits) -> Limits:
         changed, allotment.written = limits != allotment.written, limits
-        if self.is_alone and (changed or not allotment.is_alone):
+        if self.is_alone and not allotment.is_alone:
+            self._set_apart(purse, allotment, self._alone_since)
+        elif self.is_alone and changed:
             self._set_apart(purse, allotment, int(self._clock() * 1_000))
         return allotment.limits if self.is_alone else limits
 
@@ -231,6 +241,11 @@ class SharedLimiter(MemoryLimiter):
     def _flush(self) -> None:
         self._is_flushing = False
         if self.is_alone or self._closed:
+            return
+        if not self._is_known:  # it says who it is before it asks for anything
+            if not self._is_introduced:
+                self._is_introduced = True
+                self._start(self._tell_presence())
             return
         now = int(self._clock() * 1_000)
         while self._trips < MAX_TRIPS:
@@ -348,7 +363,8 @@ class SharedLimiter(MemoryLimiter):
         if self.is_alone or self._closed:
             return
         self.is_alone = True
-        clock = int(self._clock() * 1_000)
+        self._has_all_places = False
+        self._alone_since = clock = int(self._clock() * 1_000)
         fields = {"error": str(error) or type(error).__name__, "processes": self.sharing}
         logger.warning("limits are kept by this process alone: their store is away", extra={"fields": fields})
         self._books = Books()
@@ -363,9 +379,11 @@ class SharedLimiter(MemoryLimiter):
         self._serve_all_alone()
         self._start(self._recover())
 
-    def _set_apart(self, purse: Purse, allotment: Allotment, clock: int) -> None:
-        requests, tokens = allotment.alone(self.sharing, clock)
-        self._books.begin(purse.name, allotment.name, requests, tokens, clock)
+    def _set_apart(self, purse: Purse, allotment: Allotment, since: int) -> None:
+        requests, tokens = allotment.alone(self.sharing, since)
+        self._books.begin(purse.name, allotment.name, requests, tokens, since)
+        if self._has_all_places:
+            allotment.all_places()
 
     def _serve_all_alone(self) -> None:
         """Nobody waits for the store any more."""
@@ -392,7 +410,9 @@ class SharedLimiter(MemoryLimiter):
             await asyncio.sleep(pause)
             try:
                 async with asyncio.timeout(PATIENCE_SECONDS):
-                    self.sharing = max(self._processes, await self._far.present(self._holder))
+                    presence = await self._far.present(self._holder)
+                self.sharing = max(self._processes, presence.processes)
+                self._is_known = True
                 await self._tell_all()
                 break
             except FAILURES:
@@ -430,15 +450,23 @@ class SharedLimiter(MemoryLimiter):
             self.tick(self._clock())
             now = asyncio.get_running_loop().time()
             if not self.is_alone and now - told >= PRESENCE_SECONDS:
-                told = now
+                told, self._is_introduced = now, True
                 self._start(self._tell_presence())
 
     async def _tell_presence(self) -> None:
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
-                self.sharing = max(self._processes, await self._far.present(self._holder))
+                presence = await self._far.present(self._holder)
         except FAILURES as error:
             self._lose(error)
+            return
+        self.sharing = max(self._processes, presence.processes)
+        if self._is_known and not presence.is_known:
+            self._lose(ConnectionError("it has forgotten this process, and what the others hold"))
+        elif not self._is_known and not presence.has_company:
+            self._lose(ConnectionError("the other processes have yet to come back to it"))
+        self._is_known = True
+        self._flush()
 
     async def close(self) -> None:
         """Gives back what is held and says what was used, for a moment."""

@@ -144,8 +144,8 @@ async def _look(url: str, budget: int) -> list[Account]:
                 continue
             name = "tenant" if tenant.budget is None else "budget:total"
             usd = (-1, 0) if tenant.budget is None else (budget, 1)
-            requests, tokens = [_or_none(limits.rpm), 0, 0, 0, 0], [_or_none(limits.tpm), 0, 0, 0, 0]
-            claim = [0, *requests, *tokens, _or_none(limits.concurrency), 0, 0, *usd, 0, 0, 0, 0, 0, 0, 0]
+            requests, tokens = [_or_none(limits.rpm), 0, 0, 0, 0, 0], [_or_none(limits.tpm), 0, 0, 0, 0, 0]
+            claim = [0, *requests, *tokens, _or_none(limits.concurrency), 0, 0, *usd, 0, 0, 0, 0, 0, 0, 0, 0]
             for seq in (1, 2):
                 written = ["auditor", seq, 1_000, -1, [name], [claim], []]
                 answers = await store.claim([Call(tenant.name, written)])

@@ -31,9 +31,11 @@ def claims(draw: st.DrawFn) -> Claim:
         draw(st.integers(0, used)),
         draw(amounts),
         draw(amounts),
+        draw(amounts),
         draw(limits),
         tokens,
         draw(st.integers(0, tokens)),
+        draw(amounts),
         draw(amounts),
         draw(amounts),
         draw(limits),
@@ -47,6 +49,7 @@ def claims(draw: st.DrawFn) -> Claim:
         draw(money),
         draw(st.integers(0, 2)) * 86_400_000,
         draw(st.one_of(st.just(0), money)),
+        draw(st.sampled_from((0, 1_800_000_000_000, 1_700_000_000_000))),
         draw(st.one_of(st.just(0), money)),
     )
 

@@ -7,7 +7,7 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
-from gateway.state.limits import Call
+from gateway.state.limits import Call, Presence, presence
 from gateway.tenancy.book import Books, Claim, Demand, Overtaken
 from gateway.tenancy.limiter import Clock
 
@@ -53,10 +53,16 @@ class Store:
             return [now, 1]
         return [now, 0, *(number for grant in grants for number in grant)]
 
-    def present(self, holder: str) -> int:
+    def present(self, holder: str) -> Presence:
         now = self._clock()
+        answer = presence(self._present, holder, now)
         self._present[holder] = now
-        return sum(1 for seen in self._present.values() if seen > now - 20)
+        return answer
+
+    def forget(self) -> None:
+        """It has begun anew."""
+        self.books = Books()
+        self._present.clear()
 
     def leave(self, holder: str) -> None:
         self._present.pop(holder, None)
@@ -84,11 +90,11 @@ class Link:
         finally:
             self.under_way -= 1
 
-    async def present(self, holder: str) -> int:
+    async def present(self, holder: str) -> Presence:
         weather = await self._arrive(lambda: self._store.present(holder))
-        count = self._store.present(holder)
+        answer = self._store.present(holder)
         await self._return(weather)
-        return count
+        return answer
 
     async def leave(self, holder: str) -> None:
         weather = await self._arrive(lambda: self._store.leave(holder))

@@ -248,3 +248,48 @@ def test_nobody_waits_for_a_limiter_that_is_closed() -> None:
                 await waiting
 
     run(story())
+
+
+@pytest.mark.parametrize("away", [0.0, 0.4, 5.0])
+def test_a_store_that_has_lost_everything_learns_it_again(away: float) -> None:
+    rpm = 1_200
+
+    async def story() -> None:
+        async with Site(4) as site:
+            who = key(Limits(rpm=rpm))
+            demand = asyncio.create_task(site.demand(who, site.now() + 60))
+            await asyncio.sleep(30)
+            if away:
+                site.store.weather = stores.AWAY
+                await asyncio.sleep(away)
+            site.store.forget()
+            site.store.weather = stores.FINE
+            # With nobody the wiser, what some hold is unknown for as long as it takes them to speak.
+            over = most_over(await demand, rpm)
+            assert over <= (1e-6 if away else 0.02 * rpm)
+
+    run(story())
+
+
+@pytest.mark.parametrize("away", [0.0, 5.0])
+def test_money_that_was_spent_stays_spent_in_a_store_that_has_lost_everything(away: float) -> None:
+    async def story() -> None:
+        async with Site(3) as site:
+            who = key(budget=Budget(10 * USD, "total", "reject"))
+            running = await site.ask(0, who, money=3 * USD)
+            (await site.ask(1, who, money=4 * USD)).settle(1, 4 * USD, site.now())
+            await asyncio.sleep(1.0)
+            if away:
+                site.store.weather = stores.AWAY
+                await asyncio.sleep(away)
+            site.store.forget()
+            site.store.weather = stores.FINE
+            await asyncio.sleep(7.0)
+            for at in (2, 1, 0):
+                await site.refusal(at, who, money=4 * USD)
+            await site.ask(2, who, money=3 * USD)
+            running.settle(1, 3 * USD, site.now())
+            for at in (2, 1, 0):
+                await site.refusal(at, who, money=1)
+
+    run(story())

@@ -4,6 +4,8 @@ limit is passed, no money is spent twice, and nothing stays behind."""
 from __future__ import annotations
 
 import asyncio
+import copy
+from bisect import insort
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -45,6 +47,7 @@ class Running:
     lease: Lease
     tokens: int
     money: int
+    since: float
     while_alone: bool
 
 
@@ -70,10 +73,14 @@ class Replicas(RuleBasedStateMachine):
         self.started = 0
         self.admissions: list[tuple[float, str]] = []
         self.used: list[tuple[float, int]] = []  # tokens, when they were settled, or their process killed
+        self.reserved: list[tuple[float, int]] = []  # the same tokens, when they were reserved
+        self.were_alone = False
         self.away = 0.0  # seconds
         self.spent = 0  # by requests that have ended
         self.charged = 0  # at most what the killed ones' requests had spent
         self.killed = False
+        self.saved = self.store.copy()
+        self.was_lost, self.lost_at = False, 0.0
         self.alerts: list[int] = []
         self.refusals = 0
         self.troubles: list[BaseException] = []
@@ -137,7 +144,7 @@ class Replicas(RuleBasedStateMachine):
         except (RateLimited, QuotaExhausted):
             self.refusals += 1
             return
-        one = Running(lease, tokens, money, limiter.is_alone)
+        one = Running(lease, tokens, money, self.now(), limiter.is_alone)
         process.running.append(one)
         self.admissions.append((self.now(), key.id))
         self.within_limits()
@@ -184,8 +191,12 @@ class Replicas(RuleBasedStateMachine):
         tokens, cost = int(one.tokens * share), int(one.money * share)
         for _ in range(2):  # the second time counts for nothing
             one.lease.settle(tokens, cost, process.clock())
-        self.used.append((self.now(), tokens))
+        self.count(one, tokens)
         self.spent += cost
+
+    def count(self, one: Running, tokens: int) -> None:
+        self.used.append((self.now(), tokens))
+        insort(self.reserved, (one.since, tokens))
 
     @rule(at=st.integers(0, PROCESSES - 1), more=st.sampled_from((10, 3_000)))
     def a_request_needs_more_money(self, at: int, more: int) -> None:
@@ -220,6 +231,7 @@ class Replicas(RuleBasedStateMachine):
 
         self.runner.run(leave())
 
+    @precondition(lambda self: self.now() > self.lost_at + BACK)
     @rule(at=st.integers(0, PROCESSES - 1))
     def a_process_is_killed(self, at: int) -> None:
         process = self.processes.pop(at)
@@ -234,7 +246,7 @@ class Replicas(RuleBasedStateMachine):
         self.runner.run(kill())
         self.killed = True
         for one in process.running:  # it may have used all of what it had reserved
-            self.used.append((self.now(), one.tokens))
+            self.count(one, one.tokens)
             self.charged += one.money
         self.start()
 
@@ -246,6 +258,25 @@ class Replicas(RuleBasedStateMachine):
     @rule()
     def the_weather_is_fine(self) -> None:
         self.store.weather = stores.FINE
+
+    @precondition(lambda self: self.away == 0.0)
+    @rule()
+    def the_store_is_copied(self) -> None:
+        self.saved = self.store.copy()
+
+    @precondition(lambda self: self.away == 0.0 and not self.killed)
+    @rule(loses_all=st.booleans())
+    def the_store_dies_and_comes_back(self, loses_all: bool) -> None:
+        """With nothing, or as it was at some time before. (What the dead held is lost with it, so nobody is killed
+        before, nor right after.)"""
+        self.store.weather = stores.AWAY
+        self.pass_time(2.0)
+        if loses_all:
+            self.store.forget()
+        else:
+            self.store.books = copy.deepcopy(self.saved)
+        self.store.weather = stores.FINE
+        self.was_lost, self.lost_at = True, self.now()
 
     @precondition(lambda self: not any(process.limiter.is_alone for process in self.processes))
     @rule(at=st.integers(0, PROCESSES - 1), seconds=st.sampled_from((-90.0, -1.0, 0.5, 30.0, 90.0)))
@@ -262,7 +293,9 @@ class Replicas(RuleBasedStateMachine):
             bounded([(moment, 1) for moment, _ in self.admissions], limits.rpm)
         bounded([(moment, 1) for moment, key in self.admissions if key == "half"], KEY_RPM)
         if limits.tpm is not None:
-            bounded(self.used, limits.tpm)
+            # What is reserved does not drain; but how much that is of the others nobody knows who is alone.
+            self.were_alone = self.were_alone or any(process.limiter.is_alone for process in self.processes)
+            bounded(self.reserved if self.were_alone else self.used, limits.tpm)
         running = [one for process in self.processes for one in process.running]
         # While they can not ask each other, each has a part of what was free when it last could.
         alone = any(one.while_alone for one in running)
@@ -273,7 +306,7 @@ class Replicas(RuleBasedStateMachine):
 
     @invariant()
     def each_alert_is_told_once(self) -> None:
-        assert len(self.alerts) == len(set(self.alerts))
+        assert self.was_lost or len(self.alerts) == len(set(self.alerts))
 
     def teardown(self) -> None:
         try:
@@ -310,9 +343,9 @@ class Replicas(RuleBasedStateMachine):
     def look(self, seq: int, name: str, limits: Limits) -> Grant:
         """What the books say to somebody who wants nothing."""
         claim = Claim(
-            *(0, none(limits.rpm), 0, 0, 0, 0, none(limits.tpm), 0, 0, 0, 0, none(limits.concurrency), 0, 0),
+            *(0, none(limits.rpm), 0, 0, 0, 0, 0, none(limits.tpm), 0, 0, 0, 0, 0, none(limits.concurrency), 0, 0),
             *((BUDGET, 1) if name.startswith("budget") else (-1, 0)),
-            *(0, 0, 0, 0, 0, 0, 0),
+            *(0, 0, 0, 0, 0, 0, 0, 0),
         )
         return self.store.books.claim("support", "auditor", seq, 1, [name], [claim], [], int(self.now() * 1_000))[0]
 
