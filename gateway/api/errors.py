@@ -19,6 +19,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(GatewayError, _gateway_error)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(UnicodeEncodeError, _no_unicode)
     app.add_exception_handler(Exception, _unforeseen)
 
 
@@ -67,9 +68,16 @@ def _validation_error(_: Request, error: Exception) -> Response:
     first: Any = found[0] if found else {"msg": "The request is malformed.", "loc": ()}
     if first.get("type") == "json_invalid":
         return answer(BadRequest(f"The body is not JSON: {first['ctx']['error']}."))
+    if first.get("type") == "model_attributes_type":
+        return answer(BadRequest("The body must be a JSON object, sent with `content-type: application/json`."))
     place = [str(part) for part in first["loc"] if part not in ("query", "path", "body", "header")]
     param = ".".join(place) or None
     return answer(BadRequest(f"{param}: {first['msg']}." if param else f"{first['msg']}.", param=param))
+
+
+def _no_unicode(_: Request, __: Exception) -> Response:
+    """JSON can escape half of a surrogate pair, which no text can hold."""
+    return answer(BadRequest("The body holds text that is not Unicode: half of a surrogate pair, as `\\ud800` is."))
 
 
 def _unforeseen(request: Request, _: Exception) -> Response:

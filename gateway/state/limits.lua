@@ -4,8 +4,10 @@
 -- ARGV[1]  JSON: [holder, seq, ttl, now (-1: this server's clock), names, claims, demands], as in Books.claim, the
 --          accounts of a demand counted from 0
 -- ARGV[2]  milliseconds after which the hash may go when nobody has claimed anything
--- An account: b its beginning; rl, ra level and time of requests; kl, ka of tokens; ms spent, mb of it taken over, mp period, mt told, ml limit told, of money.
--- A holder: ru, rh used and held of requests; ku, kh of tokens; ph places held; mu, mh, mp of money and its period.
+-- An account: b its beginning; rl, ra, rm level, time and highest known limit of requests; kl, ka, km of tokens; ms spent,
+--          mb of it taken over, mp period, mt told, ml limit told, of money.
+-- A holder: ru, rh, rl used, held and limit of requests; ku, kh, kl of tokens; ph places held; mu, mh, mp of money and
+--          its period.
 -- Answers {now, status, the numbers of each Grant in order}; status 0 is done, 1 overtaken (no grants follow).
 
 local MINUTE, ACTIVE, FORGET, MONEY_PARTS = 60000, 5000, 3600000, 100
@@ -36,11 +38,21 @@ for i, packed in ipairs(redis.call('HMGET', KEYS[1], unpack(names))) do
   accounts[i] = account
 end
 
+local function lowered(account, level, before, kind)
+  local highest = 0
+  for _, h in pairs(account.holders) do
+    if not h.dead then highest = max(highest, h[kind] or 0) end
+  end
+  if highest < before then level = max(0, level - (before - highest) * MINUTE) end
+  return level, highest
+end
+
 local function take_down(account, c)
   local own = account.holders[holder]
   local known = own ~= nil
   if not known then
-    own = {seq = 0, expires = 0, seen = 0, dead = false, ru = 0, rh = 0, ku = 0, kh = 0, ph = 0, mu = 0, mh = 0, mp = -1}
+    own = {seq = 0, expires = 0, seen = 0, dead = false, ru = 0, rh = 0, ku = 0, kh = 0, ph = 0, mu = 0, mh = 0, mp = -1,
+      rl = 0, kl = 0}
     account.holders[holder] = own
   end
   local at = now - c.ago
@@ -91,6 +103,14 @@ local function take_down(account, c)
       end
       if other.expires + FORGET < now then account.holders[name] = nil end
     end
+  end
+  if c.rl >= 0 then
+    own.rl = c.rl
+    account.rl, account.rm = lowered(account, account.rl, account.rm or 0, 'rl')
+  end
+  if c.kl >= 0 then
+    own.kl = c.kl
+    account.kl, account.km = lowered(account, account.kl, account.km or 0, 'kl')
   end
 end
 
@@ -149,7 +169,7 @@ end
 
 local function alert(account, limit, refused)
   local reached = 0
-  if account.ms >= limit or refused then reached = 100
+  if account.ms >= limit or (refused and account.ms * 2 >= limit) then reached = 100
   elseif account.ms * 5 >= limit * 4 then reached = 80
   elseif account.ms * 2 >= limit then reached = 50 end
   if limit > account.ml then

@@ -16,6 +16,7 @@ LEARNING = 500  # milliseconds over which the pace of that demand is learnt
 LEAST = 20  # milliseconds below which a pace is not learnt anew
 REFILL = 4  # more is asked for when less than this part of it is left
 PLACES_AHEAD = 8  # one place is held ahead for so many in use
+FEW_PLACES = 16  # of so few, each that is idle is missed
 
 
 ALONE_PERCENT = 80  # of its part of a limit that a process uses while it can not ask the others
@@ -64,6 +65,7 @@ class Allotment:
         "_away_tokens",
         "_away_tokens_acked",
         "_away_tokens_level",
+        "_given_up",
         "_money_born",
         "_money_pace",
         "_places_part",
@@ -113,6 +115,7 @@ class Allotment:
         self.requests_free = self.requests_used = self.requests_acked = 0
         self.tokens_free = self.tokens_inuse = self.tokens_used = self.tokens_acked = 0
         self.places_free = self.places_inuse = self._places_peak = 0
+        self._given_up = 0  # places that more were held than the limit has, since the book was heard
         self.money_free = self.money_inuse = self.money_used = self.money_acked = 0
         self.money_period = -1
         self.money_end = 0
@@ -186,7 +189,7 @@ class Allotment:
         """Ends a request that was taken under the limits `taken`: what it used instead of what it had reserved."""
         self.places_inuse -= 1
         if taken.concurrency is not None:
-            self.places_free += 1
+            self._free_place()
         if taken.tpm is not None:
             self.tokens_inuse -= reserved
             self.tokens_used += tokens
@@ -203,7 +206,7 @@ class Allotment:
         """Undoes `take`. A request that the book may have been `told` of stays counted."""
         self.places_inuse -= 1
         if taken.concurrency is not None:
-            self.places_free += 1
+            self._free_place()
         if taken.rpm is not None and not told and self.requests_used > self.requests_acked:
             self.requests_used -= 1
             self.requests_free += 1
@@ -213,6 +216,14 @@ class Allotment:
         if of_period == self.money_period and of_period >= 0:
             self.money_inuse -= money
             self.money_free += money
+
+    def _free_place(self) -> None:
+        """It may be handed out again, unless more places are held than there are: the limit was lowered."""
+        view, limit = self.view, self.limits.concurrency
+        if view is not None and limit is not None and view.places_total - self._given_up > limit:
+            self._given_up += 1
+        else:
+            self.places_free += 1
 
     def more_money(self, money: int) -> bool:
         """Adds to what a request under way has reserved, if it is there. A budget that has come to warn only, by a
@@ -299,9 +310,19 @@ class Allotment:
         if fading > 0:
             self._places_peak = inuse + fading * max(0, LEARNING - (now - self.heard_at)) // LEARNING
         limit, view = self.limits.concurrency, self.view
-        if limit is None or view is None or 2 * view.places_total > limit:
+        if limit is None or view is None or self._is_scarce(limit, view):
             return some
         return max(some, peak - inuse + some)
+
+    def _is_scarce(self, limit: int, view: Grant) -> bool:
+        return 2 * view.places_total > limit or (view.sharing > 1 and limit <= FEW_PLACES)
+
+    def hoards(self) -> bool:
+        """Whether it holds idle places that another process may be asked for."""
+        limit, view = self.limits.concurrency, self.view
+        if limit is None or view is None or view.sharing < 2 or not self._is_scarce(limit, view):
+            return False
+        return self.places_free > -(-self.places_inuse // PLACES_AHEAD)
 
     def hear(self, claim: Claim, grant: Grant, now: int, *, near: bool = False) -> None:
         """The book's answer to `claim`, the last one made."""
@@ -313,6 +334,8 @@ class Allotment:
             self.tokens_acked = claim.tokens_used + (0 if near else self.tokens_drained)
         if claim.places_limit >= 0:
             self.places_free += grant.places_held - claim.places_held
+            self._given_up = max(0, min(self.places_free, grant.places_total - claim.places_limit))
+            self.places_free -= self._given_up
         self._hear_money(claim, grant)
         self.view = grant
         self.heard_at = now
@@ -472,6 +495,7 @@ class Allotment:
             or self.tokens_free > 0
             or self.money_free > 0
             or self.places_free > 0
+            or self._given_up > 0
         )
 
     def is_idle(self) -> bool:

@@ -112,6 +112,8 @@ class _Holder:
     money_used: int = 0
     money_held: int = 0
     money_period: int = -1
+    requests_limit: int = 0  # as it knows them
+    tokens_limit: int = 0
 
 
 @dataclass(slots=True)
@@ -119,6 +121,8 @@ class _Account:
     born: int
     requests_level: int = 0
     requests_at: int = 0
+    requests_limit: int = 0  # the highest that a process knows
+    tokens_limit: int = 0
     tokens_level: int = 0
     tokens_at: int = 0
     money_spent: int = 0
@@ -271,6 +275,21 @@ def _take_down(account: _Account, holder: str, claim: Claim, now: int) -> None:
             gone.append(name)
     for name in gone:
         del account.holders[name]
+    if claim.requests_limit >= 0:
+        own.requests_limit = claim.requests_limit
+        highest = max([other.requests_limit for other in account.holders.values() if not other.dead])
+        account.requests_level = _lowered(account.requests_level, account.requests_limit, highest)
+        account.requests_limit = highest
+    if claim.tokens_limit >= 0:
+        own.tokens_limit = claim.tokens_limit
+        highest = max([other.tokens_limit for other in account.holders.values() if not other.dead])
+        account.tokens_level = _lowered(account.tokens_level, account.tokens_limit, highest)
+        account.tokens_limit = highest
+
+
+def _lowered(level: int, before: int, limit: int) -> int:
+    """A limit that all know to be lower leaves the room there was: a level above it would be minutes without any."""
+    return max(0, level - (before - limit) * MINUTE) if limit < before else level
 
 
 def _commit(level: int, since: int, limit: int, used: int, at: int, now: int) -> tuple[int, int]:
@@ -395,7 +414,7 @@ def _answer(account: _Account, own: _Holder, claim: Claim, free: _Free, given: l
 def _alert(account: _Account, limit: int, refused: bool) -> int:
     spent = account.money_spent
     reached = 0
-    if spent >= limit or refused:
+    if spent >= limit or (refused and spent * 2 >= limit):  # else the request was large, not the rest small
         reached = 100
     elif spent * 5 >= limit * 4:
         reached = 80

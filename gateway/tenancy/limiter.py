@@ -102,6 +102,9 @@ class MemoryLimiter:
     def _refusal(self, scopes: Scopes, tokens: int, money: int, clock: int) -> GatewayError:
         return refusal(scopes, tokens, money, clock)
 
+    def ended(self, scopes: Scopes) -> None:
+        """A lease of theirs is over."""
+
     # While a request is under way
 
     def extend(self, lease: TenantLease, money: int, *, ask: bool = True) -> bool:
@@ -272,6 +275,7 @@ class TenantLease:
         for i, allotment in enumerate(self.scopes.allotments):
             allotment.cancel(self.taken[i], self.tokens, self.money, self.period, told=purse.busy)
             purse.touched[allotment.name] = allotment
+        self._limiter.ended(self.scopes)
 
     def settle(self, tokens: int, cost: int, now: float) -> None:
         if not self.is_open:
@@ -284,6 +288,7 @@ class TenantLease:
         for i, allotment in enumerate(scopes.allotments):
             allotment.settle(taken[i], self.tokens, tokens, self.money, cost, self.period, clock)
             touched[allotment.name] = allotment
+        self._limiter.ended(scopes)
 
 
 def refusal(scopes: Scopes, tokens: int, money: int, clock: int) -> GatewayError:

@@ -16,7 +16,7 @@ def too_fast(whose: str, what: str, limit: int, used: int, wanted: int, wait: in
     seconds = wait / 1_000
     return RateLimited(
         f"Rate limit reached for {whose} on {what}: Limit {limit}, Used {used}, Requested {wanted}. "
-        f"Please try again in {seconds:.3g}s.",
+        f"Please try again in {seconds:{'.3g' if seconds < 100 else '.0f'}}s.",
         retry_after=seconds,
     )
 

@@ -184,6 +184,15 @@ class SharedLimiter(MemoryLimiter):
                         return refusals.money_unconfirmed(whose)
         return refusal(scopes, tokens, money, clock)
 
+    def ended(self, scopes: Scopes) -> None:
+        """A place that comes free is given back at once where it is one of few: its next request may come elsewhere."""
+        if self.is_alone:
+            return
+        for allotment in scopes.allotments:
+            if allotment.hoards():
+                self._soon(scopes.purse)
+                return
+
     def _more_money(self, lease: TenantLease, money: int) -> bool:
         if not self.is_alone:
             purse = lease.scopes.purse

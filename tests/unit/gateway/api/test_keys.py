@@ -133,7 +133,7 @@ def test_when_a_key_was_last_used_is_listed_for_those_of_the_yaml_too(plane: Pla
         ({"tenant": "support", "limits": {"rpm": 0}}, "limits.rpm", "greater than or equal to 1"),
         ({"tenant": "support", "limits": {"rpm": "5"}}, "limits.rpm", "valid integer"),
         ({"tenant": "support", "priority": "urgent"}, "priority", "'interactive', 'standard' or 'batch'"),
-        (["support"], None, "valid dictionary"),
+        (["support"], None, "a JSON object"),
     ],
 )
 def test_what_is_no_key_is_refused_with_its_field(plane: Plane, body: object, param: str | None, words: str) -> None:
@@ -150,6 +150,22 @@ def test_what_is_no_json_is_said_to_be_none(plane: Plane) -> None:
     found = answer.json()["error"]
     assert (answer.status_code, found["param"]) == (400, None)
     assert found["message"].startswith("The body is not JSON: ")
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"), [("application/x-www-form-urlencoded", b'{"tenant": "support"}'), ("application/json", b"[]")]
+)
+def test_what_is_no_json_object_is_told_how_to_be_one(plane: Plane, kind: str, body: bytes) -> None:
+    """`curl -d` calls everything a form."""
+    answer = plane.ask("/admin/v1/keys", "POST", plane.admin_key, content=body, **{"content-type": kind})
+    assert answer.status_code == 400
+    assert "a JSON object, sent with `content-type: application/json`" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("body", [rb'{"tenant": "support", "id": "\ud800"}', rb'{"tenant": "support", "\ud800": 1}'])
+def test_half_a_surrogate_pair_is_refused(plane: Plane, body: bytes) -> None:
+    answer = plane.ask("/admin/v1/keys", "POST", plane.admin_key, content=body, **{"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request")
 
 
 def test_a_tenant_that_is_not_there(plane: Plane) -> None:

@@ -289,3 +289,52 @@ def test_removed_tenants_are_forgotten_when_nothing_of_theirs_runs(limiter):
     limiter.limiter.tick(NOON)
     assert limiter.usage(busy, NOON).requests_remaining == 1
     assert not limiter.limiter.knows(idle, 0)
+
+
+def test_a_large_request_does_not_tell_that_the_budget_is_used_up(limiter):
+    who = tenant(budget=Budget(nanousd=100, per="total", on_exceed="reject"))
+    limiter.admit(who, 10, 49, NOON).settle(10, 49, NOON)
+    with pytest.raises(QuotaExhausted):
+        limiter.admit(who, 10, 52, NOON)
+    assert limiter.alerts == []
+    limiter.admit(who, 10, 31, NOON).settle(10, 31, NOON)
+    limiter.usage(who, NOON)
+    assert limiter.alerts == [("support", 80, 80)]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "tokens"), [({"rpm": 1_200}, {"rpm": 60}, 0), ({"tpm": 12_000}, {"tpm": 600}, 10)]
+)
+def test_a_lower_limit_is_met_with_the_room_there_was(limiter, before, after, tokens):
+    for _ in range(1_200):
+        limiter.admit(tenant(**before), tokens, 0, NOON).settle(tokens, 0, NOON)
+    with pytest.raises(RateLimited):
+        limiter.admit(tenant(**after), tokens, 0, NOON)
+    with pytest.raises(RateLimited) as refused:
+        limiter.admit(tenant(**after), tokens, 0, NOON)
+    assert refused.value.retry_after == 1
+    limiter.admit(tenant(**after), tokens, 0, NOON + 1)
+
+
+def test_a_lower_limit_keeps_what_was_used_of_the_higher(limiter):
+    limiter.admit(tenant(tpm=1_000), 100, 0, NOON).settle(1_500, 0, NOON)
+    with pytest.raises(RateLimited) as refused:
+        limiter.admit(tenant(tpm=600), 1, 0, NOON)
+    assert refused.value.retry_after == pytest.approx(50.1)
+
+
+def test_a_lower_limit_of_places_lets_what_runs_finish(limiter):
+    running = [limiter.admit(tenant(concurrency=4), 1, 0, NOON) for _ in range(4)]
+    for lease in running[:2]:
+        lease.settle(1, 0, NOON)
+        with pytest.raises(RateLimited):
+            limiter.admit(tenant(concurrency=2), 1, 0, NOON)
+    running[2].settle(1, 0, NOON)
+    limiter.admit(tenant(concurrency=2), 1, 0, NOON)
+
+
+def test_a_long_wait_is_told_in_plain_digits(limiter):
+    who = tenant(tpm=10)
+    limiter.admit(who, 1, 0, NOON).settle(400, 0, NOON)
+    with pytest.raises(RateLimited, match=r"Please try again in 2346s\."):
+        limiter.admit(who, 1, 0, NOON)
