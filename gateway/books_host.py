@@ -16,6 +16,7 @@ from typing import Any, Self
 import orjson
 
 from gateway.state.hosted import LONGEST_LINE
+from gateway.state.limits import presence
 from gateway.tenancy.book import Books, Claim, Demand, Overtaken
 
 logger = logging.getLogger("tollgate.limits")
@@ -33,7 +34,7 @@ class BooksHost:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._books = Books()
-        self._clients = 0
+        self._present: dict[str, float] = {}  # when each child said last that it is there
         self._why = "it took too long"
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
@@ -73,11 +74,16 @@ class BooksHost:
             server.close()  # without a wait for the children's ends of the connections, which may be stuck
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._clients += 1
+        holder = ""
         try:
             while line := await reader.readline():
                 question = orjson.loads(line)
-                answer = self._clients if isinstance(question, str) else [self._claim(*one) for one in question]
+                if isinstance(question, str):
+                    holder, now = question, time.time()
+                    answer: list[Any] = list(presence(self._present, holder, now))
+                    self._present[holder] = now
+                else:
+                    answer = [self._claim(*one) for one in question]
                 writer.write(orjson.dumps(answer) + b"\n")
                 await writer.drain()
         except asyncio.CancelledError:  # the end of the host, which Python 3.11 would report as a fault
@@ -85,7 +91,7 @@ class BooksHost:
         except (OSError, ValueError, TypeError) as error:  # one that died in the middle of a word, or speaks otherwise
             logger.warning("limits: a process's line was closed", extra={"fields": {"error": repr(error)}})
         finally:
-            self._clients -= 1
+            self._present.pop(holder, None)
             writer.close()
 
     def _claim(

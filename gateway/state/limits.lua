@@ -4,8 +4,8 @@
 -- ARGV[1]  JSON: [holder, seq, ttl, now (-1: this server's clock), names, claims, demands], as in Books.claim, the
 --          accounts of a demand counted from 0
 -- ARGV[2]  milliseconds after which the hash may go when nobody has claimed anything
--- An account: b its beginning; rl, ra, rm level, time and highest known limit of requests; kl, ka, km of tokens; ms spent,
---          mb of it taken over, mp period, mt told, ml limit told, of money.
+-- An account: b its beginning; rl, ra level and time of requests, rb of it taken over, rm the highest known limit; kl, ka,
+--          kb, km of tokens; ms spent, mb of it taken over, mp period, mt told, ml limit told, of money.
 -- A holder: ru, rh, rl used, held and limit of requests; ku, kh, kl of tokens; ph places held; mu, mh, mp of money and
 --          its period.
 -- Answers {now, status, the numbers of each Grant in order}; status 0 is done, 1 overtaken (no grants follow).
@@ -29,10 +29,15 @@ local function commit(level, since, limit, used, at)
   return level, since
 end
 
+local function taken_over(base, seen, drained)
+  local level = seen * MINUTE
+  return max(0, level - max(0, base - drained)), max(base, level + drained)
+end
+
 local accounts = {}
 for i, packed in ipairs(redis.call('HMGET', KEYS[1], unpack(names))) do
   local account = packed and cmsgpack.unpack(packed)
-    or {b = now, rl = 0, ra = 0, kl = 0, ka = 0, ms = 0, mb = 0, mp = -1, mt = 0, ml = 0, holders = {}}
+    or {b = now, rl = 0, ra = 0, rb = 0, kl = 0, ka = 0, kb = 0, ms = 0, mb = 0, mp = -1, mt = 0, ml = 0, holders = {}}
   local before = account.holders[holder]
   if before and seq <= before.seq then return {now, 1} end
   accounts[i] = account
@@ -59,7 +64,9 @@ local function take_down(account, c)
   if c.rl >= 0 then
     if not known and c.rs > 0 then
       account.rl, account.ra = commit(account.rl, account.ra, c.rl, 0, now)
-      account.rl = max(account.rl, c.rs * MINUTE)
+      local more
+      more, account.rb = taken_over(account.rb, c.rs, (now - account.b) * c.rl)
+      account.rl = account.rl + more
     end
     local used = max(0, c.ru - (known and own.ru or c.ra)) * MINUTE
     account.rl, account.ra = commit(account.rl, account.ra, c.rl, used, at)
@@ -67,7 +74,9 @@ local function take_down(account, c)
   if c.kl >= 0 then
     if not known and c.ks > 0 then
       account.kl, account.ka = commit(account.kl, account.ka, c.kl, 0, now)
-      account.kl = max(account.kl, c.ks * MINUTE)
+      local more
+      more, account.kb = taken_over(account.kb, c.ks, (now - account.b) * c.kl)
+      account.kl = account.kl + more
     end
     local used = max(0, c.ku - (known and own.ku or c.ka)) * MINUTE
     account.kl, account.ka = commit(account.kl, account.ka, c.kl, used, at)

@@ -123,8 +123,10 @@ class _Account:
     requests_at: int = 0
     requests_limit: int = 0  # the highest that a process knows
     tokens_limit: int = 0
+    requests_base: int = 0  # taken over from an account before this one, had nothing drained since this one began
     tokens_level: int = 0
     tokens_at: int = 0
+    tokens_base: int = 0
     money_spent: int = 0
     money_base: int = 0  # of it, what was taken over from an account before this one, or from the ledger
     money_period: int = -1
@@ -216,18 +218,26 @@ def _take_down(account: _Account, holder: str, claim: Claim, now: int) -> None:
     if claim.requests_limit >= 0:
         used = max(0, claim.requests_used - (own.requests_used if known else claim.requests_acked)) * MINUTE
         if not known and claim.requests_seen:
-            account.requests_level, account.requests_at = _at_least(
-                account.requests_level, account.requests_at, claim.requests_limit, claim.requests_seen, now
+            account.requests_level, account.requests_at = _commit(
+                account.requests_level, account.requests_at, claim.requests_limit, 0, now, now
             )
+            more, account.requests_base = _taken_over(
+                account.requests_base, claim.requests_seen, (now - account.born) * claim.requests_limit
+            )
+            account.requests_level += more
         account.requests_level, account.requests_at = _commit(
             account.requests_level, account.requests_at, claim.requests_limit, used, at, now
         )
     if claim.tokens_limit >= 0:
         used = max(0, claim.tokens_used - (own.tokens_used if known else claim.tokens_acked)) * MINUTE
         if not known and claim.tokens_seen:
-            account.tokens_level, account.tokens_at = _at_least(
-                account.tokens_level, account.tokens_at, claim.tokens_limit, claim.tokens_seen, now
+            account.tokens_level, account.tokens_at = _commit(
+                account.tokens_level, account.tokens_at, claim.tokens_limit, 0, now, now
             )
+            more, account.tokens_base = _taken_over(
+                account.tokens_base, claim.tokens_seen, (now - account.born) * claim.tokens_limit
+            )
+            account.tokens_level += more
         account.tokens_level, account.tokens_at = _commit(
             account.tokens_level, account.tokens_at, claim.tokens_limit, used, at, now
         )
@@ -305,9 +315,11 @@ def _commit(level: int, since: int, limit: int, used: int, at: int, now: int) ->
     return level, since
 
 
-def _at_least(level: int, since: int, limit: int, seen: int, now: int) -> tuple[int, int]:
-    level, since = _commit(level, since, limit, 0, now, now)
-    return max(level, seen * MINUTE), since
+def _taken_over(base: int, seen: int, drained: int) -> tuple[int, int]:
+    """What a level that all knew before adds to an account that has forgotten it, beside what was taken over of it
+    already: `base`, with all that has drained since the account began."""
+    level = seen * MINUTE
+    return max(0, level - max(0, base - drained)), max(base, level + drained)
 
 
 def _free(account: _Account, claim: Claim, now: int) -> _Free:

@@ -167,10 +167,10 @@ async def test_a_parent_that_has_forgotten_all_is_told(tmp_path: Path) -> None:
 async def test_how_many_share_is_how_many_are_connected(tmp_path: Path) -> None:
     with BooksHost(tmp_path / BOOKS):
         lines = [HostedLimits(str(tmp_path / BOOKS)) for _ in range(3)]
-        assert [await line.present("x") for line in lines] == [1, 2, 3]
+        assert [(await line.present(f"p{i}")).processes for i, line in enumerate(lines)] == [1, 2, 3]
         await lines[0].close()
         async with asyncio.timeout(15.0):
-            while await lines[1].present("x") != 2:  # noqa: ASYNC110 - the state of another thread
+            while (await lines[1].present("p1")).processes != 2:  # noqa: ASYNC110 - the state of another thread
                 await asyncio.sleep(0.01)
         for line in lines:
             await line.close()
@@ -230,7 +230,7 @@ async def test_the_parent_ends_whoever_is_still_connected(tmp_path: Path) -> Non
         with BooksHost(tmp_path / BOOKS):
             stuck.connect(str(tmp_path / BOOKS))
             stuck.sendall(b'"stuck"\n')
-            assert stuck.recv(10) == b"1\n"
+            assert stuck.recv(100) == b"[1,false,true]\n"
             began = time.monotonic()
         assert time.monotonic() - began < START_SECONDS
         assert stuck.recv(10) == b""

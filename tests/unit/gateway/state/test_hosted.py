@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from gateway.state.hosted import LONGEST_LINE, HostedLimits
-from gateway.state.limits import Call
+from gateway.state.limits import Call, Presence
 from gateway.state.redis import FAILURES
 from tests.unit.gateway.dialogue import dialogue
 
@@ -60,9 +60,9 @@ def each(*answers: bytes) -> Answers:
 
 @dialogue
 async def test_a_round_is_one_line_and_its_answers_another(tmp_path: Path) -> None:
-    async with parent(tmp_path, each(b"[[7,0],[8,0]]\n", b"3\n")) as (asked, limits):
+    async with parent(tmp_path, each(b"[[7,0],[8,0]]\n", b"[3,true,false]\n")) as (asked, limits):
         assert await limits.claim([*CALL, Call("other", [2])]) == [[7, 0], [8, 0]]
-        assert await limits.present("holder") == 3
+        assert await limits.present("holder") == Presence(3, is_known=True, has_company=False)
         await limits.leave("holder")
         assert [orjson.loads(line) for line in asked.lines] == [[["acme", "holder", 1], ["other", 2]], "holder"]
         assert asked.connections == 1
@@ -159,14 +159,14 @@ async def test_one_that_gives_up_waiting_for_its_turn_disturbs_nobody(tmp_path: 
         writer.write(line)
 
     async with parent(tmp_path, answer) as (asked, limits):
-        first = asyncio.create_task(limits.present("first"))
-        second = asyncio.create_task(limits.present("second"))
+        first = asyncio.create_task(limits.claim([Call("first", [])]))
+        second = asyncio.create_task(limits.claim([Call("second", [])]))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         second.cancel()
         with suppress(asyncio.CancelledError):
             await second
         goes_on.set()
-        assert await first == "first"
-        assert await limits.present("third") == "third"
+        assert await first == [["first"]]
+        assert await limits.claim([Call("third", [])]) == [["third"]]
         assert (asked.connections, len(asked.lines)) == (1, 2)

@@ -289,13 +289,15 @@ def test_the_parts_of_all_that_are_alone_are_less_than_the_whole(sharing: int, r
     assert sum(part.concurrency or 0 for part in parts) <= places
 
 
-def test_who_is_alone_keeps_the_places_in_use_and_gets_a_part_of_those_left() -> None:
+def test_who_is_alone_keeps_the_places_in_use_and_gets_its_part_of_all_later() -> None:
     one = process(concurrency=100)
     one.asks(NOON, requests=20)
     for _ in range(20):
         assert one.takes(NOON)
     one.account.alone(2, NOON)
-    assert one.account.limits.concurrency == 20 + 32  # 80 % of half of 80
+    assert one.account.limits.concurrency == 20
+    one.account.all_places()
+    assert one.account.limits.concurrency == 40  # 80 % of half of 100
     assert one.account.written.concurrency == 100
     assert one.account.places_inuse == 20
 
@@ -308,27 +310,6 @@ def test_who_is_alone_has_the_money_it_was_granted_and_no_more() -> None:
     assert not one.takes(NOON, money=1)
     one.account.together()
     assert one.account.money_inuse == 60
-
-
-def test_what_was_used_alone_is_told_when_the_book_is_back() -> None:
-    one = process(rpm=100, tpm=1_000)
-    one.asks(NOON, requests=1, tokens=10)
-    one.account.alone(2, NOON)
-    near = Books()
-    claim = one.account.claim(NOON, keep=False)
-    demands = [Demand(1, 10, 1, 0, (0,))]
-    (grant,) = near.claim("t", "here", 1, TTL, ["tenant"], [claim], demands, NOON)
-    one.account.hear(claim, grant, NOON)
-    assert one.takes(NOON, 10)
-    one.settles(NOON, tokens=10, reserved=10)
-    one.account.together()
-    assert one.account.limits == Limits(rpm=100, tpm=1_000)
-    assert (one.account.requests_free, one.account.tokens_free) == (0, 0)
-    one.asks(NOON)
-    other = Process(one._books, "b", one.account.limits)  # pyright: ignore[reportPrivateUsage]
-    other.asks(NOON)
-    assert other.account.requests_room(NOON) == 99 * 60_000
-    assert other.account.tokens_room(NOON) == 990 * 60_000
 
 
 # How it stands

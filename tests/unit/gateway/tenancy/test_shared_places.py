@@ -10,7 +10,7 @@ from hashlib import sha256
 import pytest
 
 from gateway.errors import RateLimited
-from gateway.state.limits import Call
+from gateway.state.limits import Call, Presence
 from gateway.table import Key, Tenant
 from gateway.tenancy.book import Books, Claim, Demand
 from gateway.tenancy.limits import Lease
@@ -35,8 +35,8 @@ class Store:
         grants = self._books.claim(call.tenant, holder, seq, ttl, names, made, [Demand(*one) for one in demands], now)
         return [now, 0, *(number for grant in grants for number in grant)]
 
-    async def present(self, holder: str) -> int:
-        return 2
+    async def present(self, holder: str) -> Presence:
+        return Presence(2, is_known=True, has_company=True)
 
     async def leave(self, holder: str) -> None: ...
 
