@@ -183,8 +183,15 @@ class Replicas(RuleBasedStateMachine):
     @rule(at=st.integers(0, PROCESSES - 1), share=st.floats(0, 1), most=st.integers(1, 10))
     def requests_end(self, at: int, share: float, most: int) -> None:
         process = self.processes[at]
-        for one in process.running[:most]:
-            self.settle(process, one, share)
+        self.end(process, share, most)
+
+    def end(self, process: Process, share: float, most: int | None = None) -> None:
+        async def end() -> None:
+            owner.set(process.name)
+            for one in process.running[:most]:
+                self.settle(process, one, share)
+
+        self.runner.run(end())
         del process.running[:most]
 
     def settle(self, process: Process, one: Running, share: float) -> None:
@@ -319,9 +326,7 @@ class Replicas(RuleBasedStateMachine):
         self.store.weather = stores.FINE
         self.pass_time(5.0)
         for process in self.processes:
-            for one in process.running:
-                self.settle(process, one, 1.0)
-            process.running.clear()
+            self.end(process, 1.0)
         assert not any(process.limiter.is_alone for process in self.processes)
         self.pass_time(TTL / 1_000 + 1.0)
         accounts = [("tenant", self.tenant.limits), ("key:half", self.keys[1].limits)]
