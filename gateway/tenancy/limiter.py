@@ -161,7 +161,10 @@ class MemoryLimiter:
 
     def standings(self, tenant: Tenant, now: float) -> list[Standing]:
         purse = self._purses.get(tenant.name)
-        return [] if purse is None else [_standing(one, int(now * 1_000)) for one in purse.allotments.values()]
+        if purse is None:
+            return []
+        in_effect = [one for one in purse.allotments.values() if one.budget is not None or not one.name.startswith(BUDGET)]
+        return [_standing(one, int(now * 1_000)) for one in in_effect]
 
     # The configuration and the ledger
 
