@@ -163,7 +163,9 @@ class MemoryLimiter:
         purse = self._purses.get(tenant.name)
         if purse is None:
             return []
-        in_effect = [one for one in purse.allotments.values() if one.budget is not None or not one.name.startswith(BUDGET)]
+        in_effect = [
+            one for one in purse.allotments.values() if one.budget is not None or not one.name.startswith(BUDGET)
+        ]
         return [_standing(one, int(now * 1_000)) for one in in_effect]
 
     # The configuration and the ledger
