@@ -239,6 +239,15 @@ class Allotment:
 
     # The book
 
+    def rewrite(self, limits: Limits) -> bool:
+        """The limits as they are written now; whether they are others than before. What is free was granted under those
+        and is not handed out any more."""
+        if limits == self.written:
+            return False
+        self.written = limits
+        self.requests_free = self.tokens_free = self.places_free = 0
+        return True
+
     def enter(self, now: int) -> None:
         """Moves on to the budget's period that `now` lies in. A clock that is set back keeps the period it reached."""
         budget = self.budget

@@ -240,7 +240,7 @@ class MemoryLimiter:
 
     def _in_effect(self, purse: Purse, allotment: Allotment, limits: Limits) -> Limits:
         """What of the limits as written holds for this process now."""
-        allotment.written = limits
+        allotment.rewrite(limits)
         return limits
 
     def _purse(self, tenant: str) -> Purse:

@@ -116,7 +116,7 @@ class SharedLimiter(MemoryLimiter):
     def _beyond(self, scopes: Scopes, tokens: int, money: int, clock: int) -> Lease | None:
         if self.is_alone:
             return super()._beyond(scopes, tokens, money, clock)
-        if scopes.is_refused(tokens, money, clock):
+        if scopes.is_refused(tokens, money, clock) and not scopes.fits(tokens, money, clock):
             raise self._refusal(scopes, tokens, money, clock)
         return None
 
@@ -227,7 +227,9 @@ class SharedLimiter(MemoryLimiter):
                     self._forget(name)
 
     def _in_effect(self, purse: Purse, allotment: Allotment, limits: Limits) -> Limits:
-        changed, allotment.written = limits != allotment.written, limits
+        changed = allotment.rewrite(limits)
+        if changed and not self.is_alone:
+            purse.touched[allotment.name] = allotment
         if self.is_alone and not allotment.is_alone:
             self._set_apart(purse, allotment, self._alone_since)
         elif self.is_alone and changed:

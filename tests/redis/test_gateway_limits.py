@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,15 +52,14 @@ def gateways(
     written = configuration([worker_entry("w0", worker.url, price=PRICE)], server=server, state=state, tenants=entries)
     started = [GatewayProcess(directory / f"gateway-{i}", written) for i in range(count)]
     try:
-        for gateway in started:
-            gateway.start()
+        with ThreadPoolExecutor() as threads:
+            list(threads.map(GatewayProcess.start, started))
         for gateway in started:
             gateway.wait_ready()
         yield started
     finally:
-        for gateway in started:
-            if gateway.url:
-                gateway.stop()
+        with ThreadPoolExecutor() as threads:
+            list(threads.map(GatewayProcess.stop, [gateway for gateway in started if gateway.url]))
 
 
 class Answer(NamedTuple):
@@ -140,7 +140,7 @@ def test_four_processes_keep_one_limit(tmp_path: Path, worker: LiveWorker, redis
     with gateways(tmp_path, worker, redis_server.url, 2, 2) as both:
         began = time.monotonic()
         with Load(both, few=4, free=1) as load:
-            time.sleep(4.0)
+            time.sleep(2.5)
         load.check()
         admitted = load.statuses("few")[200]
         assert 20 <= admitted <= 20 + (time.monotonic() - began) * 20 / 60
@@ -164,30 +164,26 @@ def test_four_processes_keep_one_limit(tmp_path: Path, worker: LiveWorker, redis
         assert load.statuses("poor")[200] == 20
 
 
-@pytest.mark.parametrize("trouble", ["paused", "killed", "full", "slow", "read only"])
-def test_redis_goes_and_comes_back_under_load(
-    tmp_path: Path, worker: LiveWorker, redis_server: RedisServer, trouble: str
-) -> None:
+def test_redis_goes_and_comes_back_under_load(tmp_path: Path, worker: LiveWorker, redis_server: RedisServer) -> None:
     with gateways(tmp_path, worker, redis_server.url, 2, 1) as both:
         for gateway in both:
             assert ask(gateway, "poor").status_code == 200
         with Load(both, fast=3, narrow=1, free=1) as load:
             eventually(lambda: load.statuses("fast")[429] or None, "the limit is reached")
-            with troubled(redis_server, trouble):
+            for trouble in ("paused", "killed", "full", "slow", "read only"):
+                with troubled(redis_server, trouble):
+                    for gateway in both:
+                        gateway.wait_log(lambda line: line["event"] == AWAY)
+                    served = load.statuses("free")[200]
+                    time.sleep(1.0)
+                    assert load.statuses("free")[200] > served
                 for gateway in both:
-                    gateway.wait_log(lambda line: line["event"] == AWAY)
-                time.sleep(3.0)
-                seen = len(load.answers)
-            for gateway in both:
-                gateway.wait_log(lambda line: line["event"] == BACK)
-            time.sleep(1.0)
+                    gateway.wait_log(lambda line: line["event"] == BACK)
+                    assert not gateway.faults
+                    gateway.log.clear()
         load.check()
         assert load.most_over("fast", RPM) <= 0
-        meanwhile = [answer for answer in load.answers[:seen][-200:] if answer.name == "free"]
-        assert meanwhile
-        assert all(answer.at - answer.asked < 5.0 for answer in load.answers)
-        for gateway in both:
-            assert not gateway.faults
+        assert max(answer.at - answer.asked for answer in load.answers) < 5.0
         with Load(both, poor=1) as load:
             used_up(load)
         load.check()

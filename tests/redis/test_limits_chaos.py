@@ -15,7 +15,7 @@ SHARE = 0.8  # of a limit; the command wants 95 %, on a machine that has nothing
 
 
 def test_no_limit_is_passed_whoever_is_killed(tmp_path: Path) -> None:
-    arguments = Namespace(processes=4, clients=100, calm=4.0, chaos=8.0, ttl=4.0, longest_pause=1.2, pause=0.25, seed=3)
+    arguments = Namespace(processes=4, clients=100, calm=3.0, chaos=7.0, ttl=4.0, longest_pause=1.2, pause=0.25, seed=3)
     document, found = run(tmp_path, arguments)
     assert document["kills"]
     assert document["pauses"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from hashlib import sha256
 
 import pytest
@@ -96,8 +97,13 @@ def most_over(admitted: list[float], per_minute: float) -> float:
     return most - per_minute
 
 
-@pytest.mark.parametrize("trouble", [stores.AWAY, stores.LOST, stores.DEAF, stores.LATE])
-@pytest.mark.parametrize("outage", [0.7, 30.0, 150.0])
+@pytest.mark.parametrize(
+    ("trouble", "outage"),
+    [
+        *itertools.product([stores.AWAY, stores.LOST, stores.DEAF, stores.LATE], [0.7, 30.0]),
+        (stores.AWAY, 150.0),
+    ],
+)
 def test_no_more_and_hardly_less_than_the_limit_whatever_becomes_of_the_store(trouble: str, outage: float) -> None:
     rpm = 1_200
 
@@ -291,5 +297,21 @@ def test_money_that_was_spent_stays_spent_in_a_store_that_has_lost_everything(aw
             running.settle(1, 3 * USD, site.now())
             for at in (2, 1, 0):
                 await site.refusal(at, who, money=1)
+
+    run(story())
+
+
+def test_what_was_refused_a_moment_ago_and_has_come_free_while_others_wait() -> None:
+    async def story() -> None:
+        async with Site(1) as site:
+            who = key(Limits(concurrency=1))
+            first = await site.ask(0, who)
+            await site.refusal(0, who)
+            waiting = asyncio.create_task(site.ask(0, who))
+            await asyncio.sleep(0.0)
+            first.settle(0, 0, site.now())
+            assert (await site.ask(0, who)) is not None
+            with pytest.raises(RateLimited):
+                await waiting
 
     run(story())
