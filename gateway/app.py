@@ -80,13 +80,16 @@ SHARED = "PROMETHEUS_MULTIPROC_DIR"  # a directory for what processes share: the
 class Gateway:
     """One gateway process, put together; `serve` runs it until a signal ends it."""
 
-    def __init__(self, directory: Path, table: Table, log: LogWriter, limits: Limits | None = None) -> None:
+    def __init__(
+        self, directory: Path, table: Table, log: LogWriter, limits: Limits | None = None, place: str = ""
+    ) -> None:
+        """`place` is the same for a process and for the one that is started in its place, and for no other."""
         self.log = log
         self.metrics = Metrics()
         self.ledger: Ledger = open_ledger(table.settings.ledger)
         endpoint = table.settings.otlp_endpoint
         self.spans = open_spans(endpoint) if endpoint else None
-        self.limiter = _limiter(table, self._budget_alert)
+        self.limiter = _limiter(table, place, self._budget_alert)
         self.fleet = Fleet(_backend)
         self.watcher = Watcher(directory, self.apply, table)
         self.keyring = Keyring(open_key_store(table.settings.state, table.settings.ledger), table, self._let_in)
@@ -266,7 +269,8 @@ def run(config_dir: Path, port: int | None, limits: Limits | None = None) -> int
         log.close()
         return 1
     try:
-        gateway = Gateway(config_dir, table, log, limits)
+        place = f"{socket.gethostname()}:{port}.{0 if left is None else left.slot}/"
+        gateway = Gateway(config_dir, table, log, limits, place)
         # What exists now lives as long as the process; requests leave hardly a cycle behind. At the default threshold
         # the collector would walk the young objects of every few requests for nothing: 5 % of all CPU.
         gc.collect()
@@ -328,9 +332,9 @@ def _backend(worker: Worker) -> Backend:
     )
 
 
-def _limiter(table: Table, on_alert: OnAlert) -> Limiter:
+def _limiter(table: Table, place: str, on_alert: OnAlert) -> Limiter:
     state, shared, processes = table.settings.state, os.environ.get(SHARED), table.settings.server.processes
-    holder = f"{socket.gethostname()}-{uuid.uuid4()}"
+    holder = f"{place}{uuid.uuid4()}"
     if not state.startswith("memory:"):
         return SharedLimiter(RedisLimits.open(state), holder, on_alert, processes)
     if shared is not None and (books := Path(shared, BOOKS)).exists():

@@ -40,8 +40,12 @@ class Presence(NamedTuple):
 
 
 def presence(before: Mapping[str, float], holder: str, now: float) -> Presence:
-    """`before` is when each process said last that it is there."""
-    others = [seen for name, seen in before.items() if name != holder]
+    """`before` is when each process said last that it is there. A holder's name up to its last `/` is its place, where
+    it stands in for whoever was there before: one that was killed is nobody to wait for."""
+    place = holder.rpartition("/")[0]
+    others = [
+        seen for name, seen in before.items() if name != holder and (not place or name.rpartition("/")[0] != place)
+    ]
     return Presence(
         1 + sum(1 for seen in others if seen > now - PRESENT_SECONDS),
         holder in before,
