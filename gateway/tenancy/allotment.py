@@ -453,10 +453,15 @@ class Allotment:
             self.seed if self.seed_period == self.money_period else 0,
         )
 
-    def told(self, claim: Claim, grant: Grant) -> None:
+    def told(self, claim: Claim, grant: Grant, now: int) -> None:
         """The book's answer to `tell`."""
         self._away_requests_acked = claim.requests_used + self.requests_drained
         self._away_tokens_acked = claim.tokens_used + self.tokens_drained
+        self._away_at, self._away_requests_level, self._away_tokens_level = (
+            now,
+            grant.requests_level,
+            grant.tokens_level,
+        )
         self._hear_money(claim, grant)
 
     def together(self) -> None:
@@ -485,10 +490,14 @@ class Allotment:
         return (limit - view.tokens_total + self.tokens_free) * MINUTE - (level if level > 0 else 0)
 
     def _requests_seen(self, now: int) -> int:
-        return 0 if self.view is None else _drained(self.view.requests_level, self.heard_at, self.limits.rpm or 0, now)
+        if self.view is None:
+            return _drained(self._away_requests_level, self._away_at, self.limits.rpm or 0, now)
+        return _drained(self.view.requests_level, self.heard_at, self.limits.rpm or 0, now)
 
     def _tokens_seen(self, now: int) -> int:
-        return 0 if self.view is None else _drained(self.view.tokens_level, self.heard_at, self.limits.tpm or 0, now)
+        if self.view is None:
+            return _drained(self._away_tokens_level, self._away_at, self.limits.tpm or 0, now)
+        return _drained(self.view.tokens_level, self.heard_at, self.limits.tpm or 0, now)
 
     def places_room(self) -> int:
         limit, view = self.limits.concurrency or 0, self.view

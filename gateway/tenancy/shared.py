@@ -147,7 +147,7 @@ class SharedLimiter(MemoryLimiter):
 
     def _by_itself(self, scopes: Scopes, tokens: int, money: int) -> Lease:
         clock = int(self._clock() * 1_000)
-        if not self.is_alone and not scopes.fits(tokens, money, clock):
+        if not self.is_alone:
             raise refusals.too_many_waiting(scopes.whose[0])
         if scopes.fits(tokens, money, clock):
             return self._take(scopes, tokens, money, clock)
@@ -450,7 +450,7 @@ class SharedLimiter(MemoryLimiter):
             for one, answer in zip(errands, answers, strict=True):
                 grants = _grants(answer)
                 for allotment, claim, grant in zip(one.allotments, one.claims, grants, strict=False):
-                    allotment.told(claim, grant)
+                    allotment.told(claim, grant, now)
                 self._alert(one.purse, grants)
 
     async def run(self) -> None:
