@@ -11,12 +11,12 @@ import logging
 import threading
 import time
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import orjson
 
 from gateway.state.hosted import LONGEST_LINE
-from gateway.state.limits import presence
+from gateway.state.limits import presence, said_at
 from gateway.tenancy.book import Books, Claim, Demand, Overtaken
 
 logger = logging.getLogger("tollgate.limits")
@@ -78,17 +78,18 @@ class BooksHost:
         try:
             while line := await reader.readline():
                 question = orjson.loads(line)
-                if isinstance(question, str):
-                    holder, now = question, time.time()
+                if isinstance(question, dict):
+                    said, now = cast("dict[str, Any]", question), time.time()
+                    holder = str(said["holder"])
                     answer: list[Any] = list(presence(self._present, holder, now))
-                    self._present[holder] = now
+                    self._present[holder] = said_at(now, well=said["well"] is True)
                 else:
                     answer = [self._claim(*one) for one in question]
                 writer.write(orjson.dumps(answer) + b"\n")
                 await writer.drain()
         except asyncio.CancelledError:  # the end of the host, which Python 3.11 would report as a fault
             pass
-        except (OSError, ValueError, TypeError) as error:  # one that died in the middle of a word, or speaks otherwise
+        except (OSError, ValueError, TypeError, KeyError) as error:  # it died in mid-word, or speaks otherwise
             logger.warning("limits: a process's line was closed", extra={"fields": {"error": repr(error)}})
         finally:
             self._present.pop(holder, None)

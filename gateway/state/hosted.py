@@ -28,8 +28,8 @@ class HostedLimits:
     async def claim(self, calls: Sequence[Call]) -> list[list[int]]:
         return await self._ask([[call.tenant, *call.written] for call in calls])
 
-    async def present(self, holder: str) -> Presence:
-        return Presence(*await self._ask(holder))
+    async def present(self, holder: str, *, well: bool = True) -> Presence:
+        return Presence(*await self._ask({"holder": holder, "well": well}))
 
     async def leave(self, holder: str) -> None:
         """The parent sees it by the end of the connection."""

@@ -53,6 +53,11 @@ def presence(before: Mapping[str, float], holder: str, now: float) -> Presence:
     )
 
 
+def said_at(now: float, *, well: bool) -> float:
+    """What is kept of a process that says it is there: one that is not well is there, but no company yet."""
+    return now if well else now - FRESH_SECONDS
+
+
 class RedisLimits:
     """Made with `open`. A failure of any command raises one of `state.redis.FAILURES`."""
 
@@ -101,12 +106,12 @@ class RedisLimits:
         except NoScriptError:
             return await self._client.eval(SCRIPT, 1, key, argument, KEEP_MS)
 
-    async def present(self, holder: str) -> Presence:
-        """Says that this process is there."""
+    async def present(self, holder: str, *, well: bool = True) -> Presence:
+        """Says that this process is there, and whether it is `well`: has told the store all that it should know."""
         now = time.time()
         async with self._client.pipeline(transaction=False) as pipeline:
             pipeline.zrange(_PRESENCE, 0, -1, withscores=True)
-            pipeline.zadd(_PRESENCE, {holder: now})
+            pipeline.zadd(_PRESENCE, {holder: said_at(now, well=well)})
             pipeline.zremrangebyscore(_PRESENCE, 0, now - PRESENT_SECONDS)
             before, _, _ = await pipeline.execute()
         return presence({name.decode(): seen for name, seen in before}, holder, now)

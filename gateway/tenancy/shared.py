@@ -58,7 +58,7 @@ class Far(Protocol):
 
     async def claim(self, calls: Sequence[Call]) -> list[list[int]]: ...
 
-    async def present(self, holder: str) -> Presence: ...
+    async def present(self, holder: str, *, well: bool = True) -> Presence: ...
 
     async def leave(self, holder: str) -> None: ...
 
@@ -421,7 +421,7 @@ class SharedLimiter(MemoryLimiter):
             await asyncio.sleep(pause)
             try:
                 async with asyncio.timeout(PATIENCE_SECONDS):
-                    presence = await self._far.present(self._holder)
+                    presence = await self._far.present(self._holder, well=False)
                 self.sharing = max(self._processes, presence.processes)
                 self._is_known = True
                 await self._tell_all()

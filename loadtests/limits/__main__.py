@@ -26,7 +26,7 @@ from loadtests.limits import referee
 from loadtests.limits.events import read
 from loadtests.limits.referee import Account, Story
 from loadtests.limits.site import Site
-from loadtests.limits.tenants import MONEY, PLACES, RPM, TPM, tenants
+from loadtests.limits.tenants import MONEY, PLACES, RPM, TOKENS, TPM, tenants
 from loadtests.peers.base import ROOT
 from loadtests.soak.checks import Check, documents
 
@@ -87,13 +87,14 @@ def run(directory: Path, arguments: argparse.Namespace) -> tuple[dict[str, objec
     stories = [Story(list(read(life.file)), life.killed or 0.0) for life in site.lives]
     span = (began + WARM_UP, calm_until)
     late = referee.late(referee.lags(stories)) + MOST_LATE
+    unheard = [referee.unheard(stories, tenant, site.pauses) for tenant in (0, 1)]
     requests = referee.admitted(stories, 0)
     tokens, _ = referee.used(stories, 1)
     _, money = referee.used(stories, 3)
     spent = sum(one.amount for one in money)
     found = [
-        referee.within("requests", referee.most_over(requests, RPM), RPM, RPM * late / 60),
-        referee.within("tokens", referee.most_over(tokens, TPM), TPM, TPM * late / 60),
+        referee.within("requests", referee.most_over(requests, RPM), RPM, RPM * late / 60 + unheard[0]),
+        referee.within("tokens", referee.most_over(tokens, TPM), TPM, TPM * late / 60 + unheard[1] * TOKENS),
         referee.places(referee.most_at_once(stories, 2), PLACES),
         referee.money(referee.most_reserved(stories, 3), budget),
         referee.utilisation("requests", requests, RPM, *span),

@@ -10,6 +10,7 @@ from loadtests.soak.checks import Check
 from loadtests.stats import percentile
 
 LEAST_UTILISATION = 0.95
+RETURN = 1.5  # seconds after which all have told what they did while Redis was away
 
 
 class Story(NamedTuple):
@@ -104,13 +105,23 @@ def most_reserved(stories: Sequence[Story], tenant: int) -> int:
     return most
 
 
+def unheard(stories: Sequence[Story], tenant: int, pauses: Sequence[tuple[float, float]]) -> int:
+    """Requests of those that were killed while Redis was paused: what they had admitted alone, nobody heard of."""
+    count = 0
+    for events, killed in stories:
+        since = [began for began, ended in pauses if began <= killed < ended + RETURN]
+        if since:
+            count += sum(1 for one in events if (one.kind, one.tenant) == (ADMITTED, tenant) and one.at >= since[0])
+    return count
+
+
 def lags(stories: Sequence[Story]) -> list[float]:
     """Seconds, in order."""
     return sorted(one.lease / 1e6 for story in stories for one in story.events if one.kind == LAG)
 
 
 def within(what: str, over: float, limit: int, doubt: float) -> Check:
-    """`doubt` is what came free while an admission was on its way to the file."""
+    """`doubt` is what came free while an admission was on its way to the file, and what was never heard of."""
     said = f"{over + limit:.0f} of {limit} at the fullest moment, {doubt:.0f} in doubt"
     return Check(f"{what}: overshoot 0", over <= doubt, said)
 

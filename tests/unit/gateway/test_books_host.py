@@ -229,7 +229,7 @@ async def test_the_parent_ends_whoever_is_still_connected(tmp_path: Path) -> Non
     with closing(socket(AF_UNIX)) as stuck:
         with BooksHost(tmp_path / BOOKS):
             stuck.connect(str(tmp_path / BOOKS))
-            stuck.sendall(b'"stuck"\n')
+            stuck.sendall(b'{"holder":"stuck","well":true}\n')
             assert stuck.recv(100) == b"[1,false,true]\n"
             began = time.monotonic()
         assert time.monotonic() - began < START_SECONDS

@@ -49,6 +49,12 @@ def test_what_a_killed_process_had_reserved_counts_as_used() -> None:
     assert referee.most_reserved(stories, 0) == 200
 
 
+def test_what_was_admitted_alone_and_never_told() -> None:
+    killed = Story([admitted(1, 1), admitted(6, 2), admitted(7, 3, tenant=1)], killed=7.5)
+    assert referee.unheard([killed], 0, [(5.0, 7.0)]) == 1
+    assert referee.unheard([killed], 0, [(5.0, 5.5), (8.0, 9.0)]) == 0
+
+
 def test_requests_at_the_same_time_are_those_of_the_living() -> None:
     killed = Story([admitted(1, 1), admitted(2, 2)], killed=3.0)
     other = Story([admitted(2.5, 1), settled(5, 1), admitted(6, 2)], killed=9.0)

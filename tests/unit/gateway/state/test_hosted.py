@@ -64,7 +64,8 @@ async def test_a_round_is_one_line_and_its_answers_another(tmp_path: Path) -> No
         assert await limits.claim([*CALL, Call("other", [2])]) == [[7, 0], [8, 0]]
         assert await limits.present("holder") == Presence(3, is_known=True, has_company=False)
         await limits.leave("holder")
-        assert [orjson.loads(line) for line in asked.lines] == [[["acme", "holder", 1], ["other", 2]], "holder"]
+        here = {"holder": "holder", "well": True}
+        assert [orjson.loads(line) for line in asked.lines] == [[["acme", "holder", 1], ["other", 2]], here]
         assert asked.connections == 1
 
 

@@ -7,7 +7,7 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
-from gateway.state.limits import Call, Presence, presence
+from gateway.state.limits import Call, Presence, presence, said_at
 from gateway.tenancy.book import Books, Claim, Demand, Overtaken
 from gateway.tenancy.limiter import Clock
 
@@ -53,10 +53,10 @@ class Store:
             return [now, 1]
         return [now, 0, *(number for grant in grants for number in grant)]
 
-    def present(self, holder: str) -> Presence:
+    def present(self, holder: str, well: bool) -> Presence:
         now = self._clock()
         answer = presence(self._present, holder, now)
-        self._present[holder] = now
+        self._present[holder] = said_at(now, well=well)
         return answer
 
     def forget(self) -> None:
@@ -90,9 +90,9 @@ class Link:
         finally:
             self.under_way -= 1
 
-    async def present(self, holder: str) -> Presence:
-        weather = await self._arrive(lambda: self._store.present(holder))
-        answer = self._store.present(holder)
+    async def present(self, holder: str, *, well: bool = True) -> Presence:
+        weather = await self._arrive(lambda: self._store.present(holder, well))
+        answer = self._store.present(holder, well)
         await self._return(weather)
         return answer
 
