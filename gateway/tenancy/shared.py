@@ -107,6 +107,7 @@ class SharedLimiter(MemoryLimiter):
         self._wishes: dict[str, dict[TenantLease, int]] = {}  # how much money requests under way would like in all
         self._due: dict[str, Purse] = {}
         self._is_flushing = False
+        self._loop: asyncio.AbstractEventLoop | None = None  # the first that asked for a claim, and the only one
         self._trips = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -247,7 +248,9 @@ class SharedLimiter(MemoryLimiter):
         self._due[purse.name] = self._active[purse.name] = purse
         if not self._is_flushing:
             self._is_flushing = True
-            asyncio.get_running_loop().call_soon(self._flush)
+            if self._loop is None:
+                self._loop = asyncio.get_running_loop()
+            self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         self._is_flushing = False

@@ -95,6 +95,7 @@ class TestGeneration:
             model="scribe",
             messages=QUESTION,
             max_tokens=64,
+            frequency_penalty=2.0,  # JSON allows any number of line breaks, and a small model likes them
             response_format={"type": "json_schema", "json_schema": {"name": "thing", "schema": schema, "strict": True}},
         )
         thing = json.loads(answer.choices[0].message.content or "")
