@@ -269,7 +269,7 @@ def run(config_dir: Path, port: int | None, limits: Limits | None = None) -> int
         log.close()
         return 1
     try:
-        place = f"{socket.gethostname()}:{port}.{0 if left is None else left.slot}/"
+        place = _place(port, 0 if left is None else left.slot)
         gateway = Gateway(config_dir, table, log, limits, place)
         # What exists now lives as long as the process; requests leave hardly a cycle behind. At the default threshold
         # the collector would walk the young objects of every few requests for nothing: 5 % of all CPU.
@@ -330,6 +330,11 @@ def _backend(worker: Worker) -> Backend:
         dialect=DIALECTS[worker.engine],
         meter=Meter(),
     )
+
+
+def _place(port: int, slot: int) -> str:
+    """Of a process among all that share their limits. On a port that the system chooses, each is in a new one."""
+    return f"{socket.gethostname()}:{port}.{slot}/" if port else ""
 
 
 def _limiter(table: Table, place: str, on_alert: OnAlert) -> Limiter:

@@ -124,8 +124,11 @@ class Processes:
         return leases
 
     def settle(self, leases: list[Lease], tokens: int = 0, cost: int = 0) -> None:
-        for lease in leases:
-            lease.settle(tokens, cost, self.now())
+        async def settle() -> None:
+            for lease in leases:
+                lease.settle(tokens, cost, self.now())
+
+        self.run(settle())
 
     def stop(self, at: int) -> None:
         self._running[at].cancel()
@@ -172,12 +175,12 @@ def test_tokens_per_minute_are_held_until_it_is_known_what_was_used(processes: P
     first, second, third = processes.insist(who, 3, tokens=20)
     error = processes.refusal(who, tokens=15)
     assert "tokens per min (TPM): Limit 60, Used 60, Requested 15" in error.message
-    first.settle(20, 0, processes.now())
+    processes.settle([first], 20, 0)
     processes.refusal(who, tokens=15)
-    second.settle(0, 0, processes.now())
+    processes.settle([second], 0, 0)
     processes.insist(who, 1, tokens=20)
     processes.refusal(who, tokens=15)
-    third.settle(30, 0, processes.now())  # more than was reserved is owed
+    processes.settle([third], 30, 0)  # more than was reserved is owed
     processes.refusal(who, tokens=15)
 
 
@@ -202,7 +205,7 @@ def test_a_lease_is_settled_once(processes: Processes) -> None:
     who = key(tenant(concurrency=2, budget=dollars(10)))
     first, _ = processes.insist(who, 2, money=USD)
     for cost in (2, 1, 0):
-        first.settle(0, cost * USD, processes.now())
+        processes.settle([first], 0, cost * USD)
     processes.insist(who, 1, money=7 * USD)
     processes.refusal(who, money=1)
 
@@ -269,7 +272,7 @@ def test_a_reservation_grows_as_far_as_the_budget_goes(processes: Processes) -> 
     assert not extend(other, 5, 0.5)
     assert extend(other, 4)
     processes.refusal(who, money=1)
-    mine.settle(0, 2 * USD, processes.now())
+    processes.settle([mine], 0, 2 * USD)
     assert extend(other, 8)
     processes.refusal(who, money=1)
 
@@ -313,7 +316,7 @@ def test_a_refusal_takes_nothing(processes: Processes, full: str) -> None:
 def test_who_comes_back_when_told_is_admitted(processes: Processes) -> None:
     def use_up(who: Key, amount: int) -> None:
         while True:
-            processes.ask(who, amount, at=0).settle(amount, 0, processes.now())
+            processes.settle([processes.ask(who, amount, at=0)], amount)
 
     requests, tokens = key(tenant(rpm=150)), key(tenant(tpm=6_000))
     processes.settle([processes.ask(requests, at=0) for _ in range(150)], 1)
@@ -323,7 +326,7 @@ def test_who_comes_back_when_told_is_admitted(processes: Processes) -> None:
             use_up(who, amount)
         assert caught.value.retry_after is not None
         time.sleep(caught.value.retry_after)  # as a client would, with nothing told to the limiter meanwhile
-        processes.ask(who, amount, at=0).settle(amount, 0, processes.now())
+        processes.settle([processes.ask(who, amount, at=0)], amount)
 
 
 def test_limits_are_told_as_they_are(processes: Processes) -> None:
@@ -365,11 +368,11 @@ def test_a_budget_is_renewed(processes: Processes) -> None:
     midnight = datetime(now.year, now.month, now.day, tzinfo=UTC) + timedelta(days=1)
     processes.ahead = (midnight - now).total_seconds() - 600
     before, over = processes.insist(who, 2, money=5 * USD)
-    before.settle(0, 5 * USD, processes.now())
+    processes.settle([before], 0, 5 * USD)
     processes.refusal(who, money=USD)
     processes.ahead += 700
     processes.settle(processes.insist(who, 2, money=4 * USD), cost=4 * USD)
-    over.settle(0, 5 * USD, processes.now())  # paid from yesterday's
+    processes.settle([over], 0, 5 * USD)  # paid from yesterday's
     processes.insist(who, 1, money=2 * USD)
     processes.refusal(who, money=1)
 
