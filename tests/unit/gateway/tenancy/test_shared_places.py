@@ -35,7 +35,7 @@ class Store:
         grants = self._books.claim(call.tenant, holder, seq, ttl, names, made, [Demand(*one) for one in demands], now)
         return [now, 0, *(number for grant in grants for number in grant)]
 
-    async def present(self, holder: str) -> Presence:
+    async def present(self, holder: str, *, well: bool = True) -> Presence:
         return Presence(2, is_known=True, has_company=True)
 
     async def leave(self, holder: str) -> None: ...
@@ -43,13 +43,13 @@ class Store:
     async def close(self) -> None: ...
 
 
-class Process(SharedLimiter):
+class Process:
     def __init__(self, store: Store, name: str) -> None:
-        super().__init__(store, name, lambda *_: None)
+        self.limiter = SharedLimiter(store, name, lambda *_: None)
 
     async def ask(self, who: Tenant) -> Lease:
         key = Key("prod", sha256(who.name.encode()).digest(), who)
-        return self.admit(key, "", 1, 0, time.time()) or await self.wait(key, "", 1, 0)
+        return self.limiter.admit(key, "", 1, 0, time.time()) or await self.limiter.wait(key, "", 1, 0)
 
 
 async def turns() -> None:
@@ -64,7 +64,7 @@ def test_one_request_after_another_finds_the_only_place_free_wherever_it_comes()
         (await processes[0].ask(who)).settle(1, 0, time.time())
         with pytest.raises(RateLimited):  # until they know of each other
             await processes[1].ask(who)
-        processes[0].tick(time.time() + 1)
+        processes[0].limiter.tick(time.time() + 1)
         await turns()
         for process in processes * 5:
             (await process.ask(who)).settle(1, 0, time.time())
