@@ -314,6 +314,8 @@ class SharedLimiter(MemoryLimiter):
             self._trips -= 1
             for one in errands:
                 one.purse.busy = False
+        if answers is not None and not _fit(errands, answers):
+            failure, answers = ConnectionError("its answer is not understood: another version wrote it"), None
         if answers is None:
             for one in errands:
                 one.purse.unheard(one)
@@ -450,6 +452,8 @@ class SharedLimiter(MemoryLimiter):
             errands = [purse.tell(now + REUNION, now) for purse in purses[at : at + ERRANDS_PER_TRIP]]
             async with asyncio.timeout(PATIENCE_SECONDS):
                 answers = await self._far.claim([Call(one.purse.name, self._written(one)) for one in errands])
+            if not _fit(errands, answers):
+                raise ConnectionError("its answer is not understood: another version wrote it")
             for one, answer in zip(errands, answers, strict=True):
                 grants = _grants(answer)
                 for allotment, claim, grant in zip(one.allotments, one.claims, grants, strict=False):
@@ -521,3 +525,11 @@ def _grants(answer: list[int]) -> list[Grant]:
     """None when the claim was overtaken."""
     numbers = answer[2:]
     return [Grant(*numbers[at : at + GRANT]) for at in range(0, len(numbers), GRANT)]
+
+
+def _fit(errands: list[Errand], answers: list[list[int]]) -> bool:
+    """Whether each answer has a grant for each claim, or says that it was overtaken."""
+    for one, answer in zip(errands, answers, strict=True):
+        if not answer[1] and len(answer) != 2 + GRANT * len(one.claims):
+            return False
+    return True
