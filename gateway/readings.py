@@ -13,9 +13,8 @@ from gateway.ledger.writer import Ledger
 from gateway.logs import LogWriter
 from gateway.table import PRIORITIES, Tenant
 from gateway.telemetry import Reading
+from gateway.tenancy.limiter import BUDGET
 from gateway.tenancy.limits import Limiter
-
-BUDGET = "budget:"
 
 
 def of_workers(fleet: Fleet) -> Iterator[Reading]:

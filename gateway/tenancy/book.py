@@ -254,10 +254,7 @@ def _take_down(account: _Account, holder: str, claim: Claim, now: int) -> None:
             counted = own.money_used if own.money_period == claim.money_period else claim.money_acked
             account.money_spent += max(0, claim.money_used - counted)
             more = 0
-            if claim.money_born not in (
-                0,
-                account.born,
-            ):  # what all had used before, beside what each says it has since
+            if claim.money_born not in (0, account.born):  # what all had used before, beside what each says since
                 more = max(0, claim.money_seen - account.money_base)
             more = max(more, claim.money_seed - account.money_spent)
             account.money_base += more

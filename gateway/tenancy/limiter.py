@@ -136,9 +136,13 @@ class MemoryLimiter:
             if purse.touched:
                 self._consult(purse, [], clock)
             elif purse.is_idle():
-                del self._active[name]
-                if self._tenants is not None and name not in self._tenants:
-                    self._forget(name)
+                self._rest(name)
+
+    def _rest(self, tenant: str) -> None:
+        """Nothing of it runs, and the books know it all."""
+        del self._active[tenant]
+        if self._tenants is not None and tenant not in self._tenants:
+            self._forget(tenant)
 
     async def run(self) -> None:
         """For as long as the process serves."""

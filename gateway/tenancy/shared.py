@@ -223,9 +223,7 @@ class SharedLimiter(MemoryLimiter):
                 if age >= NEWS or age < 0:
                     self._soon(purse)
             elif purse.is_idle():
-                del self._active[name]
-                if self._tenants is not None and name not in self._tenants:
-                    self._forget(name)
+                self._rest(name)
 
     def _in_effect(self, purse: Purse, allotment: Allotment, limits: Limits) -> Limits:
         changed = allotment.rewrite(limits)
