@@ -117,16 +117,33 @@ class _Holder:
 
 
 @dataclass(slots=True)
+class _Level:
+    units: int = 0
+    at: int = 0
+    limit: int = 0  # the highest that a process knows
+    base: int = 0  # taken over from an account before this one, had nothing drained since this one began
+
+    def hear(self, born: int, limit: int, used: int, seen: int, at: int, now: int) -> None:
+        """Adds `used` at `at`, in units, and drains up to `now`. `seen` is the level that an account before this one
+        had, as a process that knew it says; this one was `born` later."""
+        if seen:
+            self.units, self.at = _commit(self.units, self.at, limit, 0, now, now)
+            more, self.base = _taken_over(self.base, seen, (now - born) * limit)
+            self.units += more
+        self.units, self.at = _commit(self.units, self.at, limit, used, at, now)
+
+    def limited(self, highest: int) -> None:
+        """A limit that all know to be lower leaves the room there was: a level above it would close it for minutes."""
+        if highest < self.limit:
+            self.units = max(0, self.units - (self.limit - highest) * MINUTE)
+        self.limit = highest
+
+
+@dataclass(slots=True)
 class _Account:
     born: int
-    requests_level: int = 0
-    requests_at: int = 0
-    requests_limit: int = 0  # the highest that a process knows
-    tokens_limit: int = 0
-    requests_base: int = 0  # taken over from an account before this one, had nothing drained since this one began
-    tokens_level: int = 0
-    tokens_at: int = 0
-    tokens_base: int = 0
+    requests: _Level = field(default_factory=_Level)
+    tokens: _Level = field(default_factory=_Level)
     money_spent: int = 0
     money_base: int = 0  # of it, what was taken over from an account before this one, or from the ledger
     money_period: int = -1
@@ -201,8 +218,8 @@ class Books:
     def begin(self, tenant: str, name: str, requests_level: int, tokens_level: int, now: int) -> None:
         """An account whose levels are known from elsewhere."""
         account = self._tenants.setdefault(tenant, {})[name] = _Account(now)
-        account.requests_level, account.requests_at = requests_level, now
-        account.tokens_level, account.tokens_at = tokens_level, now
+        account.requests.units, account.requests.at = requests_level, now
+        account.tokens.units, account.tokens.at = tokens_level, now
 
     def forget(self, tenant: str) -> None:
         self._tenants.pop(tenant, None)
@@ -217,30 +234,12 @@ def _take_down(account: _Account, holder: str, claim: Claim, now: int) -> None:
     at = now - claim.ago
     if claim.requests_limit >= 0:
         used = max(0, claim.requests_used - (own.requests_used if known else claim.requests_acked)) * MINUTE
-        if not known and claim.requests_seen:
-            account.requests_level, account.requests_at = _commit(
-                account.requests_level, account.requests_at, claim.requests_limit, 0, now, now
-            )
-            more, account.requests_base = _taken_over(
-                account.requests_base, claim.requests_seen, (now - account.born) * claim.requests_limit
-            )
-            account.requests_level += more
-        account.requests_level, account.requests_at = _commit(
-            account.requests_level, account.requests_at, claim.requests_limit, used, at, now
-        )
+        seen = 0 if known else claim.requests_seen
+        account.requests.hear(account.born, claim.requests_limit, used, seen, at, now)
     if claim.tokens_limit >= 0:
         used = max(0, claim.tokens_used - (own.tokens_used if known else claim.tokens_acked)) * MINUTE
-        if not known and claim.tokens_seen:
-            account.tokens_level, account.tokens_at = _commit(
-                account.tokens_level, account.tokens_at, claim.tokens_limit, 0, now, now
-            )
-            more, account.tokens_base = _taken_over(
-                account.tokens_base, claim.tokens_seen, (now - account.born) * claim.tokens_limit
-            )
-            account.tokens_level += more
-        account.tokens_level, account.tokens_at = _commit(
-            account.tokens_level, account.tokens_at, claim.tokens_limit, used, at, now
-        )
+        seen = 0 if known else claim.tokens_seen
+        account.tokens.hear(account.born, claim.tokens_limit, used, seen, at, now)
     if own.dead:
         own.dead = False
         if own.money_period == account.money_period:
@@ -273,8 +272,8 @@ def _take_down(account: _Account, holder: str, claim: Claim, now: int) -> None:
             continue
         if not other.dead:
             other.dead = True
-            account.requests_level += other.requests_held * MINUTE
-            account.tokens_level += other.tokens_held * MINUTE
+            account.requests.units += other.requests_held * MINUTE
+            account.tokens.units += other.tokens_held * MINUTE
             if other.money_period == account.money_period:
                 account.money_spent += other.money_held
             other.places_held = 0
@@ -284,19 +283,10 @@ def _take_down(account: _Account, holder: str, claim: Claim, now: int) -> None:
         del account.holders[name]
     if claim.requests_limit >= 0:
         own.requests_limit = claim.requests_limit
-        highest = max([other.requests_limit for other in account.holders.values() if not other.dead])
-        account.requests_level = _lowered(account.requests_level, account.requests_limit, highest)
-        account.requests_limit = highest
+        account.requests.limited(max([other.requests_limit for other in account.holders.values() if not other.dead]))
     if claim.tokens_limit >= 0:
         own.tokens_limit = claim.tokens_limit
-        highest = max([other.tokens_limit for other in account.holders.values() if not other.dead])
-        account.tokens_level = _lowered(account.tokens_level, account.tokens_limit, highest)
-        account.tokens_limit = highest
-
-
-def _lowered(level: int, before: int, limit: int) -> int:
-    """A limit that all know to be lower leaves the room there was: a level above it would be minutes without any."""
-    return max(0, level - (before - limit) * MINUTE) if limit < before else level
+        account.tokens.limited(max([other.tokens_limit for other in account.holders.values() if not other.dead]))
 
 
 def _commit(level: int, since: int, limit: int, used: int, at: int, now: int) -> tuple[int, int]:
@@ -333,9 +323,9 @@ def _free(account: _Account, claim: Claim, now: int) -> _Free:
                 money += holder.money_held
     free.sharing = sharing if sharing > 0 else 1
     if claim.requests_limit >= 0:
-        free.requests = max(0, (claim.requests_limit - requests) * MINUTE - account.requests_level) // MINUTE
+        free.requests = max(0, (claim.requests_limit - requests) * MINUTE - account.requests.units) // MINUTE
     if claim.tokens_limit >= 0:
-        free.tokens = max(0, (claim.tokens_limit - tokens) * MINUTE - account.tokens_level) // MINUTE
+        free.tokens = max(0, (claim.tokens_limit - tokens) * MINUTE - account.tokens.units) // MINUTE
     if claim.places_limit >= 0:
         free.places = max(0, claim.places_limit - places)
     if claim.money_limit >= 0 and claim.money_refuses:
@@ -404,10 +394,10 @@ def _answer(account: _Account, own: _Holder, claim: Claim, free: _Free, given: l
     return Grant(
         free.sharing,
         own.requests_held if claim.requests_limit >= 0 else -1,
-        account.requests_level,
+        account.requests.units,
         requests,
         own.tokens_held if claim.tokens_limit >= 0 else -1,
-        account.tokens_level,
+        account.tokens.units,
         tokens,
         own.places_held if claim.places_limit >= 0 else -1,
         places,
