@@ -42,9 +42,11 @@ class Site:
         self._ttl = ttl
         self._budget = budget
         self._pause = pause
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self._port: int = probe.getsockname()[1]
+        # Bound and never listening, it keeps the port from everybody but a server that sets SO_REUSEADDR, as Redis does.
+        self._reservation = socket.socket()
+        self._reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._reservation.bind(("127.0.0.1", 0))
+        self._port: int = self._reservation.getsockname()[1]
         self.url = f"redis://127.0.0.1:{self._port}/0"
 
     def __enter__(self) -> Self:
@@ -66,6 +68,7 @@ class Site:
                 self.kill(life)
         self._redis.kill()
         self._redis.wait()
+        self._reservation.close()
 
     def start(self, slot: int) -> None:
         number = len(self.lives)

@@ -23,7 +23,7 @@ class RedisServer:
     """One `redis-server` on 127.0.0.1."""
 
     def __init__(self, directory: Path, *options: str) -> None:
-        self.port = _port()
+        self.port = reserved_port()
         self._directory = directory
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
@@ -41,12 +41,15 @@ class RedisServer:
         self._directory.mkdir(exist_ok=True)
         command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._directory)]
         command += ["--save", "", "--appendonly", "no", "--daemonize", "no", *self._options]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        asyncio.run(self._answers())
+        with (self._directory / "log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        asyncio.run(self._answers(self._process))
 
-    async def _answers(self) -> None:
+    async def _answers(self, process: subprocess.Popen[bytes]) -> None:
         async with asyncio.timeout(READY_SECONDS):
             while True:
+                if process.poll() is not None:
+                    pytest.fail(f"redis-server ended: {(self._directory / 'log').read_text()[-2000:]}")
                 try:
                     _, writer = await asyncio.open_connection("127.0.0.1", self.port)
                 except ConnectionRefusedError:
@@ -83,13 +86,6 @@ class RedisServer:
         self._process.send_signal(number)
 
 
-def _port() -> int:
-    """A port whose cluster bus (port + 10000) exists as well."""
-    while (port := reserved_port()) + 10_000 >= 65_536:
-        pass
-    return port
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _redis_is_installed() -> None:
     if shutil.which("redis-server") is None:
@@ -113,9 +109,15 @@ def redis_cluster(tmp_path: Path) -> Iterator[list[RedisServer]]:
 
 @contextmanager
 def cluster(directory: Path) -> Iterator[list[RedisServer]]:
+    # The bus gets a port of its own, for Redis's choice (its port + 10000) may be anybody's.
+    buses = [reserved_port() for _ in range(2)]
     nodes = [
-        RedisServer(directory / f"node-{i}", "--cluster-enabled", "yes", "--cluster-require-full-coverage", "no")
-        for i in range(2)
+        RedisServer(
+            directory / f"node-{i}",
+            *("--cluster-enabled", "yes", "--cluster-port", str(bus)),
+            *("--cluster-require-full-coverage", "no"),
+        )
+        for i, bus in enumerate(buses)
     ]
     try:
         for node in nodes:
@@ -123,7 +125,7 @@ def cluster(directory: Path) -> Iterator[list[RedisServer]]:
         with nodes[0].client() as first, nodes[1].client() as second:
             first.execute_command("CLUSTER ADDSLOTSRANGE 0 8191")
             second.execute_command("CLUSTER ADDSLOTSRANGE 8192 16383")
-            first.execute_command(f"CLUSTER MEET 127.0.0.1 {nodes[1].port}")
+            first.execute_command(f"CLUSTER MEET 127.0.0.1 {nodes[1].port} {buses[1]}")
             asyncio.run(_agree([first, second]))
         yield nodes
     finally:
