@@ -208,6 +208,7 @@ class Tenant:
     tier: str
     priority: Priority = "standard"
     model_limits: Mapping[str, Limits] = field(default_factory=dict[str, Limits])
+    reservation: float = 0.0  # share of every worker's idle time that is its to pay
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,12 +267,29 @@ class Queue:
 
 
 @dataclass(frozen=True, slots=True)
+class Metering:
+    """How usage is recorded and shared out. Times are seconds, `audit_drift` a share."""
+
+    journal: Path = Path("var/ledger.journal")
+    journal_max_bytes: int = 1024 * 1024 * 1024
+    on_full: Literal["serve", "refuse"] = "serve"
+    readings: float = 5.0
+    window: float = 60.0
+    idle: Literal["own_line", "by_usage", "by_reservation"] = "own_line"
+    audit_every: float = 3600.0
+    audit_drift: float = 0.001
+    retention: float = 400 * 86_400.0
+    settler: Literal["embedded", "external"] = "embedded"
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
-    """gateway.yaml: how the process runs. `server`, `state` and `ledger` take effect at start, the rest at once."""
+    """gateway.yaml: how the process runs. `server`, `state`, `ledger` and `metering` take effect at start, the rest at once."""
 
     server: Server = Server()
     state: str = "memory://"
     ledger: str = "sqlite:///var/ledger.db"
+    metering: Metering = Metering()
     cache: Cache = Cache()
     log: Log = Log()
     probe: Probe = Probe()

@@ -14,6 +14,7 @@ from gateway.config.units import nanousd, parse_duration
 from gateway.config.written import Configuration, fleet, models, routes
 from gateway.config.written import tenants as written_tenants
 from gateway.config.written.base import Limits
+from gateway.ledger.location import journal_path
 from gateway.routing.names import parse
 
 KIB, MIB, GB = 1024, 1024 * 1024, 10**9
@@ -64,12 +65,29 @@ def _settings(written: Configuration) -> table.Settings:
         ),
         state=written.state,
         ledger=written.ledger,
+        metering=_metering(written),
         cache=table.Cache(cache.default_ttl, cache.max_entry_kb * KIB, cache.max_memory_mb * MIB),
         log=table.Log(written.log.format, written.log.prompts),
         probe=table.Probe(written.probe.every, written.probe.wait),
         queue=table.Queue(written.queue.length, written.queue.wait),
         otlp_endpoint=written.telemetry.otlp_endpoint,
         admin_key_digests=frozenset(bytes.fromhex(key.sha256) for key in written.admin.keys),
+    )
+
+
+def _metering(written: Configuration) -> table.Metering:
+    spec = written.metering
+    return table.Metering(
+        journal=journal_path(written.ledger, spec.journal),
+        journal_max_bytes=spec.journal_max_mb * MIB,
+        on_full=spec.on_full,
+        readings=spec.readings,
+        window=spec.window,
+        idle=spec.idle,
+        audit_every=spec.audit.every,
+        audit_drift=spec.audit.drift,
+        retention=spec.retention,
+        settler=spec.settler,
     )
 
 
@@ -181,6 +199,7 @@ def _tenant(name: str, spec: written_tenants.Tenant) -> table.Tenant:
         weight=float(spec.weight),
         tier=spec.tier,
         priority=spec.priority,
+        reservation=spec.reservation,
         model_limits={model: _limits(below) for model, below in spec.limits.models.items()},
     )
 

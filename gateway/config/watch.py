@@ -159,6 +159,7 @@ def _fixed_at_start(then: Settings, now: Settings) -> tuple[str, ...]:
         ("server", then.server, now.server),
         ("state", then.state, now.state),
         ("ledger", then.ledger, now.ledger),
+        ("metering", then.metering, now.metering),
         ("cache.max_memory_mb", then.cache.max_memory_bytes, now.cache.max_memory_bytes),
         ("telemetry", then.otlp_endpoint, now.otlp_endpoint),
     )

@@ -1,4 +1,4 @@
-"""The ledger's one noun: what a single attempt on a worker (or a cache hit) cost, and for whom."""
+"""The ledger's nouns: what an attempt on a worker came to and for whom, and what a worker was seen to do."""
 
 from __future__ import annotations
 
@@ -12,37 +12,82 @@ Outcome = Literal[
     "broken",  # in the middle of a stream
     "failed",
     "rejected",  # the worker refused the request
+    "crashed",  # its gateway was killed while it ran: as far as the last checkpoint knows
 ]
+OUTCOMES: tuple[Outcome, ...] = ("ok", "cached", "aborted", "hedged", "broken", "failed", "rejected", "crashed")
 CostBasis = Literal["gpu_time", "token_price", "none"]
 
 
-class Attempt(NamedTuple):
-    """One row of the bill. A request that was retried has several, told apart by `attempt_id`.
+class Line(NamedTuple):
+    """What an attempt is booked under. Names of the configuration only, so there are few, and sums are kept by them."""
 
-    A tuple and not a dataclass: one is built per request on the hot path and handed to SQL as it is.
-    """
-
-    attempt_id: str  # "<request_id>.<n>", unique
-    request_id: str
-    started_at: float  # Unix seconds
     tenant: str
     key_id: str
     endpoint: str  # "chat.completions", "embeddings", ...
-    model_asked: str  # as the client named it
     model: str
     version: str
     adapter: str  # "" for the base model
     route: str
     worker: str  # "" for a cache hit
+    cost_basis: CostBasis
+
+
+class Label(NamedTuple):
+    """What clients say themselves; of any number of values."""
+
+    model_asked: str
+    user: str = ""  # the request's own `user` field
+    tags: str = ""  # its `metadata` as a JSON object with sorted keys; "" for none
+
+
+class Attempt(NamedTuple):
+    """What a single attempt on a worker (or a cache hit) was and cost; known by `request_id`, `number`, `correction`.
+
+    A request that was retried has several, of which the last is `final`. What turns out otherwise later is another row
+    with a `correction` of 1, 2, ... and the differences as its numbers: rows are added and never changed.
+
+    A tuple and not a dataclass: two are made per request on the hot path.
+    """
+
+    request_id: str
+    number: int  # of the attempt: 1, 2, ...; 0 for a cache hit
+    correction: int
+    line: Line
+    label: Label
+    started_at: float  # the request's arrival, Unix seconds, whole milliseconds: it decides on the period and the hour
+    opened_at: float  # the attempt's own beginning, Unix seconds
+    ttft_seconds: float | None
+    duration_seconds: float  # from opened_at
     outcome: Outcome
     status: int  # HTTP status the worker gave; 0 when none
+    estimated: bool  # the engine never reported usage
+    final: bool
     prompt_tokens: int
     cached_tokens: int  # those of prompt_tokens that the prefix cache served
     output_tokens: int
-    estimated: bool  # True when the engine never reported usage
-    ttft_seconds: float | None
-    duration_seconds: float
-    gpu_seconds: float  # this attempt's share of the worker's busy time
-    cost_nanousd: int
-    cost_basis: CostBasis
-    user: str  # the request's own `user` field, "" when absent
+    gpu_ns: int  # this attempt's share of the worker's busy time, as its process saw it
+    cost_nanousd: int  # at the time; what budgets count
+
+    @property
+    def attempt_id(self) -> str:
+        return f"{self.request_id}.{self.number}"
+
+
+class Reading(NamedTuple):
+    """What one gateway process saw of one worker, every few seconds. Counters of the engine are -1 where unknown."""
+
+    at: float  # Unix seconds
+    source: str  # the journal it was written to: the process
+    worker: str
+    model: str
+    version: str
+    hourly: int  # nano-USD an hour; 0 for one that is priced by the token
+    up: bool
+    busy_ns: int  # with something in flight from this process, since its start
+    in_flight: int  # of this process
+    running: int  # requests in the engine
+    waiting: int  # requests in the engine's queue
+    kv_usage: float  # of the engine's KV cache, 0..1; -1 where unknown
+    prompt_tokens: int  # engine's counter since engine_started
+    output_tokens: int  # engine's counter since engine_started
+    engine_started: float  # Unix seconds; 0 where unknown. Another value, or a counter that fell, is a restart

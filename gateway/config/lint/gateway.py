@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.config.draft import Draft
 from gateway.config.published import PUBLISHED_DIGESTS, is_loopback
-from gateway.ledger.location import sqlite_path
+from gateway.ledger.location import check_location
 from gateway.ledger.store import LedgerError
 
 
@@ -15,7 +15,7 @@ def lint_gateway(draft: Draft) -> None:
 
 def _ledger(draft: Draft) -> None:
     try:
-        sqlite_path(draft.settings.ledger)
+        check_location(draft.settings.ledger)
     except LedgerError as error:
         wrong, _, remedy = str(error).partition(": ")
         draft.source.findings.error(draft.source.place("ledger"), wrong, remedy)

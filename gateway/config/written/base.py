@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from gateway.config.units import UnitError, parse_duration, parse_moment, parse_percent
+from gateway.config.units import UnitError, parse_duration, parse_moment, parse_percent, parse_span
 
 MAX_COUNT = 10**9
 
@@ -62,6 +62,11 @@ Duration = Annotated[
     float,
     _unit(parse_duration),
     WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)?(ms|s|m|h)$"}),
+]
+Span = Annotated[
+    float,
+    _unit(lambda written: parse_span(str(written))),
+    WithJsonSchema({"type": "string", "pattern": r"^\d+(s|m|h|d)$"}),
 ]
 Percent = Annotated[
     float,

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from gateway.config.written.base import Digest, Duration, Name, Written, refuse
+from gateway.config.written.base import Digest, Duration, Name, Percent, Span, Written, refuse
 
 _HOST = re.compile(r"[A-Za-z0-9_.:-]{1,253}", re.ASCII)
 
@@ -28,7 +28,7 @@ def _location(*schemes: str) -> AfterValidator:
     def check(text: str) -> str:
         if not text.startswith(schemes):
             raise refuse(f"`{text.split(':')[0]}` is no kind of store", f"begin with {' or '.join(schemes)}")
-        if not text.split("://", 1)[1].strip("/") and text != "memory://":
+        if text not in ("memory://", "none") and not text.partition("://")[2].strip("/"):
             raise refuse("the location ends after its scheme", "name the host or the file after it")
         return text
 
@@ -36,7 +36,7 @@ def _location(*schemes: str) -> AfterValidator:
 
 
 _STATE = _location("memory://", "redis://", "rediss://", "redis+cluster://", "rediss+cluster://")
-_LEDGER = _location("sqlite:///", "postgresql://")
+_LEDGER = _location("sqlite:///", "postgresql://", "postgres://", "none")
 
 
 class Server(Written):
@@ -105,6 +105,60 @@ class AdminKey(Written):
     sha256: Digest = Field(description="Digest of the key, from `tollgate keys create`", examples=["5e88…42d8"])
 
 
+class Audit(Written):
+    every: Duration = Field(
+        default=3600.0, description="How often the ledger is held against the workers' own counters", examples=["1h"]
+    )
+    drift: Percent = Field(
+        default=0.001, description="Difference in tokens above which it is an alarm", examples=["0.1%"]
+    )
+
+
+class Metering(Written):
+    journal: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=4096,
+        description="Directory of the write-ahead file; left out: beside an SQLite ledger, else var/ledger.journal",
+        examples=["var/ledger.journal"],
+    )
+    journal_max_mb: int = Field(
+        default=1024,
+        ge=16,
+        le=1024 * 1024,
+        description="What one process may keep there while the ledger is away, in MiB (8,000 requests each)",
+        examples=[1024],
+    )
+    on_full: Literal["serve", "refuse"] = Field(
+        default="serve",
+        description="When that is used up: serve, with each row in the log instead, or refuse requests with 503",
+        examples=["serve"],
+    )
+    readings: Duration = Field(
+        default=5.0, description="How often the counters of workers are read", examples=["5s"]
+    )
+    window: Duration = Field(
+        default=60.0, description="Span of time a worker's cost is shared out in", examples=["60s"]
+    )
+    idle: Literal["own_line", "by_usage", "by_reservation"] = Field(
+        default="own_line",
+        description="Who pays for a worker's idle time: its own line of the bill, all by what they used, or tenants by "
+        "their `reservation`",
+        examples=["own_line"],
+    )
+    audit: Audit = Field(default_factory=Audit, description="The ledger against the engines", examples=["{every: 1h}"])
+    retention: Span = Field(
+        default=400 * 86_400.0,
+        description="How long rows of single attempts are kept; sums by the hour are kept for good",
+        examples=["400d"],
+    )
+    settler: Literal["embedded", "external"] = Field(
+        default="embedded",
+        description="Who brings journals into the ledger: a process that the gateway starts, or `tollgate settle`",
+        examples=["embedded"],
+    )
+
+
 class Admin(Written):
     keys: list[AdminKey] = Field(
         default=[], max_length=1000, description="Keys of the admin API; with none it is closed", examples=["[]"]
@@ -123,9 +177,10 @@ class Gateway(Written):
     )
     ledger: Annotated[str, _LEDGER] = Field(
         default="sqlite:///var/ledger.db",
-        description="Where the usage ledger lives: sqlite:///FILE, or postgresql://… for several replicas",
+        description="Where the usage ledger lives: sqlite:///FILE, postgresql://… for several replicas, or none",
         examples=["sqlite:///var/ledger.db"],
     )
+    metering: Metering = Field(default_factory=Metering, description="How usage is recorded and shared out")
     cache: Cache = Field(default_factory=Cache, description="The response cache")
     log: Log = Field(default_factory=Log, description="The request log")
     telemetry: Telemetry = Field(default_factory=Telemetry, description="OpenTelemetry")

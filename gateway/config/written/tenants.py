@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from gateway.config.written.base import Asked, Digest, Limits, ModelName, Moment, Name, Written
+from gateway.config.written.base import Asked, Digest, Limits, ModelName, Moment, Name, Percent, Written
 
 Priority = Literal["interactive", "standard", "batch"]
 EndpointName = Literal[
@@ -85,6 +85,11 @@ class Tenant(Written):
         default="standard",
         description="Its class when workers are busy: interactive before standard before batch",
         examples=["interactive"],
+    )
+    reservation: Percent = Field(
+        default=0.0,
+        description="Its part of every worker's idle time, where `metering: {idle: by_reservation}`",
+        examples=["25%"],
     )
     tier: Name = Field(default="standard", description="A name routes can match", examples=["standard"])
 
