@@ -25,6 +25,8 @@ COMPILED = (
     "gateway/fleet/backend.py",
     "gateway/fleet/room.py",
     "gateway/ledger/pricing.py",
+    "gateway/ledger/journal/format.py",
+    "gateway/ledger/journal/writer.py",
     "gateway/ledger/record.py",
     "gateway/ledger/writer.py",
     "gateway/protocol/*.py",

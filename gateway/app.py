@@ -43,9 +43,12 @@ from gateway.fleet.backend import Backend
 from gateway.fleet.registry import Fleet
 from gateway.keyring.opening import open_key_store
 from gateway.keyring.ring import Keyring
+from gateway.ledger.journal.writer import Journal, fresh_name
+from gateway.ledger.location import NONE, sqlite_path
 from gateway.ledger.pricing import Meter
+from gateway.ledger.sqlite import SqliteStore
 from gateway.ledger.store import LedgerError
-from gateway.ledger.writer import Ledger, open_ledger
+from gateway.ledger.writer import Ledger
 from gateway.listening import listen, listen_for_many
 from gateway.loghandler import JsonHandler
 from gateway.logs import LogWriter
@@ -54,6 +57,8 @@ from gateway.protocol.endpoints import ENDPOINTS
 from gateway.routing.router import Router
 from gateway.serve import Revision, Service
 from gateway.settle import Settlement
+from gateway.settler.host import SettlerHost
+from gateway.settler.orders import Orders
 from gateway.spans import SpansUnavailable, open_spans
 from gateway.state.hosted import HostedLimits
 from gateway.state.limits import RedisLimits
@@ -71,7 +76,8 @@ logger = logging.getLogger("tollgate")
 KEEP_ALIVE_SECONDS = 75  # above what clients keep idle connections for, so that they close them and not we
 LAG_SECONDS = 0.25
 FIRST_LOOK_SECONDS = 3.0  # for the workers to be found before the first request comes, at most
-FLUSH_SECONDS = 4.0  # for the ledger and the spans to be written at the end, at most
+FLUSH_SECONDS = 4.0  # for the spans to be written at the end, at most
+SETTLER_SECONDS = 0.5  # between two looks whether it runs
 BOOKS = "limits.sock"  # in that directory, the parent's
 _CANNOT_LISTEN = "cannot listen on %s:%d (%s): end what uses that port, or choose another with --port"
 SHARED = "PROMETHEUS_MULTIPROC_DIR"  # a directory for what processes share: the library looks there for the counters
@@ -81,12 +87,21 @@ class Gateway:
     """One gateway process, put together; `serve` runs it until a signal ends it."""
 
     def __init__(
-        self, directory: Path, table: Table, log: LogWriter, limits: Limits | None = None, place: str = ""
+        self,
+        directory: Path,
+        table: Table,
+        log: LogWriter,
+        limits: Limits | None = None,
+        place: str = "",
+        settler: SettlerHost | None = None,
     ) -> None:
-        """`place` is the same for a process and for the one that is started in its place, and for no other."""
+        """`place` is the same for a process and for the one that is started in its place, and for no other. `settler`
+        is looked after while this process serves; None where somebody else does."""
         self.log = log
+        self.settler = settler
         self.metrics = Metrics()
-        self.ledger: Ledger = open_ledger(table.settings.ledger)
+        self.ledger = open_ledger(table)
+        self._books = SqliteStore(sqlite_path(table.settings.ledger))
         endpoint = table.settings.otlp_endpoint
         self.spans = open_spans(endpoint) if endpoint else None
         self.limiter = _limiter(table, place, self._budget_alert)
@@ -111,13 +126,13 @@ class Gateway:
             lambda: readings.of_limits(self.limiter, self.table.accounts),
             self.keyring.readings,
             lambda: readings.of_clients(self.intake),
-            lambda: readings.of_ledger(self.ledger),
+            lambda: readings.of_ledger(self.ledger, self.table.settings.metering.journal),
             lambda: readings.of_configuration(self.watcher.state),
             lambda: readings.of_log(self.log),
         ):
             self.metrics.watch(read)
         self.limiter.retain(table.accounts)
-        seed_budgets(self.limiter, table.tenants.values(), self.ledger.spent, time.time())
+        seed_budgets(self.limiter, table.tenants.values(), self._books.spent, time.time())
 
     @property
     def table(self) -> Table:
@@ -134,12 +149,14 @@ class Gateway:
         self.limiter.tick(time.time())
         self.limiter.retain(table.accounts)
         try:
-            seed_budgets(self.limiter, table.tenants.values(), self.ledger.spent, time.time())
+            seed_budgets(self.limiter, table.tenants.values(), self._books.spent, time.time())
         except LedgerError as error:  # a tenant whose budget is new starts at nothing spent rather than not at all
             logger.error("budgets could not be read from the ledger: %s", error)
         self.fleet.apply(table)
         self.keyring.apply(table)
         self.service.revision = Revision(table, Router(table), self.keyring.keys)
+        if self.settler is not None:
+            self.settler.change(Orders.of(table))
 
     def _let_in(self) -> None:
         """The store's keys are others."""
@@ -156,6 +173,8 @@ class Gateway:
             asyncio.create_task(self._measure_lag(), name="measure the event loop"),
             asyncio.create_task(self.limiter.run(), name="keep the limits' accounts"),
             asyncio.create_task(self.service.spending.run(), name="watch what running requests cost"),
+            asyncio.create_task(self.service.settlement.run(), name="checkpoint what runs"),
+            asyncio.create_task(self._look_after_settler(), name="look after the settler"),
             looking := asyncio.create_task(self.fleet.first_look(FIRST_LOOK_SECONDS), name="look at the workers"),
         ]
         await self.keyring.refresh()
@@ -218,15 +237,21 @@ class Gateway:
 
     async def _flush(self) -> None:
         """Ledger and spans, side by side, as both may wait for somebody who is away."""
-        spans = self.spans
-        written, exported = await asyncio.gather(
-            asyncio.to_thread(self.ledger.close, FLUSH_SECONDS),
+        spans, settler = self.spans, self.settler
+        self.ledger.close()
+        settled, exported = await asyncio.gather(
+            asyncio.to_thread(lambda: settler is None or settler.stop()),
             asyncio.to_thread(lambda: spans is None or spans.close(FLUSH_SECONDS)),
         )
-        if not written:
-            logger.error("the ledger could not be written in %g s: what it lacks stands in the log", FLUSH_SECONDS)
+        if not settled:
+            logger.warning("the ledger is not complete: the rest stands in the journal, for the next start to settle")
         if not exported:
             logger.error("spans were lost: the collector did not take them in %g s", FLUSH_SECONDS)
+
+    async def _look_after_settler(self) -> None:
+        while self.settler is not None:
+            await asyncio.sleep(SETTLER_SECONDS)
+            self.settler.look_after()
 
     async def _measure_lag(self) -> None:
         loop = asyncio.get_running_loop()
@@ -270,7 +295,10 @@ def run(config_dir: Path, port: int | None, limits: Limits | None = None) -> int
         return 1
     try:
         place = _place(port, 0 if left is None else left.slot)
-        gateway = Gateway(config_dir, table, log, limits, place)
+        settler = None if left is not None else settler_of(table)
+        if settler is not None:
+            settler.start()
+        gateway = Gateway(config_dir, table, log, limits, place, settler)
         # What exists now lives as long as the process; requests leave hardly a cycle behind. At the default threshold
         # the collector would walk the young objects of every few requests for nothing: 5 % of all CPU.
         gc.collect()
@@ -306,10 +334,36 @@ def _run_children(config_dir: Path, table: Table, port: int) -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="tollgate-") as shared, BooksHost(Path(shared, BOOKS)):
             os.environ[SHARED] = shared
-            return Parent(command, listeners, server.drain_seconds).run()
-    except BooksUnavailable as error:
+            settler = settler_of(table)
+            if settler is None:
+                return Parent(command, listeners, server.drain_seconds).run()
+            settler.start()
+            try:
+                return Parent(command, listeners, server.drain_seconds, settler.look_after).run()
+            finally:
+                settler.stop()
+    except (BooksUnavailable, LedgerError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
+
+
+def open_ledger(table: Table) -> Ledger:
+    settings = table.settings
+    if settings.ledger == NONE:
+        return Ledger(None)
+    metering = settings.metering
+    journal = Journal(metering.journal, fresh_name(), max_bytes=metering.journal_max_bytes)
+    return Ledger(journal, refuses=metering.on_full == "refuse")
+
+
+def settler_of(table: Table) -> SettlerHost | None:
+    """The process beside this one, where the configuration wants one here. Raises LedgerError where the ledger is none
+    that could ever be written."""
+    settings = table.settings
+    if settings.ledger == NONE or settings.metering.settler == "external":
+        return None
+    SqliteStore(sqlite_path(settings.ledger)).close()
+    return SettlerHost(Orders.of(table))
 
 
 def _limits(table: Table) -> Limits:

@@ -12,7 +12,7 @@ import time
 from gateway.errors import GatewayError, Overloaded, UpstreamError
 from gateway.fleet.backend import Backend
 from gateway.ledger.pricing import gpu_cost, token_cost
-from gateway.ledger.record import CostBasis, Outcome
+from gateway.ledger.record import CostBasis, Line, Outcome
 from gateway.protocol.usage import Usage
 from gateway.routing.fair import Charge
 from gateway.routing.types import Step
@@ -31,10 +31,12 @@ class Dispatch:
         "_waiting_tokens",
         "backend",
         "charge",
+        "closed_at",
         "cost_basis",
         "cost_nanousd",
         "first_token_at",
         "gpu_ns",
+        "line",
         "number",
         "opened_at",
         "outcome",
@@ -48,11 +50,16 @@ class Dispatch:
         self.number = number  # 1 for the first attempt of a request
         self.opened_at = time.monotonic()
         self.first_token_at: float | None = None
+        self.closed_at = 0.0
         self.outcome: Outcome | None = None
         self.charge: Charge | None = None  # against its tenant's share, where it waited for its place
         self.gpu_ns = 0
         self.cost_nanousd = 0
-        self.cost_basis: CostBasis = "none"
+        worker = backend.worker
+        self.cost_basis: CostBasis = (
+            "token_price" if worker.price is not None else "gpu_time" if worker.hourly else "none"
+        )
+        self.line: Line | None = None  # of the ledger, once its intent is written there
         self._prompt_tokens = prompt_tokens
         self._unseen_tokens = unseen_tokens
         self._waiting_tokens = prompt_tokens
@@ -92,12 +99,23 @@ class Dispatch:
         """In nano-USD, of an attempt that is under way on such a worker."""
         return gpu_cost(self.backend.meter.share(self._entered, now), self.hourly)
 
+    def so_far(self, now: float, usage: Usage) -> tuple[int, int]:
+        """Nanoseconds of the worker's time and nano-USD, if it ended now."""
+        backend = self.backend
+        price, gpu_ns = backend.worker.price, backend.meter.share(self._entered, now)
+        return gpu_ns, token_cost(price, *usage) if price is not None else gpu_cost(gpu_ns, self.hourly)
+
+    @property
+    def prompt_tokens(self) -> int:
+        """As estimated before it was asked."""
+        return self._prompt_tokens
+
     def close(self, outcome: Outcome, usage: Usage) -> bool:
         """Ends the attempt; False when it had ended already."""
         if self.outcome is not None:
             return False
         self.outcome = outcome
-        now = time.monotonic()
+        self.closed_at = now = time.monotonic()
         backend = self.backend
         backend.inflight -= 1
         backend.pending_tokens -= self._waiting_tokens
@@ -118,10 +136,8 @@ class Dispatch:
         if outcome in ("failed", "rejected"):  # no work done; what it held of the worker's time stays with the worker
             self.gpu_ns = 0
         elif worker.price is not None:
-            self.cost_basis = "token_price"
             self.cost_nanousd = token_cost(worker.price, *usage)
         elif worker.hourly:
-            self.cost_basis = "gpu_time"
             self.cost_nanousd = gpu_cost(self.gpu_ns, worker.hourly)
         if outcome == "ok" and usage.output_tokens > 1:
             since = self.first_token_at or self.opened_at

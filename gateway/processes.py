@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from gateway.child import LEAVING, SERVING, STAND_BACK, STAND_IN, Inheritance, Line
@@ -50,7 +50,15 @@ class Child:
 class Parent:
     """Keeps one child of `command` per listener. `run` once."""
 
-    def __init__(self, command: Sequence[str], listeners: Sequence[socket.socket], drain_seconds: float) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        listeners: Sequence[socket.socket],
+        drain_seconds: float,
+        also: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`also` is looked after with the children, as often."""
+        self._also = also
         self._command = [sys.executable, *command]
         self._listeners = listeners
         self._drain_seconds = drain_seconds
@@ -97,6 +105,7 @@ class Parent:
         self._succeed(now)
         self._leaving = [child for child in self._leaving if not self._is_gone(child, now)]
         self._have_stood_in()
+        self._also()
         self._listen()
 
     def _look_after(self, slot: int, now: float) -> None:

@@ -82,7 +82,7 @@ class Race:
                 if not self._may_go_on(now):
                     raise
                 trace.dispatch = None
-                self._shared.settlement.other_attempt(trace, dispatch, "failed", error.status)
+                self._shared.settlement.other_attempt(trace, dispatch, "failed", error)
 
     async def _begin(self) -> Call:
         """Takes a place on the best worker that has one, or waits for one."""
@@ -99,6 +99,7 @@ class Race:
         self._left -= 1
         call = Call(self._trace, self._admitted, step)
         self._trace.dispatch = call.dispatch
+        self._shared.settlement.begun(self._trace, self._admitted, call.dispatch)
         return call
 
     def _with_room(self) -> int | None:
@@ -175,7 +176,7 @@ class Race:
                     if not running:
                         raise error
                     call.dispatch.blame(error)
-                    self._shared.settlement.other_attempt(trace, call.dispatch, "failed", error.status)
+                    self._shared.settlement.other_attempt(trace, call.dispatch, "failed", error)
                     trace.dispatch = next(iter(running.values())).dispatch
         finally:
             for task, call in running.items():
@@ -183,7 +184,7 @@ class Race:
                 task.add_done_callback(_retrieve)
                 call.abort()
                 if call.dispatch is not trace.dispatch:
-                    self._shared.settlement.other_attempt(trace, call.dispatch, leaves, 0)
+                    self._shared.settlement.other_attempt(trace, call.dispatch, leaves, None)
 
     def _beside(self) -> Call | None:
         """A second call beside the first, if a worker has room for it now and the route's share is not used up."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from gateway.config.watch import WatchState
 from gateway.downstream.limits import Intake
@@ -11,6 +12,7 @@ from gateway.fleet.registry import Fleet
 from gateway.fleet.room import REFUSALS, WaitingRoom
 from gateway.ledger.writer import Ledger
 from gateway.logs import LogWriter
+from gateway.settler.status import read_status
 from gateway.table import PRIORITIES, Tenant
 from gateway.telemetry import Reading
 from gateway.tenancy.limiter import BUDGET
@@ -90,14 +92,28 @@ def of_limits(limiter: Limiter, tenants: Mapping[str, Tenant]) -> Iterator[Readi
                     yield Reading("tollgate_limit_remaining", "What is left of it.", remaining, of_kind)
 
 
-def of_ledger(ledger: Ledger) -> Iterator[Reading]:
+def of_ledger(ledger: Ledger, journal: Path) -> Iterator[Reading]:
     stats = ledger.stats
-    yield Reading("tollgate_ledger_queued", "Rows waiting to be written.", stats.queued, {})
-    yield Reading("tollgate_ledger_written_total", "Rows written.", stats.written, {})
+    yield Reading("tollgate_ledger_recorded_total", "Attempts that ended and stand in the journal.", stats.recorded, {})
     yield Reading(
-        "tollgate_ledger_dropped_total", "Rows that found the queue full; they are in the log.", stats.dropped, {}
+        "tollgate_ledger_dropped_total", "Attempts that found the journal full; they are in the log.", stats.dropped, {}
     )
-    yield Reading("tollgate_ledger_lag_seconds", "Age of the oldest row not yet written.", stats.lag_seconds, {})
+    yield Reading("tollgate_ledger_journal_full", "1 while the journal can not grow.", float(stats.full), {})
+    status = read_status(journal)  # of the settler, which may be another machine's process's no more than ours
+    yield Reading(
+        "tollgate_ledger_settled", "Attempts written to the ledger since the settler began.", status.settled, {}
+    )
+    yield Reading(
+        "tollgate_ledger_refused", "Attempts the ledger can not take; they are in the log.", status.refused, {}
+    )
+    yield Reading("tollgate_ledger_crashed", "Attempts of killed gateways, settled as known.", status.crashed, {})
+    yield Reading("tollgate_ledger_queued", "Attempts on their way from the journal to the ledger.", status.waiting, {})
+    yield Reading("tollgate_ledger_lag_seconds", "Age of the oldest of them.", status.lag_seconds, {})
+    for quantile, seconds in (("0.5", status.settle_p50), ("0.99", status.settle_p99)):
+        yield Reading(
+            "tollgate_ledger_settle_seconds", "From an attempt's end to the ledger.", seconds, {"quantile": quantile}
+        )
+    yield Reading("tollgate_ledger_away", "1 while the ledger can not be written.", float(bool(status.last_error)), {})
 
 
 def of_configuration(state: WatchState) -> Iterator[Reading]:

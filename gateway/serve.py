@@ -53,6 +53,7 @@ from gateway.upstream.response import Response
 logger = logging.getLogger("tollgate.serve")
 
 FIRST_GUESS_OUTPUT_TOKENS = 256.0
+CHECKPOINT_TOKENS = 64  # of a stream, between two checkpoints in the ledger
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,8 @@ class Story:
         self._exchange = exchange
         self._revision = service.revision
         self._call: Call | None = None  # whose answer has begun
-        self.trace = Trace(new_request_id(), exchange, service.revision.table, time.time())
+        milliseconds = time.time_ns() // 1_000_000  # the same in the id and in the books, whose hours it decides on
+        self.trace = Trace(new_request_id(milliseconds), exchange, service.revision.table, milliseconds / 1000)
 
     async def run(self) -> None:
         if self._exchange.refusal is not None:
@@ -152,6 +154,8 @@ class Story:
 
     async def _admit(self) -> Admitted:
         exchange, service, trace = self._exchange, self._service, self.trace
+        if service.settlement.has_no_room:
+            raise Overloaded("The ledger has no room for another request.", retry_after=5.0, code="ledger_full")
         table, router = self._revision.table, self._revision.router
         trace.key = key = authenticate(exchange.headers, self._revision.keys, trace.started_at)
         endpoint = ENDPOINTS[exchange.path]
@@ -259,10 +263,13 @@ class Story:
     async def _stream(self, call: Call, relay: StreamRelay, response: Response) -> Entry | None:
         """Passes the stream on: from the worker's socket to the client's in one call, without a task switch."""
         exchange, trace, dispatch = self._exchange, self.trace, call.dispatch
+        settlement, admitted = self._service.settlement, trace.admitted
+        assert admitted is not None
         step = dispatch.step
         most_kept = self._revision.table.settings.cache.max_entry_bytes
         kept = call.raw if trace.cache == "miss" else None
         kept_bytes = 0
+        checkpoint_at = CHECKPOINT_TOKENS
         observe_gap = self._service.metrics.gaps(step.target.model, step.target.version or "").observe
         exchange.start(response.status, call.content_type, self._headers())
         exchange.write(call.first)
@@ -270,7 +277,7 @@ class Story:
         trace.first_at = trace.answered_at = last = time.monotonic()
 
         def pass_on(data: bytes) -> None:
-            nonlocal last, kept, kept_bytes
+            nonlocal last, kept, kept_bytes, checkpoint_at
             now = time.monotonic()
             observe_gap(now - last)
             last = now
@@ -282,6 +289,9 @@ class Story:
                 response.abort()
             elif exchange.is_behind:
                 response.pause()
+            if relay.events >= checkpoint_at:
+                checkpoint_at = relay.events + CHECKPOINT_TOKENS
+                settlement.checkpoint(trace, admitted, dispatch, relay.events, relay.usage)
             if kept is not None:
                 kept.append(data)
                 kept_bytes += len(data)

@@ -11,7 +11,7 @@ import logging
 import time
 
 from gateway.dispatch import Dispatch
-from gateway.errors import GatewayError, WorkerRefused
+from gateway.errors import GatewayError, WorkerBroke, WorkerRefused, WorkerTimeout
 from gateway.ledger.record import Attempt, Outcome
 from gateway.ledger.writer import Ledger
 from gateway.logs import LogWriter, Prompts, masked, prompt_for_log
@@ -19,6 +19,7 @@ from gateway.protocol.endpoints import ENDPOINTS
 from gateway.protocol.usage import NO_USAGE, Usage
 from gateway.routing.line import Ticket
 from gateway.routing.router import spell
+from gateway.rows import cache_row, closed_row, line_of, row
 from gateway.spans import Spans
 from gateway.table import PRIORITIES
 from gateway.telemetry import Labels, Metrics
@@ -28,6 +29,7 @@ logger = logging.getLogger("tollgate.settle")
 
 _Settled = tuple[Trace, Usage, bool, int, str, float]  # with: usage, is it estimated, cost, outcome, seconds it took
 
+CHECKPOINT_SECONDS = 2.0  # of what shows nothing while it runs; a stream is checkpointed by its tokens
 CLIENT_LEFT = 499  # nginx's status for a client that closed before its answer began
 
 
@@ -40,6 +42,12 @@ class Settlement:
         self._log = log
         self._spans = spans
         self._settled: list[_Settled] = []  # in this turn of the loop
+        self._open: dict[Dispatch, tuple[Trace, Admitted]] = {}
+
+    @property
+    def has_no_room(self) -> bool:
+        """No new request should be begun: its row would find no place in the ledger."""
+        return self._ledger.has_no_room
 
     def settle(self, trace: Trace) -> None:
         """Closes the attempt under way, gives the lease back and writes the ledger; metrics and log follow in the same
@@ -51,13 +59,13 @@ class Settlement:
                 usage = dispatch.estimated_usage(trace.events, usage)
             dispatch.close(_ending(trace), usage or NO_USAGE)
             if dispatch.outcome in ("failed", "rejected"):
-                usage, estimated = NO_USAGE, False
+                usage, estimated = NO_USAGE, _may_have_worked(trace.error)
         usage = usage or NO_USAGE
         cost = 0
         if trace.admitted is not None:
-            for row in self._rows(trace, trace.admitted, usage, estimated):
-                self._ledger.record(row)
-                cost += row.cost_nanousd
+            for one in self._rows(trace, trace.admitted, usage, estimated):
+                self._ledger.record(one)
+                cost += one.cost_nanousd
             tokens = 0 if trace.cache == "hit" else usage.prompt_tokens + usage.output_tokens
             trace.admitted.lease.settle(tokens, cost, time.time())
         if not self._settled:
@@ -65,25 +73,61 @@ class Settlement:
         duration = time.monotonic() - trace.exchange.arrived
         self._settled.append((trace, usage, estimated, cost, _outcome(trace), duration))
 
-    def other_attempt(self, trace: Trace, dispatch: Dispatch, outcome: Outcome, status: int) -> None:
+    def begun(self, trace: Trace, admitted: Admitted, dispatch: Dispatch) -> None:
+        """The intent of an attempt, to be told before its worker hears of it."""
+        dispatch.line = line_of(admitted, dispatch)
+        usage = Usage(dispatch.prompt_tokens, 0, 0)
+        cost = 0
+        if dispatch.cost_basis == "token_price":
+            _, cost = dispatch.so_far(dispatch.opened_at, usage)
+        self._ledger.intend(row(trace, admitted, dispatch, "crashed", 0, usage, True, 0, cost, True))
+        self._open[dispatch] = trace, admitted
+
+    def checkpoint(
+        self, trace: Trace, admitted: Admitted, dispatch: Dispatch, events: int, usage: Usage | None
+    ) -> None:
+        """How far an attempt has come, for the case that this process is killed before its end."""
+        so_far = dispatch.estimated_usage(events, usage)
+        gpu_ns, cost = dispatch.so_far(time.monotonic(), so_far)
+        self._ledger.checkpoint(row(trace, admitted, dispatch, "crashed", 0, so_far, True, gpu_ns, cost, True))
+
+    def checkpoint_all(self) -> None:
+        """Of what shows nothing while it runs: answers that come whole, and streams before their first token."""
+        late = time.monotonic() - CHECKPOINT_SECONDS
+        for dispatch, (trace, admitted) in list(self._open.items()):
+            if dispatch.outcome is None and dispatch.first_token_at is None and dispatch.opened_at < late:
+                self.checkpoint(trace, admitted, dispatch, 0, None)
+
+    async def run(self) -> None:
+        """Checkpoints, for as long as the process serves."""
+        while True:
+            await asyncio.sleep(CHECKPOINT_SECONDS)
+            self.checkpoint_all()
+
+    def other_attempt(self, trace: Trace, dispatch: Dispatch, outcome: Outcome, error: GatewayError | None) -> None:
         """Closes an attempt that another one follows or beats, and keeps its row. What was begun and broken off is
         billed as far as it can have gone."""
         assert trace.admitted is not None
-        estimated = outcome != "failed"
-        usage = dispatch.estimated_usage(0, None) if estimated else NO_USAGE
+        usage = NO_USAGE if outcome == "failed" else dispatch.estimated_usage(0, None)
         dispatch.close(outcome, usage)
+        self._open.pop(dispatch, None)
         self._metrics.attempted(dispatch.backend.worker.name, outcome)
-        trace.others.append(_row(trace, trace.admitted, dispatch, status, usage, estimated))
+        status = 0 if error is None else error.status
+        estimated = outcome != "failed" or _may_have_worked(error)
+        closed = closed_row(trace, trace.admitted, dispatch, status, usage, estimated, False)
+        self._ledger.checkpoint(closed)  # which of them is the request's last is not known yet
+        trace.others.append(closed)
 
     def _rows(self, trace: Trace, admitted: Admitted, usage: Usage, estimated: bool) -> list[Attempt]:
         rows = trace.others
         dispatch = trace.dispatch
         if dispatch is not None:
+            self._open.pop(dispatch, None)
             self._metrics.attempted(dispatch.backend.worker.name, dispatch.outcome or "")
-            rows = [*rows, _row(trace, admitted, dispatch, trace.exchange.status, usage, estimated)]
-        elif trace.cache == "hit":
-            rows = [*rows, _cache_row(trace, admitted, usage)]
-        return rows
+            return [*rows, closed_row(trace, admitted, dispatch, trace.exchange.status, usage, estimated, True)]
+        if trace.cache == "hit":
+            return [*rows, cache_row(trace, admitted, usage)]
+        return [*rows[:-1], rows[-1]._replace(final=True)] if rows else rows
 
     def _report_all(self) -> None:
         settled, self._settled = self._settled, []
@@ -152,7 +196,7 @@ class Settlement:
             line["error"] = _for_log(error, trace.table.settings.log.prompts)
         if trace.others:
             line["other_attempts"] = [
-                {"worker": row.worker, "outcome": row.outcome, "status": row.status} for row in trace.others
+                {"worker": one.line.worker, "outcome": one.outcome, "status": one.status} for one in trace.others
             ]
         if trace.ticket is not None:
             self._report_wait(trace, trace.ticket, line)
@@ -207,68 +251,11 @@ def _for_log(error: GatewayError, prompts: Prompts) -> dict[str, object]:
     return fields
 
 
-def _row(trace: Trace, admitted: Admitted, dispatch: Dispatch, status: int, usage: Usage, estimated: bool) -> Attempt:
-    assert dispatch.outcome is not None
-    target = dispatch.step.target
-    first = dispatch.first_token_at
-    return Attempt(  # by position: naming 24 fields costs more than making the tuple
-        f"{trace.id}.{dispatch.number}",
-        trace.id,
-        trace.started_at,
-        admitted.key.tenant.name,
-        admitted.key.id,
-        admitted.request.endpoint.name,
-        admitted.request.model,
-        target.model,
-        target.version or "",
-        target.adapter or "",
-        admitted.plan.route.name,
-        dispatch.backend.worker.name,
-        dispatch.outcome,
-        status,
-        usage.prompt_tokens,
-        usage.cached_tokens,
-        usage.output_tokens,
-        estimated,
-        None if first is None else first - dispatch.opened_at,
-        time.monotonic() - dispatch.opened_at,
-        dispatch.gpu_ns / 1e9,
-        dispatch.cost_nanousd,
-        dispatch.cost_basis,
-        admitted.request.user,
-    )
-
-
-def _cache_row(trace: Trace, admitted: Admitted, usage: Usage) -> Attempt:
-    target = admitted.plan.steps[0].target
-    return Attempt(
-        attempt_id=f"{trace.id}.0",
-        request_id=trace.id,
-        started_at=trace.started_at,
-        tenant=admitted.key.tenant.name,
-        key_id=admitted.key.id,
-        endpoint=admitted.request.endpoint.name,
-        model_asked=admitted.request.model,
-        model=target.model,
-        version=target.version or "",
-        adapter=target.adapter or "",
-        route=admitted.plan.route.name,
-        worker="",
-        outcome="cached",
-        status=trace.exchange.status,
-        prompt_tokens=usage.prompt_tokens,
-        cached_tokens=usage.cached_tokens,
-        output_tokens=usage.output_tokens,
-        estimated=False,
-        ttft_seconds=None,
-        duration_seconds=time.monotonic() - trace.exchange.arrived,
-        gpu_seconds=0.0,
-        cost_nanousd=0,
-        cost_basis="none",
-        user=admitted.request.user,
-    )
-
-
 def _milliseconds(seconds: float | None) -> float | None:
     """To the microsecond; `round` to a number of digits takes four times as long."""
     return None if seconds is None else int(seconds * 1e6 + 0.5) / 1e3
+
+
+def _may_have_worked(error: GatewayError | None) -> bool:
+    """Whether the engine may have spent tokens on an attempt that failed so."""
+    return isinstance(error, WorkerBroke | WorkerTimeout)

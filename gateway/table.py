@@ -284,7 +284,8 @@ class Metering:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """gateway.yaml: how the process runs. `server`, `state`, `ledger` and `metering` take effect at start, the rest at once."""
+    """gateway.yaml: how the process runs. `server`, `state`, `ledger` and `metering` take effect at start, the rest at
+    once."""
 
     server: Server = Server()
     state: str = "memory://"

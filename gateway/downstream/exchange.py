@@ -185,9 +185,10 @@ class Exchange:
 Handler = Callable[[Exchange], Coroutine[Any, Any, None]]
 
 
-def new_request_id() -> str:
-    """A new id: 48 bits of milliseconds, then 64 random ones, so that ids sort by time and ledger rows are appended.
+def new_request_id(milliseconds: int = 0) -> str:
+    """A new id: 48 bits of Unix milliseconds (0: now), then 64 random ones, so that ids sort by time and rows of the
+    ledger are appended.
 
     Always the gateway's own: bills hang on it, and a client could send the same one twice.
     """
-    return "req_%028x" % (time.time_ns() // 1_000_000 << 64 | random.getrandbits(64))
+    return "req_%028x" % ((milliseconds or time.time_ns() // 1_000_000) << 64 | random.getrandbits(64))

@@ -27,8 +27,8 @@ MOST_LABELS = 100_000  # kept by one connection
 
 _ENTRY = f"INSERT INTO entries VALUES ({','.join('?' * 18)}) ON CONFLICT DO NOTHING"
 _READING = f"""
-    INSERT INTO readings (at, source, worker, model, version, hourly, up, busy_ns, in_flight, running, waiting, kv_usage,
-    prompt_tokens, output_tokens, engine_started) VALUES ({",".join("?" * len(Reading._fields))}) ON CONFLICT DO NOTHING
+    INSERT INTO readings ({",".join(Reading._fields)}) VALUES ({",".join("?" * len(Reading._fields))})
+    ON CONFLICT DO NOTHING
 """
 _ROLLUP = """
     INSERT INTO rollups VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (hour, line, outcome) DO UPDATE SET

@@ -43,12 +43,23 @@ class Store(Protocol):
     def close(self) -> None: ...
 
 
+class Counts(NamedTuple):
+    """Attempts since a sink was opened. Those the database can never take are in the log."""
+
+    added: int = 0
+    duplicates: int = 0
+    refused: int = 0
+
+
 class Sink(Protocol):
     """Where a settler puts what it reads from journals: a store, or a stream whose far end writes one."""
 
     def put(self, batch: Batch) -> int:
         """Takes a batch and gives its number, one more than the last one's; raises LedgerError when it can not."""
         ...
+
+    @property
+    def counts(self) -> Counts: ...
 
     def settled(self) -> int:
         """Every batch up to this number is in the database. May do IO; raises LedgerError when it can not."""

@@ -134,9 +134,7 @@ class Metering(Written):
         description="When that is used up: serve, with each row in the log instead, or refuse requests with 503",
         examples=["serve"],
     )
-    readings: Duration = Field(
-        default=5.0, description="How often the counters of workers are read", examples=["5s"]
-    )
+    readings: Duration = Field(default=5.0, description="How often the counters of workers are read", examples=["5s"])
     window: Duration = Field(
         default=60.0, description="Span of time a worker's cost is shared out in", examples=["60s"]
     )

@@ -1,7 +1,7 @@
 """The bytes of a journal. No IO.
 
-A segment is a magic word, then records, then zeros. A record is `<u32 length><u32 CRC-32 of the body><body>`, and a body
-begins with its kind:
+A segment is a magic word, then records, then zeros. A record is `<u32 length><u32 CRC-32 of the body><body>`, and a
+body begins with its kind:
 
     D  <u32 number> JSON      a line and a label, which entries of this segment name by number
     I  entry                  the intent: an attempt is about to be made; as much of it as is known
@@ -110,7 +110,7 @@ def reading(one: Reading) -> bytes:
 def records(
     data: bytes | mmap.mmap, at: int, lines: dict[int, tuple[Line, Label]]
 ) -> Iterator[tuple[int, Entry | Reading | None]]:
-    """What stands in a segment from `at` on: each record with where it ends, None for a D record, which goes to `lines`.
+    """What stands in a segment from `at` on: each record and where it ends; None for a D record, which goes to `lines`.
 
     Ends where zeros begin; raises Torn where something else stands that is no record.
     """

@@ -26,7 +26,7 @@ class Found(NamedTuple):
 def journals(root: Path) -> list[str]:
     """The names of all journals under `root`, the oldest first."""
     try:
-        return sorted(found.name for found in os.scandir(root) if found.is_dir())
+        return sorted(found.name for found in os.scandir(root) if found.is_dir() and not found.name.startswith("."))
     except FileNotFoundError:
         return []
 

@@ -31,7 +31,7 @@ class Journal:
     def __init__(self, root: Path, name: str, *, max_bytes: int, segment_bytes: int = SEGMENT_BYTES) -> None:
         """Makes `root/name/` with its first segment; raises LedgerError when that cannot be."""
         self.name = name
-        self.directory = root / name
+        self.directory = root / f".{name}"  # until its owner is locked: an unlocked journal is a dead process's
         self._segment_bytes = segment_bytes
         self._max_segments = max(2, max_bytes // segment_bytes)
         self._number = 0
@@ -50,6 +50,9 @@ class Journal:
             fcntl.flock(self._owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._make(self._spare)
             self._begin()
+            os.rename(self.directory, root / name)
+            self.directory = root / name
+            self._spare = self.directory / "spare"
         except OSError as error:
             raise LedgerError(
                 f"the journal {self.directory} cannot be written ({error.strerror}): make room on its disk and its "

@@ -1,0 +1,102 @@
+"""From what is known of a request to the rows of its attempts in the ledger."""
+
+from __future__ import annotations
+
+import time
+
+from gateway.dispatch import Dispatch
+from gateway.ledger.record import Attempt, Label, Line, Outcome
+from gateway.protocol.usage import Usage
+from gateway.trace import Admitted, Trace
+
+
+def line_of(admitted: Admitted, dispatch: Dispatch) -> Line:
+    target = dispatch.step.target
+    return Line(  # by position, here and below: naming the fields costs more than making the tuple
+        admitted.key.tenant.name,
+        admitted.key.id,
+        admitted.request.endpoint.name,
+        target.model,
+        target.version or "",
+        target.adapter or "",
+        admitted.plan.route.name,
+        dispatch.backend.worker.name,
+        dispatch.cost_basis,
+    )
+
+
+def row(
+    trace: Trace,
+    admitted: Admitted,
+    dispatch: Dispatch,
+    outcome: Outcome,
+    status: int,
+    usage: Usage,
+    estimated: bool,
+    gpu_ns: int,
+    cost_nanousd: int,
+    final: bool,
+) -> Attempt:
+    """Of an attempt whose intent is written, as it stands now."""
+    line, request, first = dispatch.line, admitted.request, dispatch.first_token_at
+    assert line is not None
+    now = time.monotonic()
+    opened_at = time.time() - (now - dispatch.opened_at)
+    duration = (now if dispatch.outcome is None else dispatch.closed_at) - dispatch.opened_at
+    return Attempt(
+        trace.id,
+        dispatch.number,
+        0,
+        line,
+        Label(request.model, request.user, ""),
+        trace.started_at,
+        opened_at,
+        None if first is None else first - dispatch.opened_at,
+        duration,
+        outcome,
+        status,
+        estimated,
+        final,
+        usage.prompt_tokens,
+        usage.cached_tokens,
+        usage.output_tokens,
+        gpu_ns,
+        cost_nanousd,
+    )
+
+
+def closed_row(
+    trace: Trace, admitted: Admitted, dispatch: Dispatch, status: int, usage: Usage, estimated: bool, final: bool
+) -> Attempt:
+    """Of one that has ended; `final` when it is the last of its request."""
+    outcome = dispatch.outcome
+    assert outcome is not None
+    gpu_ns, cost = dispatch.gpu_ns, dispatch.cost_nanousd
+    return row(trace, admitted, dispatch, outcome, status, usage, estimated, gpu_ns, cost, final)
+
+
+def cache_row(trace: Trace, admitted: Admitted, usage: Usage) -> Attempt:
+    """Of an answer that no worker was asked for."""
+    key, request, target = admitted.key, admitted.request, admitted.plan.steps[0].target
+    version, adapter, route = target.version or "", target.adapter or "", admitted.plan.route.name
+    duration = time.monotonic() - trace.exchange.arrived
+    return Attempt(
+        trace.id,
+        0,
+        0,
+        Line(key.tenant.name, key.id, request.endpoint.name, target.model, version, adapter, route, "", "none"),
+        Label(request.model, request.user, ""),
+        trace.started_at,
+        time.time() - duration,
+        None,
+        duration,
+        "cached",
+        trace.exchange.status,
+        False,
+        True,
+        usage.prompt_tokens,
+        usage.cached_tokens,
+        usage.output_tokens,
+        0,
+        0,
+    )

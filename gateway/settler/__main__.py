@@ -1,0 +1,53 @@
+"""The process that a gateway starts beside it. Its standard input ends when the gateway does."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from gateway.loghandler import JsonHandler
+from gateway.logs import LogWriter
+from gateway.settler.orders import Orders
+from gateway.settler.process import run
+
+CAUGHT_UP = b"."  # said on the descriptor that is named as the only argument
+
+
+def main() -> int:
+    told = int(sys.argv[1])
+    turn = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    log = LogWriter(turn=Path(turn, "log.turn") if turn and Path(turn).exists() else None)
+    root = logging.getLogger()
+    root.handlers[:] = [JsonHandler(log)]
+    root.setLevel(logging.INFO)
+    for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):  # what a terminal says is for the gateway to hear
+        signal.signal(ignored, signal.SIG_IGN)
+    stop = threading.Event()
+    threading.Thread(target=_wait_for_end, args=(stop,), daemon=True).start()
+
+    def caught_up() -> None:
+        os.write(told, CAUGHT_UP)
+        os.close(told)
+
+    try:
+        run(Orders.read(os.environ), stop, on_caught_up=caught_up)
+    except Exception:
+        logging.getLogger("tollgate.settler").exception("the settler failed")
+        return 1
+    finally:
+        log.close()
+    return 0
+
+
+def _wait_for_end(stop: threading.Event) -> None:
+    while os.read(0, 64):
+        pass
+    stop.set()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""The gateway's side of the settler: started with it, started again when it ends, ended after it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import subprocess
+import sys
+import time
+
+from gateway.ledger.journal.reader import journals
+from gateway.settler.orders import Orders
+from gateway.settler.process import END_SECONDS
+
+logger = logging.getLogger("tollgate.settler")
+
+RESTART_SECONDS = 1.0  # between two starts
+CATCH_UP_SECONDS = 5.0  # what a start waits for what killed processes left behind, at most
+LEAVE_SECONDS = END_SECONDS + 2.0
+
+
+class SettlerHost:
+    """One settler process. All calls from one thread."""
+
+    def __init__(self, orders: Orders) -> None:
+        self._orders = orders
+        self._process: subprocess.Popen[bytes] | None = None
+        self._started = 0.0
+
+    def start(self) -> None:
+        """When killed processes left journals, waits until they are settled, within bounds: budgets are read from the
+        ledger next."""
+        left = bool(journals(self._orders.metering.journal))
+        caught_up = self._spawn()
+        try:
+            if left and not select.select([caught_up], [], [], CATCH_UP_SECONDS)[0]:
+                logger.warning("what killed processes left in the journal is not in the ledger yet: serving without it")
+        finally:
+            os.close(caught_up)
+
+    def look_after(self) -> None:
+        """Starts it again when it has ended."""
+        process = self._process
+        if process is None or process.poll() is None or time.monotonic() - self._started < RESTART_SECONDS:
+            return
+        logger.error("the settler ended with %d: starting another", process.returncode)
+        os.close(self._spawn())
+
+    def change(self, orders: Orders) -> None:
+        """Other orders: the settler is replaced by one that has them."""
+        if orders == self._orders:
+            return
+        self._orders = orders
+        self._dismiss()
+        os.close(self._spawn())
+
+    def stop(self) -> bool:
+        """Lets it settle what is left; False when that takes too long. What is then left waits for the next start."""
+        process = self._process
+        self._dismiss()
+        if process is None:
+            return True
+        try:
+            return process.wait(LEAVE_SECONDS) == 0
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            return False
+
+    def _dismiss(self) -> None:
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+        self._process = None
+
+    def _spawn(self) -> int:
+        """Gives the descriptor on which it says that it has caught up."""
+        ours, theirs = os.pipe()
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "gateway.settler", str(theirs)],
+                stdin=subprocess.PIPE,
+                pass_fds=(theirs,),
+                env={**os.environ, **self._orders.environ()},
+            )
+        finally:
+            os.close(theirs)
+        self._started = time.monotonic()
+        return ours

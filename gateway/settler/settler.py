@@ -1,0 +1,214 @@
+"""From journals to the database: everything once, whatever dies meanwhile.
+
+A batch is read, put, and only what the far end says is in the database lets a segment go. Whoever starts again reads
+what is left from its beginning; rows that are there already are skipped by their key.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+from gateway.ledger.journal.reader import journals
+from gateway.ledger.record import Attempt, Reading
+from gateway.ledger.store import Batch, LedgerError, Sink
+from gateway.settler.source import Source
+from gateway.settler.status import Status
+
+logger = logging.getLogger("tollgate.settler")
+
+ROWS_PER_BATCH = 4_096
+FIRST_RETRY, LAST_RETRY = 0.1, 5.0  # seconds, doubling
+LOOK_SECONDS = 1.0  # between two looks for journals of processes that are new or gone
+LAGS = 10_000  # of the latest attempts, for percentiles
+
+
+class Settler:
+    """One directory of journals. `step` again and again, from one thread."""
+
+    def __init__(
+        self,
+        root: Path,
+        sink: Sink,
+        *,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._root = root
+        self._sink = sink
+        self._clock = clock
+        self._monotonic = monotonic
+        self._sources: dict[str, Source] = {}
+        self._dying: dict[str, int] = {}  # a dead one whose end is read -> the batch it ends with
+        self._looked = float("-inf")
+        self._batch: Batch | None = None  # that could not be put yet
+        self._fed: list[Source] = []  # whose records are in it
+        self._number = 0  # of the last batch
+        self._retry = 0.0
+        self._retry_at = 0.0
+        self._last_error = ""
+        self._crashed = self._damaged = 0
+        self._waiting: deque[tuple[int, float, int]] = deque()  # batch, the oldest end in it, attempts
+        self._lags: deque[float] = deque(maxlen=LAGS)
+
+    def step(self) -> bool:
+        """Reads and puts one batch; True when there was something, so that another may follow at once."""
+        now = self._monotonic()
+        if now < self._retry_at:
+            return False
+        try:
+            self._settle()
+            if self._batch is None:
+                if now - self._looked >= LOOK_SECONDS:
+                    self._looked = now
+                    self._look()
+                self._batch, self._fed = self._read()
+            if self._batch is None:
+                self._say_back()
+                return False
+            self._put(self._batch)
+        except LedgerError as error:
+            self._say_away(str(error))
+            return False
+        self._say_back()
+        return True
+
+    @property
+    def is_idle(self) -> bool:
+        """Everything that was read is in the database, and nobody died whose journal is still there."""
+        return self._batch is None and not self._waiting and not self._dying
+
+    def look_now(self) -> None:
+        """The next step looks for new and dead processes first."""
+        self._looked = float("-inf")
+
+    @property
+    def sources(self) -> int:
+        return len(self._sources)
+
+    @property
+    def watermark(self) -> float:
+        """Unix seconds: no attempt that began before it, of these journals, is still to come."""
+        earliest = [began for source in self._sources.values() if (began := source.earliest) is not None]
+        waiting = [oldest for _, oldest, _ in self._waiting]
+        return min([*earliest, *waiting, self._clock() - LOOK_SECONDS])
+
+    @property
+    def status(self) -> Status:
+        lags = sorted(self._lags)
+        waiting = sum(count for _, _, count in self._waiting)
+        oldest = min((oldest for _, oldest, _ in self._waiting), default=0.0)
+        if self._batch is not None:
+            waiting += len(self._batch.attempts)
+            oldest = min(filter(None, (oldest, _oldest(self._batch))), default=0.0)
+        now, counts = self._clock(), self._sink.counts
+        return Status(
+            at=now,
+            settled=counts.added,
+            duplicates=counts.duplicates,
+            refused=counts.refused,
+            crashed=self._crashed,
+            damaged=self._damaged + sum(source.tail.damaged for source in self._sources.values()),
+            waiting=waiting,
+            lag_seconds=max(0.0, now - oldest) if oldest else 0.0,
+            settle_p50=lags[len(lags) // 2] if lags else 0.0,
+            settle_p99=lags[len(lags) * 99 // 100] if lags else 0.0,
+            last_error=self._last_error,
+        )
+
+    def close(self) -> None:
+        self._sink.close()
+
+    # Reading
+
+    def _look(self) -> None:
+        """For journals that are new, and for those whose writer is dead: what it left open is settled for it."""
+        for name in journals(self._root):
+            if name not in self._sources:
+                self._sources[name] = Source(self._root / name)
+
+    def _read(self) -> tuple[Batch | None, list[Source]]:
+        attempts: list[Attempt] = []
+        readings: list[Reading] = []
+        fed: list[Source] = []
+        for source in list(self._sources.values()):
+            is_dead = source.name not in self._dying and source.tail.is_dead()  # asked first, then read to the end
+            before = len(attempts) + len(readings)
+            exhausted = _take(source, attempts, readings)
+            if is_dead and exhausted:
+                crashed = source.crashed()
+                if crashed:
+                    logger.warning(
+                        "attempts of a killed gateway are settled at their last checkpoint",
+                        extra={"fields": {"journal": source.name, "count": len(crashed)}},
+                    )
+                attempts += crashed
+                self._crashed += len(crashed)
+                self._dying[source.name] = self._number + 1
+            if len(attempts) + len(readings) > before or (is_dead and exhausted):
+                fed.append(source)
+            if len(attempts) >= ROWS_PER_BATCH:
+                break
+        if not fed:
+            return None, []
+        return Batch(attempts, readings), fed
+
+    # Writing
+
+    def _put(self, batch: Batch) -> None:
+        number = self._sink.put(batch) if batch.attempts or batch.readings else self._number
+        self._number = max(self._number, number)
+        for source in self._fed:
+            source.put(number)
+            if source.name in self._dying:
+                self._dying[source.name] = number
+        self._batch, self._fed = None, []
+        if batch.attempts:
+            self._waiting.append((number, _oldest(batch), len(batch.attempts)))
+        self._settle()
+
+    def _settle(self) -> None:
+        """Lets go of what is in the database."""
+        settled = self._sink.settled()
+        now = self._clock()
+        while self._waiting and self._waiting[0][0] <= settled:
+            _, oldest, count = self._waiting.popleft()
+            self._lags.extend([max(0.0, now - oldest)] * min(count, 100))
+        for source in list(self._sources.values()):
+            source.release(settled)
+            if self._dying.get(source.name, settled + 1) <= settled and source.is_settled(settled):
+                self._damaged += source.tail.damaged
+                source.tail.remove()
+                del self._sources[source.name], self._dying[source.name]
+
+    def _say_away(self, error: str) -> None:
+        if error != self._last_error:
+            logger.error("%s. Records wait in the journal", error)
+        self._last_error = error
+        self._retry = min(2 * self._retry or FIRST_RETRY, LAST_RETRY)
+        self._retry_at = self._monotonic() + self._retry
+
+    def _say_back(self) -> None:
+        if self._last_error:
+            logger.warning("the ledger is written again")
+        self._last_error, self._retry, self._retry_at = "", 0.0, 0.0
+
+
+def _take(source: Source, attempts: list[Attempt], readings: list[Reading]) -> bool:
+    """Moves records from a source; False when it may have more."""
+    for record in source.read():
+        if isinstance(record, Reading):
+            readings.append(record)
+        else:
+            attempts.append(record)
+        if len(attempts) >= ROWS_PER_BATCH:
+            return False
+    return True
+
+
+def _oldest(batch: Batch) -> float:
+    """The earliest end of an attempt in a batch, Unix seconds; 0 when it has none."""
+    return min((one.opened_at + one.duration_seconds for one in batch.attempts), default=0.0)

@@ -1,0 +1,80 @@
+"""One journal on its way into the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from gateway.ledger.journal.format import Entry
+from gateway.ledger.journal.reader import Tail
+from gateway.ledger.record import Attempt, Reading
+
+_Key = tuple[str, int]  # request and number
+
+
+class Source:
+    """Keeps the attempts under way, and for each segment the last batch that something of it went into."""
+
+    def __init__(self, directory: Path) -> None:
+        self.name = directory.name
+        self.tail = Tail(directory)
+        self.last_seen = 0.0  # Unix seconds of the latest that was said
+        self._open: dict[_Key, tuple[int, Attempt]] = {}  # with the segment of the intent
+        self._batches: dict[int, int] = {}  # segment -> the last batch
+        self._segment = 0
+
+    def read(self) -> Iterator[Attempt | Reading]:
+        """What is to be written to the ledger, of what was appended since."""
+        for segment, record in self.tail.read():
+            self._segment = segment
+            if isinstance(record, Reading):
+                self.last_seen = max(self.last_seen, record.at)
+                yield record
+                continue
+            if (attempt := self._entry(record, segment)) is not None:
+                yield attempt
+
+    def put(self, batch: int) -> None:
+        """What was read last went into this batch, and perhaps later ones."""
+        if self._segment:
+            self._batches[self._segment] = batch
+
+    def crashed(self) -> list[Attempt]:
+        """The attempts that were under way when the writer died, as far as their last checkpoint knows. The one with
+        the highest number is its request's last."""
+        last: dict[str, int] = {}
+        for request_id, number in self._open:
+            last[request_id] = max(number, last.get(request_id, 0))
+        rows: list[Attempt] = []
+        for (request_id, number), (_, attempt) in sorted(self._open.items()):
+            lived = max(attempt.duration_seconds, self.last_seen - attempt.opened_at)
+            duration = lived if attempt.outcome == "crashed" else attempt.duration_seconds
+            rows.append(attempt._replace(final=number == last[request_id], duration_seconds=duration))
+        return rows
+
+    def release(self, settled: int) -> None:
+        """Lets go of segments whose records are in the database (batches up to `settled`) and whose attempts ended."""
+        needed = [segment for segment, batch in self._batches.items() if batch > settled]
+        needed += [segment for segment, _ in self._open.values()]
+        self.tail.release(min(needed, default=self._segment))
+        self._batches = {segment: batch for segment, batch in self._batches.items() if batch > settled}
+
+    def is_settled(self, settled: int) -> bool:
+        return all(batch <= settled for batch in self._batches.values())
+
+    @property
+    def earliest(self) -> float | None:
+        """When the earliest attempt under way began, Unix seconds."""
+        return min((attempt.opened_at for _, attempt in self._open.values()), default=None)
+
+    def _entry(self, entry: Entry, segment: int) -> Attempt | None:
+        attempt = entry.attempt
+        key = attempt.request_id, attempt.number
+        self.last_seen = max(self.last_seen, attempt.opened_at + attempt.duration_seconds)
+        if entry.kind == "settle":
+            if not attempt.correction:
+                self._open.pop(key, None)
+            return attempt
+        began, _ = self._open.get(key, (segment, None))
+        self._open[key] = began, attempt
+        return None
