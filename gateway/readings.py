@@ -107,7 +107,8 @@ def of_ledger(ledger: Ledger, journal: Path) -> Iterator[Reading]:
         "tollgate_ledger_refused", "Attempts the ledger can not take; they are in the log.", status.refused, {}
     )
     yield Reading("tollgate_ledger_crashed", "Attempts of killed gateways, settled as known.", status.crashed, {})
-    yield Reading("tollgate_ledger_queued", "Attempts on their way from the journal to the ledger.", status.waiting, {})
+    queued = max(0, stats.recorded - status.journals.get(ledger.source, 0))
+    yield Reading("tollgate_ledger_queued", "Attempts of this process that are not yet in the ledger.", queued, {})
     yield Reading("tollgate_ledger_lag_seconds", "Age of the oldest of them.", status.lag_seconds, {})
     for quantile, seconds in (("0.5", status.settle_p50), ("0.99", status.settle_p99)):
         yield Reading(

@@ -77,7 +77,7 @@ class Ledger:
 
     @property
     def source(self) -> str:
-        """What this process is called in readings."""
+        """What this process is called in readings and by the settler."""
         return "" if self._journal is None else self._journal.name
 
     @property

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from gateway.loghandler import JsonHandler
@@ -30,7 +31,8 @@ def main() -> int:
     threading.Thread(target=_wait_for_end, args=(stop,), daemon=True).start()
 
     def caught_up() -> None:
-        os.write(told, CAUGHT_UP)
+        with suppress(BrokenPipeError):  # nobody waits for it
+            os.write(told, CAUGHT_UP)
         os.close(told)
 
     try:

@@ -20,7 +20,8 @@ logger = logging.getLogger("tollgate.settler")
 
 TURN = "settler.lock"  # held by the one that works
 POLL_SECONDS = 0.05  # between two looks into the journals, when nothing is new
-STATUS_SECONDS = 1.0
+STATUS_SECONDS = 1.0  # between two status files when nothing is new
+NEWS_SECONDS = 0.1  # and when something is
 END_SECONDS = 4.0  # for what is left to be settled at the end
 
 
@@ -75,7 +76,7 @@ def _opened(orders: Orders, stop: threading.Event) -> Settler | None:
 
 
 def _work(root: Path, settler: Settler, stop: threading.Event, on_caught_up: Callable[[], None] | None) -> None:
-    told = 0.0
+    told, news = 0.0, False
     deadline = float("inf")
     while True:
         if stop.is_set() and deadline == float("inf"):
@@ -83,11 +84,12 @@ def _work(root: Path, settler: Settler, stop: threading.Event, on_caught_up: Cal
             settler.look_now()
         more = settler.step()
         now = time.monotonic()
+        news = news or more
         if on_caught_up is not None and not more and settler.is_idle:
             on_caught_up()
             on_caught_up = None
-        if now - told >= STATUS_SECONDS:
-            told = now
+        if now - told >= (NEWS_SECONDS if news else STATUS_SECONDS):
+            told, news = now, False
             write_status(root, settler.status._replace(pid=os.getpid()))
         if now >= deadline or (stop.is_set() and not more and settler.is_idle):
             write_status(root, settler.status._replace(pid=os.getpid()))

@@ -117,6 +117,7 @@ class Settler:
             settle_p50=lags[len(lags) // 2] if lags else 0.0,
             settle_p99=lags[len(lags) * 99 // 100] if lags else 0.0,
             last_error=self._last_error,
+            journals={source.name: source.settled for source in self._sources.values()},
         )
 
     def close(self) -> None:

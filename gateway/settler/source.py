@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,9 @@ class Source:
         self._open: dict[_Key, tuple[int, Attempt]] = {}  # with the segment of the intent
         self._batches: dict[int, int] = {}  # segment -> the last batch
         self._segment = 0
+        self._read = 0  # settlements
+        self._marks: deque[tuple[int, int]] = deque()  # batch, and how many settlements were read by then
+        self._settled = 0
 
     def read(self) -> Iterator[Attempt | Reading]:
         """What is to be written to the ledger, of what was appended since."""
@@ -38,6 +42,7 @@ class Source:
         """What was read last went into this batch, and perhaps later ones."""
         if self._segment:
             self._batches[self._segment] = batch
+        self._marks.append((batch, self._read))
 
     def crashed(self) -> list[Attempt]:
         """The attempts that were under way when the writer died, as far as their last checkpoint knows. The one with
@@ -58,9 +63,16 @@ class Source:
         needed += [segment for segment, _ in self._open.values()]
         self.tail.release(min(needed, default=self._segment))
         self._batches = {segment: batch for segment, batch in self._batches.items() if batch > settled}
+        while self._marks and self._marks[0][0] <= settled:
+            self._settled = self._marks.popleft()[1]
 
     def is_settled(self, settled: int) -> bool:
         return all(batch <= settled for batch in self._batches.values())
+
+    @property
+    def settled(self) -> int:
+        """Of the settlements its process ever appended, those that are in the database."""
+        return self.tail.settled_before + self._settled
 
     @property
     def earliest(self) -> float | None:
@@ -72,6 +84,7 @@ class Source:
         key = attempt.request_id, attempt.number
         self.last_seen = max(self.last_seen, attempt.opened_at + attempt.duration_seconds)
         if entry.kind == "settle":
+            self._read += 1
             if not attempt.correction:
                 self._open.pop(key, None)
             return attempt

@@ -26,6 +26,7 @@ class Status(NamedTuple):
     settle_p50: float = 0.0  # seconds from an attempt's end to the database, of late
     settle_p99: float = 0.0
     last_error: str = ""
+    journals: dict[str, int] = {}  # settlements of each that are in the database  # noqa: RUF012
     shared_out_through: float = 0.0  # the bill is complete up to there
     drift: dict[str, float] = {}  # by worker, of the last audit  # noqa: RUF012
 

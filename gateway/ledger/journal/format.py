@@ -1,7 +1,7 @@
 """The bytes of a journal. No IO.
 
-A segment is a magic word, then records, then zeros. A record is `<u32 length><u32 CRC-32 of the body><body>`, and a
-body begins with its kind:
+A segment is a magic word, how many settlements the segments before it hold (u64), then records, then zeros. A record is
+`<u32 length><u32 CRC-32 of the body><body>`, and a body begins with its kind:
 
     D  <u32 number> JSON      a line and a label, which entries of this segment name by number
     I  entry                  the intent: an attempt is about to be made; as much of it as is known
@@ -25,6 +25,8 @@ import orjson
 from gateway.ledger.record import OUTCOMES, Attempt, Label, Line, Reading
 
 MAGIC = b"TOLLGATE-JOURNAL 1\n"
+COUNT = struct.Struct("<Q")
+START = len(MAGIC) + COUNT.size
 HEAD = struct.Struct("<II")
 ENTRY = struct.Struct("<cI28sBBHB?ddddqqqqq")
 MAX_BODY = 1 << 20

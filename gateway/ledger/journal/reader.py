@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from gateway.ledger.journal.format import MAGIC, Entry, Torn, records
+from gateway.ledger.journal.format import COUNT, MAGIC, START, Entry, Torn, records
 from gateway.ledger.journal.writer import OWNER
 from gateway.ledger.record import Label, Line, Reading
 
@@ -38,6 +38,7 @@ class Tail:
         self.directory = directory
         self.segment = 0  # the number of the one being read; 0 before the first
         self.damaged = 0  # segments that were left before their end, for what stood there was no record
+        self.settled_before = 0  # settlements in segments that are gone
         self._at = 0
         self._lines: dict[int, tuple[Line, Label]] = {}
 
@@ -51,7 +52,10 @@ class Tail:
                     self.damaged += 1
             if not later:
                 return
-            self.segment, self._at, self._lines = min(later), len(MAGIC), {}
+            first = not self.segment
+            self.segment, self._at, self._lines = min(later), START, {}
+            if first:
+                self.settled_before = self._count()
 
     def is_dead(self) -> bool:
         """Whether its writer has ended. What was appended before is then all there is: read once more after this."""
@@ -91,6 +95,14 @@ class Tail:
             except Torn:
                 return True
         return False
+
+    def _count(self) -> int:
+        with self._path(self.segment).open("rb") as file:
+            head = file.read(START)
+        if not head.startswith(MAGIC):
+            return 0
+        count: int = COUNT.unpack(head[len(MAGIC) :])[0]
+        return count
 
     def _numbers(self) -> list[int]:
         with suppress(FileNotFoundError):

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from gateway.ledger.journal.format import LETTERS, MAGIC, Kind, define, entry, framed, reading
+from gateway.ledger.journal.format import COUNT, LETTERS, MAGIC, START, Kind, define, entry, framed, reading
 from gateway.ledger.record import Attempt, Label, Line, Reading
 from gateway.ledger.store import LedgerError
 
@@ -22,7 +22,7 @@ SEGMENT_BYTES = 4 * MIB  # about 30,000 records: a request makes two
 SYNC_SECONDS = 1.0  # what a loss of power may cost; a killed process loses nothing
 RESERVE = 4  # one part of so many of the last segment is kept for the ends of what has begun
 OWNER = "owner"
-_INTENT: Kind = "intent"
+_SETTLE: Kind = "settle"
 
 
 class Journal:
@@ -40,6 +40,7 @@ class Journal:
         self._map: Any = None
         self._file = -1
         self._spare = self.directory / "spare"
+        self.settled = 0  # settlements appended
         self.full = False  # nothing new should begin: there is no segment after this one
         self.last_error = ""
         self._work = threading.Lock()  # of making a segment
@@ -70,12 +71,15 @@ class Journal:
             number = self._define(key)
             if number < 0:
                 return False
-        if self._write(framed(entry(letter, number, attempt))):
-            return True
-        if not self._turn():
-            return False
-        number = self._define(key)  # a segment's numbers are its own
-        return number >= 0 and self._write(framed(entry(letter, number, attempt)))
+        if not self._write(framed(entry(letter, number, attempt))):
+            if not self._turn():
+                return False
+            number = self._define(key)  # a segment's numbers are its own
+            if number < 0 or not self._write(framed(entry(letter, number, attempt))):
+                return False
+        if kind == _SETTLE:
+            self.settled += 1
+        return True
 
     def append_reading(self, one: Reading) -> bool:
         record = framed(reading(one))
@@ -131,11 +135,11 @@ class Journal:
     def _begin(self) -> None:
         file = os.open(self._spare, os.O_RDWR | os.O_CLOEXEC)
         mapped = mmap.mmap(file, self._segment_bytes)
-        mapped[: len(MAGIC)] = MAGIC
+        mapped[:START] = MAGIC + COUNT.pack(self.settled)
         self._number += 1
         os.rename(self._spare, self.directory / f"{self._number:08d}.log")
         self._release()
-        self._file, self._map, self._at = file, mapped, len(MAGIC)
+        self._file, self._map, self._at = file, mapped, START
         self._lines.clear()
         self.full = False
 
