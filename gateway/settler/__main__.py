@@ -15,6 +15,7 @@ from gateway.logs import LogWriter
 from gateway.settler.orders import Orders
 from gateway.settler.process import run
 
+INCOMPLETE = 3  # exit status when journals hold what is not in the ledger
 CAUGHT_UP = b"."  # said on the descriptor that is named as the only argument
 
 
@@ -36,13 +37,12 @@ def main() -> int:
         os.close(told)
 
     try:
-        run(Orders.read(os.environ), stop, on_caught_up=caught_up)
+        return 0 if run(Orders.read(os.environ), stop, on_caught_up=caught_up) else INCOMPLETE
     except Exception:
         logging.getLogger("tollgate.settler").exception("the settler failed")
         return 1
     finally:
         log.close()
-    return 0
 
 
 def _wait_for_end(stop: threading.Event) -> None:

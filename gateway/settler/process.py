@@ -25,20 +25,20 @@ NEWS_SECONDS = 0.1  # and when something is
 END_SECONDS = 4.0  # for what is left to be settled at the end
 
 
-def run(orders: Orders, stop: threading.Event, *, on_caught_up: Callable[[], None] | None = None) -> None:
-    """Settles until `stop`, then what is left, for at most END_SECONDS. `on_caught_up` is called once, when all that
-    there was at the start is in the database."""
+def run(orders: Orders, stop: threading.Event, *, on_caught_up: Callable[[], None] | None = None) -> bool:
+    """Settles until `stop`, then what is left, for at most END_SECONDS; False when something still is. `on_caught_up`
+    is called once, when all that there was at the start is in the database."""
     root = orders.metering.journal
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     turn = _turn(root, stop)
     if turn is None:
-        return
+        return True
     try:
         settler = _opened(orders, stop)
         if settler is None:
-            return
+            return False
         try:
-            _work(root, settler, stop, on_caught_up)
+            return _work(root, settler, stop, on_caught_up)
         finally:
             settler.close()
     finally:
@@ -75,7 +75,7 @@ def _opened(orders: Orders, stop: threading.Event) -> Settler | None:
         retry = min(2 * retry, LAST_RETRY)
 
 
-def _work(root: Path, settler: Settler, stop: threading.Event, on_caught_up: Callable[[], None] | None) -> None:
+def _work(root: Path, settler: Settler, stop: threading.Event, on_caught_up: Callable[[], None] | None) -> bool:
     told, news = 0.0, False
     deadline = float("inf")
     while True:
@@ -93,6 +93,6 @@ def _work(root: Path, settler: Settler, stop: threading.Event, on_caught_up: Cal
             write_status(root, settler.status._replace(pid=os.getpid()))
         if now >= deadline or (stop.is_set() and not more and settler.is_idle):
             write_status(root, settler.status._replace(pid=os.getpid()))
-            return
+            return settler.is_idle
         if not more:
             time.sleep(POLL_SECONDS) if stop.is_set() else stop.wait(POLL_SECONDS)

@@ -63,7 +63,11 @@ def times(count: int, is_it: Callable[[Line], bool]) -> Callable[[Line], bool]:
 def children(gateway: GatewayProcess) -> list[int]:
     pid = gateway.process.pid
     listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(child) for child in listed if not is_gone(int(child))]
+    return [int(child) for child in listed if not is_gone(int(child)) and not is_settler(int(child))]
+
+
+def is_settler(pid: int) -> bool:
+    return b"gateway.settler" in Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 def state(pid: int) -> str:
