@@ -80,12 +80,20 @@ class SqliteBooks:
     def snapshot(self) -> Generator[Snapshot]:
         path = self._path
         if not path.exists():
-            raise LedgerError(f"there is no ledger at {path.absolute()}: the first request through the gateway writes it")
+            raise LedgerError(
+                f"there is no ledger at {path.absolute()}: the first request through the gateway writes it"
+            )
         with _explained(path), closing(_connect(path, "ro")) as connection:
             if _version(connection, path) != latest("sqlite"):
-                raise LedgerError(f"the ledger {path} has an older schema: start the gateway once to bring it up to date")
+                raise LedgerError(
+                    f"the ledger {path} has an older schema: start the gateway once to bring it up to date"
+                )
             connection.execute("BEGIN")
             yield _Statements(connection)
+
+    def spent(self, tenant: str, since: float) -> int:
+        with self.snapshot() as ledger:
+            return spent(ledger, tenant, since)
 
 
 class SqliteStore(SqliteBooks):
@@ -130,10 +138,6 @@ class SqliteStore(SqliteBooks):
             except BaseException:
                 self.close()
                 raise
-
-    def spent(self, tenant: str, since: float) -> int:
-        with self.snapshot() as ledger:
-            return spent(ledger, tenant, since)
 
     def close(self) -> None:
         connection, self._connection = self._connection, None

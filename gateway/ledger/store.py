@@ -64,6 +64,10 @@ class Books(Protocol):
         """Raises LedgerError where there is no ledger, or none of this schema."""
         ...
 
+    def spent(self, tenant: str, since: float) -> int:
+        """Nano-USD of a tenant's requests that arrived at or after `since`, Unix seconds on a full hour."""
+        ...
+
 
 class Store(Books, Protocol):
     """The database: SQLite on one machine, PostgreSQL for several. Used by one thread at a time, except to read."""
@@ -75,10 +79,6 @@ class Store(Books, Protocol):
     def change(self) -> AbstractContextManager[Change]:
         """One at a time in the whole ledger, to be kept short: batches may have to wait for its end. An exception takes
         it back; a LedgerError at its end leaves open whether it was made."""
-        ...
-
-    def spent(self, tenant: str, since: float) -> int:
-        """Nano-USD of a tenant's requests that arrived at or after `since`, Unix seconds on a full hour."""
         ...
 
     def close(self) -> None: ...

@@ -59,9 +59,7 @@ _SPAN = f"""
 """
 
 
-def sums(
-    ledger: Snapshot, by: Sequence[str], since: float | None, until: float | None
-) -> list[tuple[str | int, ...]]:
+def sums(ledger: Snapshot, by: Sequence[str], since: float | None, until: float | None) -> list[tuple[str | int, ...]]:
     """For each combination of the DIMENSIONS `by`: those, then requests, attempts, prompt, cached and output tokens,
     nanoseconds of worker time and nano-USD. Full hours come from the rollups, what a span begins or ends with from the
     entries themselves.
