@@ -43,10 +43,10 @@ from gateway.fleet.backend import Backend
 from gateway.fleet.registry import Fleet
 from gateway.keyring.opening import open_key_store
 from gateway.keyring.ring import Keyring
+from gateway.ledger import opening
 from gateway.ledger.journal.writer import Journal, fresh_name
-from gateway.ledger.location import NONE, sqlite_path
+from gateway.ledger.location import NONE
 from gateway.ledger.pricing import Meter
-from gateway.ledger.sqlite import SqliteStore
 from gateway.ledger.store import LedgerError
 from gateway.ledger.writer import Ledger
 from gateway.listening import listen, listen_for_many
@@ -101,7 +101,7 @@ class Gateway:
         self.settler = settler
         self.metrics = Metrics()
         self.ledger = open_ledger(table)
-        self._books = SqliteStore(sqlite_path(table.settings.ledger))
+        self._books = opening.open_store(table.settings.ledger)
         endpoint = table.settings.otlp_endpoint
         self.spans = open_spans(endpoint) if endpoint else None
         self.limiter = _limiter(table, place, self._budget_alert)
@@ -362,7 +362,7 @@ def settler_of(table: Table) -> SettlerHost | None:
     settings = table.settings
     if settings.ledger == NONE or settings.metering.settler == "external":
         return None
-    SqliteStore(sqlite_path(settings.ledger)).close()
+    opening.open_store(settings.ledger).close()
     return SettlerHost(Orders.of(table))
 
 

@@ -2,23 +2,12 @@
 
 from gateway.ledger.record import Attempt, Label, Line
 
-LINE = Line(
-    tenant="support",
-    key_id="prod",
-    endpoint="chat.completions",
-    model="chat-8b",
-    version="int4",
-    adapter="",
-    route="cheap-first",
-    worker="chat-int4-0",
-    cost_basis="gpu_time",
-)
-LABEL = Label(model_asked="auto")
+LINE = Line("support", "prod", "chat.completions", "chat-8b", "int4", "", "cheap-first", "chat-int4-0", "gpu_time")
+LABEL = Label("auto")
 
 
 def attempt(request_id: str = "r1", number: int = 1, **fields: object) -> Attempt:
-    """A plausible attempt: `attempt("r1", 2, tenant="a")` is the second one of request r1. Fields of its line and label
-    are given by their names, as the attempt's own."""
+    """A plausible attempt: `attempt("r1", 2, tenant="a", user="u")` is the second one of request r1."""
     line = LINE._replace(**{name: fields.pop(name) for name in Line._fields if name in fields})
     label = LABEL._replace(**{name: fields.pop(name) for name in Label._fields if name in fields})
     usual = Attempt(
@@ -28,7 +17,7 @@ def attempt(request_id: str = "r1", number: int = 1, **fields: object) -> Attemp
         line=line,
         label=label,
         started_at=1_790_000_000.25,
-        opened_at=1_790_000_000.25,
+        opened_at=1_790_000_000.375,
         ttft_seconds=0.125,
         duration_seconds=0.75,
         outcome="ok",

@@ -19,8 +19,8 @@ from gateway.config.problems import Problem
 from gateway.errors import BadRequest, NotFound, Overloaded
 from gateway.fleet.backend import Backend
 from gateway.ledger.report import MEASURES, Report, build
-from gateway.ledger.sqlite import DIMENSIONS
 from gateway.ledger.store import LedgerError
+from gateway.ledger.sums import DIMENSIONS
 from gateway.routing.router import spell
 from gateway.table import Match, Route
 

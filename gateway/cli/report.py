@@ -40,21 +40,16 @@ def register(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from gateway.config import ConfigError, ledger_location
-    from gateway.ledger.location import sqlite_path
     from gateway.ledger.report import build
-    from gateway.ledger.sqlite import DIMENSIONS
     from gateway.ledger.store import LedgerError
+    from gateway.ledger.sums import DIMENSIONS
 
     unknown = [name for name in arguments.by if name not in DIMENSIONS]
     if unknown or len(set(arguments.by)) < len(arguments.by):
         complain(f"--by {','.join(arguments.by)}: name each of these at most once: {', '.join(DIMENSIONS)}")
         return 2
     try:
-        url = ledger_location(arguments.config)
-        if not (path := sqlite_path(url)).exists():
-            complain(f"there is no ledger at {path.absolute()}: the first request through the gateway writes it")
-            return 1
-        report = build(url, arguments.by, arguments.since, arguments.until)
+        report = build(ledger_location(arguments.config), arguments.by, arguments.since, arguments.until)
     except (ConfigError, LedgerError) as error:
         complain(error)
         return 1

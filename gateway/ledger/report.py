@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from gateway.ledger.location import sqlite_path
-from gateway.ledger.sqlite import DIMENSIONS, sums
+from gateway.ledger.opening import open_books
 from gateway.ledger.store import LedgerError
+from gateway.ledger.sums import DIMENSIONS, sums
 
 MEASURES = ("requests", "attempts", "prompt_tokens", "cached_tokens", "output_tokens", "gpu_seconds", "cost_usd")
 
@@ -39,7 +39,8 @@ def build(url: str, by: Sequence[str], since: float | None = None, until: float 
     if len(set(by)) < len(by):
         raise LedgerError(f"a dimension is named twice in `{','.join(by)}`: name each once")
     width = len(by)
-    groups = sums(sqlite_path(url), by, since, until)
+    with open_books(url).snapshot() as ledger:
+        groups = sums(ledger, by, since, until)
     total = [sum(int(group[width + column]) for group in groups) for column in range(len(MEASURES))]
     return Report(
         columns=(*by, *MEASURES),

@@ -1,4 +1,4 @@
-"""The ledger in an SQLite file: schema, writing, summing.
+"""The ledger in an SQLite file: the only file that speaks to SQLite.
 
 The file is in WAL mode, so reports read while gateways write, and several processes may write one file. A commit
 survives the death of the process at once, and the loss of power after the next checkpoint (synchronous=NORMAL).
@@ -6,23 +6,29 @@ survives the death of the process at once, and the loss of power after the next 
 
 from __future__ import annotations
 
+import logging
+import math
 import os
 import sqlite3
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from math import isinf
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tenacity import retry, retry_if_exception, stop_after_delay, wait_random
 
 from gateway.ledger.record import Attempt, Label, Line, Reading
-from gateway.ledger.rollup import HOUR, Rollup, sums_of
-from gateway.ledger.schema import VERSION_TABLE, migrations, statements
-from gateway.ledger.store import Batch, LedgerError, Written
+from gateway.ledger.rollup import Rollup, sums_of
+from gateway.ledger.schema import VERSION_TABLE, latest, pending
+from gateway.ledger.sieve import sift
+from gateway.ledger.store import NO_VALUES, Batch, Change, LedgerError, Snapshot, Value, Written
+from gateway.ledger.sums import spent
+from gateway.ledger.text import keepable
+
+logger = logging.getLogger(__name__)
 
 BUSY_SECONDS = 2.0  # how long SQLite itself waits for another writer, before the ledger's own retry
-
-
 MOST_LABELS = 100_000  # kept by one connection
 
 _ENTRY = f"INSERT INTO entries VALUES ({','.join('?' * 18)}) ON CONFLICT DO NOTHING"
@@ -37,21 +43,6 @@ _ROLLUP = """
     output_tokens = output_tokens + excluded.output_tokens, gpu_ns = gpu_ns + excluded.gpu_ns,
     cost_nanousd = cost_nanousd + excluded.cost_nanousd
 """
-
-# What a report may group by.
-DIMENSIONS = {
-    "tenant": "tenant",
-    "model": "model",
-    "version": "version",
-    "adapter": "adapter",
-    "route": "route",
-    "worker": "worker",
-    "key": "key_id",
-    "endpoint": "endpoint",
-    "outcome": "outcome",
-    "day": "strftime('%Y-%m-%d', hour, 'unixepoch')",
-    "hour": "strftime('%Y-%m-%dT%H:00Z', hour, 'unixepoch')",
-}
 
 # What a value that SQLite can not hold raises: the row is at fault, not the database.
 _BAD_VALUE = (
@@ -79,7 +70,33 @@ _REMEDIES = {
 }
 
 
-class SqliteStore:
+class SqliteBooks:
+    """The file at `path`, for reading; it need not be there yet."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @contextmanager
+    def snapshot(self) -> Generator[Snapshot]:
+        path = self._path
+        if not path.exists():
+            raise LedgerError(
+                f"there is no ledger at {path.absolute()}: the first request through the gateway writes it"
+            )
+        with _explained(path), closing(_connect(path, "ro")) as connection:
+            if _version(connection, path) != latest("sqlite"):
+                raise LedgerError(
+                    f"the ledger {path} has an older schema: start the gateway once to bring it up to date"
+                )
+            connection.execute("BEGIN")
+            yield _Statements(connection)
+
+    def spent(self, tenant: str, since: float) -> int:
+        with self.snapshot() as ledger:
+            return spent(ledger, tenant, since)
+
+
+class SqliteStore(SqliteBooks):
     """Opens `path` at once, making the file and its directory where missing, and brings its schema up to date.
 
     A file that disappears later is not made anew: an empty second bill is worse than a ledger that says it is gone.
@@ -87,7 +104,7 @@ class SqliteStore:
     """
 
     def __init__(self, path: Path, prepare: Callable[[sqlite3.Connection], None] | None = None) -> None:
-        self._path = path
+        super().__init__(path)
         self._prepare = prepare
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
@@ -103,21 +120,24 @@ class SqliteStore:
             try:
                 connection.execute("BEGIN IMMEDIATE")
                 written = self._names.insert(connection, batch.attempts)
-                connection.executemany(_READING, batch.readings)
+                _insert_readings(connection, batch.readings)
                 connection.execute("COMMIT")
-            except sqlite3.Error:
+            except BaseException:
                 self.close()  # which rolls back; a fresh connection is the surest way out of most troubles
                 raise
             return written
 
-    def spent(self, tenant: str, since: float) -> int:
-        with reading(self._path) as connection:
-            row = connection.execute(
-                "SELECT COALESCE(SUM(cost_nanousd), 0) FROM rollups "
-                "WHERE hour >= ? AND line IN (SELECT id FROM lines WHERE tenant = ?)",
-                (int(since), tenant),
-            ).fetchone()
-        return int(row[0])
+    @contextmanager
+    def change(self) -> Generator[Change]:
+        with _explained(self._path):
+            connection = self._current()
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                yield _Statements(connection)
+                connection.execute("COMMIT")
+            except BaseException:
+                self.close()
+                raise
 
     def close(self) -> None:
         connection, self._connection = self._connection, None
@@ -149,62 +169,37 @@ class SqliteStore:
         return connection
 
 
-@contextmanager
-def reading(path: Path) -> Generator[sqlite3.Connection]:
-    """A connection that reads one state of the ledger, whatever is written meanwhile."""
-    with _explained(path), closing(_connect(path, "ro")) as connection:
-        if _version(connection, path) != len(migrations()):
-            raise LedgerError(f"the ledger {path} has an older schema: start the gateway once to bring it up to date")
-        connection.execute("BEGIN")
-        yield connection
+class _Statements:
+    """A Snapshot, and a Change, of the transaction that a connection is in."""
 
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
 
-def sums(path: Path, by: Sequence[str], since: float | None, until: float | None) -> list[tuple[str | int, ...]]:
-    """For each combination of the DIMENSIONS `by`: those, then requests, attempts, prompt, cached and output tokens,
-    nanoseconds of worker time and nano-USD. Full hours come from the rollups, what a span begins or ends with from the
-    entries themselves.
-    """
-    names = "".join(f"{DIMENSIONS[name]}, " for name in by)
-    places = ", ".join(str(place) for place in range(1, len(by) + 1))
-    grouping = f"GROUP BY {places} ORDER BY {places}" if by else "HAVING COUNT(*) > 0"
-    start = float("-inf") if since is None else since
-    end = float("inf") if until is None else until
-    first = start if isinf(start) else -(-start // HOUR) * HOUR  # the first full hour
-    last = end if isinf(end) else end // HOUR * HOUR  # and the first moment after the last
-    if first >= last:
-        first = last = end
-    query = f"""
-        WITH span AS (
-            SELECT hour, line, outcome, requests, attempts, prompt_tokens, cached_tokens, output_tokens, gpu_ns,
-                cost_nanousd
-            FROM rollups WHERE hour >= :first AND hour < :last
-            UNION ALL
-            SELECT CAST(started_at / {HOUR} AS INTEGER) * {HOUR}, line, outcome, final AND correction = 0,
-                correction = 0, prompt_tokens, cached_tokens, output_tokens, gpu_ns, cost_nanousd
-            FROM entries
-            WHERE (started_at >= :start AND started_at < MIN(:first, :end))
-                OR (started_at >= MAX(:last, :start) AND started_at < :end)
-        )
-        SELECT {names}
-            SUM(requests), SUM(attempts), SUM(prompt_tokens), SUM(cached_tokens), SUM(output_tokens), SUM(gpu_ns),
-            SUM(cost_nanousd)
-        FROM span JOIN lines ON lines.id = span.line
-        {grouping}
-    """
-    with reading(path) as connection:
-        return connection.execute(query, {"start": start, "first": first, "last": last, "end": end}).fetchall()
+    def rows(self, query: str, values: Mapping[str, Value] = NO_VALUES) -> list[tuple[Any, ...]]:
+        return self._connection.execute(query, values).fetchall()
+
+    def stream(self, query: str, values: Mapping[str, Value] = NO_VALUES) -> Iterator[tuple[Any, ...]]:
+        return self._connection.execute(query, values)
+
+    def add(self, statement: str, rows: Sequence[Mapping[str, Value]]) -> int:
+        return self._connection.executemany(statement, rows).rowcount
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
     # isolation_level None: transactions are written out here. One thread at a time uses a connection, not always the
     # one that opened it.
-    return sqlite3.connect(
+    connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}",
         uri=True,
         timeout=BUSY_SECONDS,
         isolation_level=None,
         check_same_thread=False,
     )
+    try:
+        connection.execute("SELECT FLOOR(0.5)")
+    except sqlite3.OperationalError:  # SQLite may be built without
+        connection.create_function("FLOOR", 1, math.floor, deterministic=True)
+    return connection
 
 
 def _is_busy(error: BaseException) -> bool:
@@ -228,14 +223,14 @@ def _identity(path: Path) -> tuple[int, int]:
 
 
 def _migrate(connection: sqlite3.Connection, path: Path) -> None:
-    if _version(connection, path) == len(migrations()):
+    if _version(connection, path) == latest("sqlite"):
         return
     connection.execute("BEGIN IMMEDIATE")  # of several processes that start together, one migrates
     version = _version(connection, path)
     if version == 0:
         connection.execute(VERSION_TABLE)
-    for number, script in enumerate(migrations()[version:], start=version + 1):
-        for statement in statements(script):
+    for number, script in pending("sqlite", version):
+        for statement in script:
             connection.execute(statement)
         connection.execute("INSERT INTO ledger_schema (version) VALUES (?)", (number,))
     connection.execute("COMMIT")
@@ -251,12 +246,15 @@ def _version(connection: sqlite3.Connection, path: Path) -> int:
             f"{path} is the database of another program: name a file of its own for the ledger under `ledger:`"
         )
     version = int(connection.execute("SELECT MAX(version) FROM ledger_schema").fetchone()[0])
-    if version > len(migrations()):
+    if version > latest("sqlite"):
         raise LedgerError(
             f"the ledger {path} was written by a newer Tollgate (its schema is {version}, this one knows "
-            f"{len(migrations())}): upgrade Tollgate, or name another file under `ledger:`"
+            f"{latest('sqlite')}): upgrade Tollgate, or name another file under `ledger:`"
         )
     return version
+
+
+_Row = tuple[Attempt, tuple[object, ...]]
 
 
 class _Names:
@@ -270,39 +268,62 @@ class _Names:
         """In the transaction under way."""
         if len(self._labels) > MOST_LABELS:
             self._labels.clear()
-        refused: list[tuple[Attempt, str]] = []
-        added: list[Attempt] = []
-        rows = [self._row(connection, attempt) for attempt in attempts]
-        before = connection.total_changes
-        connection.execute("SAVEPOINT rows")
-        try:
-            connection.executemany(_ENTRY, rows)
-            if connection.total_changes - before == len(rows):
-                added = list(attempts)
-        except _BAD_VALUE:
-            pass
-        if len(added) < len(rows):  # some are there already, or one is bad: one by one, to know which
-            connection.execute("ROLLBACK TO rows")
-            for attempt, row in zip(attempts, rows, strict=True):
-                try:
-                    if connection.execute(_ENTRY, row).rowcount:
-                        added.append(attempt)
-                except _BAD_VALUE as error:
-                    refused.append((attempt, f"{type(error).__name__}: {error}"))
-        connection.execute("RELEASE rows")
-        connection.executemany(_ROLLUP, [self._rollup(rollup) for rollup in sums_of(added)])
-        return Written(len(added), refused)
+        rows: list[_Row] = []
+        nameless: list[tuple[Attempt, str]] = []
+        for attempt in attempts:
+            try:
+                rows.append((attempt, self._row(connection, attempt)))
+            except _BAD_VALUE as error:
+                nameless.append((attempt, f"{type(error).__name__}: {error}"))
+        added, refused = sift(rows, partial(self._add, connection), _BAD_VALUE)
+        return Written(added, [*nameless, *((attempt, why) for (attempt, _), why in refused)])
+
+    def _add(self, connection: sqlite3.Connection, rows: Sequence[_Row]) -> int:
+        """With their sums; all or none."""
+        with _savepoint(connection):
+            new = [attempt for attempt, _ in rows]
+            before = connection.total_changes
+            connection.executemany(_ENTRY, [row for _, row in rows])
+            if connection.total_changes - before < len(rows):  # some were there already: one by one, to know which
+                connection.execute("ROLLBACK TO batch")
+                new = [attempt for attempt, row in rows if connection.execute(_ENTRY, row).rowcount]
+            connection.executemany(_ROLLUP, [self._rollup(rollup) for rollup in sums_of(new)])
+        return len(new)
 
     def _row(self, connection: sqlite3.Connection, attempt: Attempt) -> tuple[object, ...]:
         line, label = self._lines.get(attempt.line), self._labels.get(attempt.label)
         if line is None:
             line = self._lines[attempt.line] = _number(connection, "lines", attempt.line)
         if label is None:
-            label = self._labels[attempt.label] = _number(connection, "labels", attempt.label)
+            kept = Label(*map(keepable, attempt.label))
+            label = self._labels[attempt.label] = _number(connection, "labels", kept)
         return (*attempt[:3], line, label, *attempt[5:])
 
     def _rollup(self, rollup: Rollup) -> tuple[object, ...]:
         return (rollup.hour, self._lines[rollup.line], *rollup[2:])
+
+
+def _insert_readings(connection: sqlite3.Connection, readings: Sequence[Reading]) -> None:
+    def add(some: Sequence[Reading]) -> int:
+        with _savepoint(connection):
+            return connection.executemany(_READING, some).rowcount
+
+    _, refused = sift(readings, add, _BAD_VALUE)
+    for one, why in refused:
+        logger.warning("a reading of worker %s is not kept (%s)", one.worker, why)
+
+
+@contextmanager
+def _savepoint(connection: sqlite3.Connection) -> Generator[None]:
+    """What is done inside is done whole or, where a value is bad, not at all."""
+    connection.execute("SAVEPOINT batch")
+    try:
+        yield
+    except _BAD_VALUE:
+        connection.execute("ROLLBACK TO batch")
+        connection.execute("RELEASE batch")
+        raise
+    connection.execute("RELEASE batch")
 
 
 def _number(connection: sqlite3.Connection, table: str, names: Line | Label) -> int:

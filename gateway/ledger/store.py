@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple, Protocol
 
 from gateway.ledger.record import Attempt, Reading
 
@@ -29,15 +30,55 @@ class Written(NamedTuple):
     refused: list[tuple[Attempt, str]]
 
 
-class Store(Protocol):
-    """The database: SQLite on one machine, PostgreSQL for several."""
+Value = str | int | float | bytes | None
+NO_VALUES: Mapping[str, Value] = {}
+
+
+class Snapshot(Protocol):
+    """One state of the ledger, whatever is written meanwhile.
+
+    Queries are written in the SQL that SQLite and PostgreSQL share: values as `:name`; the column `user` always with
+    its table before it; whole numbers divide to whole numbers, and `CAST(FLOOR(x) AS BIGINT)` makes one of a fraction.
+    Sums are integers.
+    """
+
+    def rows(self, query: str, values: Mapping[str, Value] = NO_VALUES) -> list[tuple[Any, ...]]: ...
+
+    def stream(self, query: str, values: Mapping[str, Value] = NO_VALUES) -> Iterator[tuple[Any, ...]]:
+        """The same, of any number of rows: a few at a time in memory."""
+        ...
+
+
+class Change(Snapshot, Protocol):
+    """A transaction that adds what is no batch (shares, audits, ...); sees its own changes."""
+
+    def add(self, statement: str, rows: Sequence[Mapping[str, Value]]) -> int:
+        """Runs it once for each of `rows`; how many rows of the table that concerned."""
+        ...
+
+
+class Books(Protocol):
+    """The reading side: opens nothing until it is asked, and makes and migrates nothing."""
+
+    def snapshot(self) -> AbstractContextManager[Snapshot]:
+        """Raises LedgerError where there is no ledger, or none of this schema."""
+        ...
+
+    def spent(self, tenant: str, since: float) -> int:
+        """Nano-USD of a tenant's requests that arrived at or after `since`, Unix seconds on a full hour."""
+        ...
+
+
+class Store(Books, Protocol):
+    """The database: SQLite on one machine, PostgreSQL for several. Used by one thread at a time, except to read."""
 
     def write(self, batch: Batch) -> Written:
         """Add a batch in one transaction, with its sums, skipping what is there already; or raise LedgerError."""
         ...
 
-    def spent(self, tenant: str, since: float) -> int:
-        """Nano-USD of a tenant's requests that arrived at or after `since`, Unix seconds on a full hour."""
+    def change(self) -> AbstractContextManager[Change]:
+        """One at a time in the whole ledger, to be kept short: batches may have to wait for its end. An exception takes
+        it back; a LedgerError at its end leaves open whether it was made."""
         ...
 
     def close(self) -> None: ...

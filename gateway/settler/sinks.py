@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import logging
 
-from gateway.ledger.location import sqlite_path
+from gateway.ledger.opening import open_store
 from gateway.ledger.record import Attempt
-from gateway.ledger.sqlite import SqliteStore
 from gateway.ledger.store import Batch, Counts, Sink, Store
 from gateway.settler.orders import Orders
 
@@ -43,7 +42,7 @@ class StoreSink:
 
 def open_sink(orders: Orders) -> Sink:
     """Of gateway.yaml's `ledger:` and `state:`; raises LedgerError when it can not be opened now."""
-    return StoreSink(SqliteStore(sqlite_path(orders.ledger)))
+    return StoreSink(open_store(orders.ledger))
 
 
 def say_refused(attempt: Attempt, why: str) -> None:

@@ -1,0 +1,34 @@
+"""From the `ledger:` URL to the database it means."""
+
+from __future__ import annotations
+
+from gateway.ledger.location import NONE, is_postgresql, sqlite_path
+from gateway.ledger.store import Books, LedgerError, Store
+
+
+def open_store(url: str) -> Store:
+    """For writing: brings the schema up to date, and makes an SQLite file where there is none."""
+    if is_postgresql(url):
+        from gateway.ledger.postgres import PostgresStore  # only who has such a ledger pays for its library
+
+        return PostgresStore(url)
+    from gateway.ledger.sqlite import SqliteStore
+
+    return SqliteStore(sqlite_path(_kept(url)))
+
+
+def open_books(url: str) -> Books:
+    """For reading."""
+    if is_postgresql(url):
+        from gateway.ledger.postgres import PostgresBooks
+
+        return PostgresBooks(url)
+    from gateway.ledger.sqlite import SqliteBooks
+
+    return SqliteBooks(sqlite_path(_kept(url)))
+
+
+def _kept(url: str) -> str:
+    if url == NONE:
+        raise LedgerError("this gateway keeps no ledger: write one under `ledger:` instead of none")
+    return url

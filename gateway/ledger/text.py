@@ -1,0 +1,13 @@
+"""Text that every database and export takes."""
+
+from __future__ import annotations
+
+import re
+
+_UNKEEPABLE = re.compile("[\x00\ud800-\udfff]")  # NUL, which PostgreSQL has no room for; halves of a surrogate pair
+REPLACEMENT = "\ufffd"
+
+
+def keepable(text: str) -> str:
+    """What clients say, with U+FFFD for what can not be kept: an odd character must cost nobody a row of the bill."""
+    return _UNKEEPABLE.sub(REPLACEMENT, text)
