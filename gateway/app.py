@@ -156,7 +156,7 @@ class Gateway:
         self.keyring.apply(table)
         self.service.revision = Revision(table, Router(table), self.keyring.keys)
         if self.settler is not None:
-            self.settler.change(Orders.of(table))
+            self.settler.reserve(Orders.of(table).reservations)
 
     def _let_in(self) -> None:
         """The store's keys are others."""

@@ -8,6 +8,7 @@ import select
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 
 from gateway.ledger.journal.reader import journals
 from gateway.settler.orders import Orders
@@ -27,6 +28,7 @@ class SettlerHost:
         self._orders = orders
         self._process: subprocess.Popen[bytes] | None = None
         self._started = 0.0
+        self._leaving: list[subprocess.Popen[bytes]] = []
 
     def start(self) -> None:
         """When killed processes left journals, waits until they are settled, within bounds: budgets are read from the
@@ -42,36 +44,40 @@ class SettlerHost:
     def look_after(self) -> None:
         """Starts it again when it has ended."""
         process = self._process
+        self._leaving = [one for one in self._leaving if one.poll() is None]
         if process is None or process.poll() is None or time.monotonic() - self._started < RESTART_SECONDS:
             return
         logger.error("the settler ended with %d: starting another", process.returncode)
         os.close(self._spawn())
 
-    def change(self, orders: Orders) -> None:
-        """Other orders: the settler is replaced by one that has them."""
-        if orders == self._orders:
+    def reserve(self, reservations: Mapping[str, float]) -> None:
+        """Tenants' shares of idle time are others: the settler is replaced by one that knows. What else it was told
+        takes a restart of the gateway."""
+        if reservations == self._orders.reservations:
             return
-        self._orders = orders
+        self._orders = self._orders._replace(reservations=reservations)
         self._dismiss()
         os.close(self._spawn())
 
     def stop(self) -> bool:
         """Lets it settle what is left; False when that takes too long. What is then left waits for the next start."""
-        process = self._process
         self._dismiss()
-        if process is None:
-            return True
-        try:
-            return process.wait(LEAVE_SECONDS) == 0
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            return False
+        deadline = time.monotonic() + LEAVE_SECONDS
+        complete = True
+        for process in self._leaving:
+            try:
+                complete = process.wait(max(0.0, deadline - time.monotonic())) == 0
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                complete = False
+        return complete
 
     def _dismiss(self) -> None:
-        if self._process is not None and self._process.stdin is not None:
-            self._process.stdin.close()
-        self._process = None
+        process, self._process = self._process, None
+        if process is not None and process.stdin is not None:
+            process.stdin.close()
+            self._leaving.append(process)
 
     def _spawn(self) -> int:
         """Gives the descriptor on which it says that it has caught up."""

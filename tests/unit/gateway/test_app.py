@@ -27,7 +27,7 @@ def gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gateway
         log = LogWriter(file.fileno())
         made = Gateway(tmp_path / "config", load(tmp_path / "config"), log)
         yield made
-        made.ledger.close(10.0)
+        made.ledger.close()
         log.close()
 
 
@@ -41,7 +41,7 @@ def test_every_worker_and_every_part_can_be_read(gateway: Gateway) -> None:
     for worker in ("w0", "w1"):
         for name in ("up", "inflight", "pending_tokens", "connections", "busy_seconds_total"):
             assert samples[f"tollgate_worker_{name}", worker] == 0
-    for name in ("ledger_queued", "ledger_written_total", "ledger_dropped_total", "ledger_lag_seconds"):
+    for name in ("ledger_queued", "ledger_recorded_total", "ledger_dropped_total", "ledger_lag_seconds"):
         assert samples[f"tollgate_{name}", ""] == 0
     for name in ("config_reloads_total", "config_failures_total", "log_dropped_total"):
         assert samples[f"tollgate_{name}", ""] == 0

@@ -66,7 +66,7 @@ def test_no_work_costs_nothing(outcome: Outcome) -> None:
     worker = backend(price=Price(1_000_000, 1_000_000, 1_000_000))
     attempt = dispatch(worker)
     attempt.close(outcome, USAGE)
-    assert (attempt.cost_basis, attempt.cost_nanousd, attempt.gpu_ns) == ("none", 0, 0)
+    assert (attempt.cost_basis, attempt.cost_nanousd, attempt.gpu_ns) == ("token_price", 0, 0)
     assert worker.meter.busy > 0  # the time was the worker's all the same
 
 

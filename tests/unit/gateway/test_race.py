@@ -53,7 +53,10 @@ class Settlement:
     def __init__(self) -> None:
         self.others: list[Outcome] = []
 
-    def other_attempt(self, trace: Any, dispatch: Any, outcome: Outcome, status: int) -> None:
+    def begun(self, trace: Any, admitted: Any, dispatch: Any) -> None:
+        pass
+
+    def other_attempt(self, trace: Any, dispatch: Any, outcome: Outcome, error: Any) -> None:
         dispatch.close(outcome, NO_USAGE)
         self.others.append(outcome)
 

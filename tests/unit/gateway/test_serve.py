@@ -32,6 +32,8 @@ class Settled:
     def __init__(self) -> None:
         self.traces: list[Trace] = []
 
+    has_no_room = False
+
     def settle(self, trace: Trace) -> None:
         self.traces.append(trace)
 

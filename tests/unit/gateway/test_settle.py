@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from gateway.errors import GatewayError, InternalError, NotFound, Overloaded, WorkerBroke, WorkerFailed, WorkerRefused
+from gateway.fleet.backend import Backend
 from gateway.ledger.record import Attempt
 from gateway.logs import LogWriter
 from gateway.protocol.usage import Usage
-from gateway.settle import Settlement
+from gateway.settle import CHECKPOINT_SECONDS, Settlement
+from gateway.table import Price
 from gateway.telemetry import Metrics
 from gateway.trace import Trace
 from tests.unit.gateway.stories import CHAT, Transport, backend, dispatch, exchange, trace
@@ -26,6 +28,8 @@ class Books:
     """A ledger, a lease and a log that remember."""
 
     def __init__(self) -> None:
+        self.intents: list[Attempt] = []
+        self.checkpoints: list[Attempt] = []
         self.rows: list[Attempt] = []
         self.leases: list[tuple[int, int]] = []
         self.metrics = Metrics()
@@ -35,6 +39,12 @@ class Books:
         self.settlement = Settlement(self, self.metrics, self._log, None)  # type: ignore[arg-type]
 
     headers: list[tuple[bytes, bytes]] = []  # noqa: RUF012 - what a lease has
+
+    def intend(self, attempt: Attempt) -> None:
+        self.intents.append(attempt)
+
+    def checkpoint(self, attempt: Attempt) -> None:
+        self.checkpoints.append(attempt)
 
     def record(self, attempt: Attempt) -> None:
         self.rows.append(attempt)
@@ -124,6 +134,13 @@ def broke(made: Trace) -> None:
     made.dispatch.close("broken", Usage(24, 3, 8))
 
 
+def again(books: Books, made: Trace) -> None:
+    """A second attempt, on another worker."""
+    assert made.admitted is not None
+    made.dispatch, made.asked = dispatch(backend(), number=2), 2
+    books.settlement.begun(made, made.admitted, made.dispatch)
+
+
 ENDINGS: dict[str, tuple[Callable[[Trace], None], str, int, Usage, bool, str]] = {
     "answered": (answered, "ok", 200, USAGE, False, "info"),
     "cut off after its end": (cut_after_its_end, "ok", 200, USAGE, False, "info"),
@@ -148,8 +165,10 @@ def test_every_ending(ending: str, books: Books) -> None:
     (row,) = books.rows
     assert (row.outcome, row.status, row.estimated) == (outcome, status, estimated)
     assert Usage(row.prompt_tokens, row.cached_tokens, row.output_tokens) == usage
-    assert (row.attempt_id, row.request_id, row.tenant, row.key_id) == ("req_1.1", "req_1", "ann", "k1")
-    assert (row.model, row.version, row.route, row.worker) == ("chat", "a", "direct", "w0")
+    line = row.line
+    assert (row.attempt_id, row.request_id, line.tenant, line.key_id) == ("req_1.1", "req_1", "ann", "k1")
+    assert (line.model, line.version, line.route, line.worker) == ("chat", "a", "direct", "w0")
+    assert row.final
     assert (row.cost_nanousd > 0) == (outcome in ("ok", "aborted", "broken"))
     assert books.leases == [(usage.prompt_tokens + usage.output_tokens, row.cost_nanousd)]
     assert books.counted("tollgate_requests_total") == 1
@@ -157,9 +176,74 @@ def test_every_ending(ending: str, books: Books) -> None:
     assert books.counted("tollgate_tokens_total") == sum(usage)
     assert made.dispatch is not None
     assert made.dispatch.backend.inflight == 0
-    line = books.line()
-    assert (line["outcome"], line["status"], line["level"]) == (outcome, status or 499, level)
-    assert line["estimated"] == estimated
+    said = books.line()
+    assert (said["outcome"], said["status"], said["level"]) == (outcome, status or 499, level)
+    assert said["estimated"] == estimated
+
+
+def under_way(books: Books, change: Callable[[Trace], None], *, on: Backend | None = None) -> None:
+    """A request whose attempt is on a worker, while `change` looks at it."""
+
+    async def run() -> None:
+        change(trace(exchange(Transport()), on=on or backend(), lease=books))  # type: ignore[arg-type]
+
+    asyncio.run(run())
+
+
+def test_an_intent_says_what_is_known_before_a_worker_is_asked(books: Books) -> None:
+    under_way(books, lambda made: again(books, made))
+    (intent,) = books.intents
+    assert (intent.attempt_id, intent.outcome, intent.estimated, intent.final) == ("req_1.2", "crashed", True, True)
+    assert (intent.prompt_tokens, intent.output_tokens, intent.cost_nanousd) == (100, 0, 0)
+    assert intent.line.worker == "w0"
+
+
+def test_an_intent_at_token_prices_costs_its_prompt(books: Books) -> None:
+    def begin(made: Trace) -> None:
+        assert made.admitted is not None
+        assert made.dispatch is not None
+        books.settlement.begun(made, made.admitted, made.dispatch)
+
+    under_way(books, begin, on=backend(price=Price(input=10_000_000, cached_input=0, output=0)))
+    assert [(intent.cost_nanousd, intent.line.cost_basis) for intent in books.intents] == [(1_000, "token_price")]
+
+
+def test_a_checkpoint_is_how_far_a_stream_has_come(books: Books) -> None:
+    def check(made: Trace) -> None:
+        assert made.admitted is not None
+        assert made.dispatch is not None
+        books.settlement.checkpoint(made, made.admitted, made.dispatch, 65, Usage(24, 3, 1))
+
+    under_way(books, check)
+    (kept,) = books.checkpoints
+    assert (kept.outcome, kept.prompt_tokens, kept.cached_tokens, kept.output_tokens) == ("crashed", 24, 3, 64)
+    assert kept.cost_nanousd == kept.gpu_ns > 0  # at a dollar a second
+
+
+def test_what_shows_nothing_is_checkpointed_by_the_clock(books: Books) -> None:
+    def check(made: Trace) -> None:
+        again(books, made)
+        assert made.dispatch is not None
+        books.settlement.checkpoint_all()
+        assert books.checkpoints == []
+        made.dispatch.opened_at -= 2 * CHECKPOINT_SECONDS
+        books.settlement.checkpoint_all()
+        assert [kept.attempt_id for kept in books.checkpoints] == ["req_1.2"]
+        made.dispatch.close("ok", USAGE)
+        books.settlement.checkpoint_all()
+        assert len(books.checkpoints) == 1
+
+    under_way(books, check)
+
+
+def test_a_request_that_got_no_second_worker_ends_with_its_first(books: Books) -> None:
+    def refused(made: Trace) -> None:
+        assert made.dispatch is not None
+        books.settlement.other_attempt(made, made.dispatch, "failed", WorkerBroke("gone"))
+        made.dispatch, made.error, made.exchange.status = None, Overloaded("no"), 503
+
+    story(books, refused)
+    assert [(row.attempt_id, row.final, row.estimated) for row in books.rows] == [("req_1.1", True, True)]
 
 
 def test_a_request_that_never_got_anywhere(books: Books) -> None:
@@ -197,7 +281,8 @@ def test_a_cache_hit_is_a_row_that_costs_nothing(books: Books) -> None:
 
     story(books, hit)
     (row,) = books.rows
-    assert (row.attempt_id, row.outcome, row.worker, row.cost_basis) == ("req_1.0", "cached", "", "none")
+    assert (row.attempt_id, row.outcome, row.final) == ("req_1.0", "cached", True)
+    assert (row.line.worker, row.line.cost_basis) == ("", "none")
     assert (row.prompt_tokens, row.output_tokens, row.cost_nanousd) == (24, 16, 0)
     assert books.leases == [(0, 0)]
     assert books.counted("tollgate_tokens_total") == 0
@@ -208,15 +293,16 @@ def test_an_attempt_before_the_last_has_a_row_of_its_own(books: Books) -> None:
     def retried(made: Trace) -> None:
         assert made.dispatch is not None
         first = made.dispatch
-        books.settlement.other_attempt(made, first, "failed", 503)
-        made.dispatch, made.asked = dispatch(backend(), number=2), 2
+        books.settlement.other_attempt(made, first, "failed", Overloaded("no"))
+        again(books, made)
         answered(made)
 
     story(books, retried)
-    assert [(row.attempt_id, row.outcome, row.status) for row in books.rows] == [
-        ("req_1.1", "failed", 503),
-        ("req_1.2", "ok", 200),
+    assert [(row.attempt_id, row.outcome, row.status, row.final) for row in books.rows] == [
+        ("req_1.1", "failed", 503, False),
+        ("req_1.2", "ok", 200, True),
     ]
+    assert books.checkpoints == [books.rows[0]]  # as it is if nobody comes to settle it
     assert books.leases == [(40, books.rows[1].cost_nanousd)]
     assert books.counted("tollgate_attempts_total") == 2
     line = books.line()
@@ -226,13 +312,13 @@ def test_an_attempt_before_the_last_has_a_row_of_its_own(books: Books) -> None:
 def test_an_attempt_that_another_one_beat_is_billed_for_what_it_may_have_done(books: Books) -> None:
     def hedged(made: Trace) -> None:
         assert made.dispatch is not None
-        books.settlement.other_attempt(made, made.dispatch, "hedged", 0)
-        made.dispatch, made.asked = dispatch(backend(), number=2), 2
+        books.settlement.other_attempt(made, made.dispatch, "hedged", None)
+        again(books, made)
         answered(made)
 
     story(books, hedged)
     loser, winner = books.rows
-    assert (loser.outcome, loser.status, loser.estimated, loser.cost_basis) == ("hedged", 0, True, "gpu_time")
+    assert (loser.outcome, loser.status, loser.estimated, loser.line.cost_basis) == ("hedged", 0, True, "gpu_time")
     assert (loser.prompt_tokens, winner.estimated) == (100, False)
     assert loser.cost_nanousd > 0
     assert books.leases == [(40, loser.cost_nanousd + winner.cost_nanousd)]

@@ -11,9 +11,11 @@ import pytest
 from gateway.config import Problem, WatchState
 from gateway.ledger.record import Attempt
 from gateway.ledger.sqlite import SqliteStore
+from gateway.ledger.store import Batch
 
 if TYPE_CHECKING:
-    from tests.unit.gateway.api.conftest import Plane
+    from tests.attempts import attempt
+from tests.unit.gateway.api.conftest import Plane
 
 PATHS = [
     ("GET", "/workers"),
@@ -115,40 +117,23 @@ def test_routes(plane: Plane) -> None:
     assert (route["minimize"], route["subject_to"]["ttft_p95"]) == ("cost", 0.8)
 
 
-def attempt(number: int, tenant: str, started_at: float) -> Attempt:
-    return Attempt(
-        attempt_id=f"req_{number}.1",
-        request_id=f"req_{number}",
-        started_at=started_at,
-        tenant=tenant,
-        key_id="k",
-        endpoint="chat.completions",
-        model_asked="chat-8b",
-        model="chat-8b",
-        version="fp8",
-        adapter="",
-        route="direct",
-        worker="chat-fp8-0",
-        outcome="ok",
-        status=200,
-        prompt_tokens=10,
-        cached_tokens=0,
-        output_tokens=5,
-        estimated=False,
-        ttft_seconds=None,
-        duration_seconds=1.0,
-        gpu_seconds=0.5,
-        cost_nanousd=1_500,
-        cost_basis="gpu_time",
-        user="",
-    )
+def billed_attempt(number: int, tenant: str, started_at: float) -> Attempt:
+    return attempt(f"req_{number}", tenant=tenant, started_at=started_at, cost_nanousd=1_500)
 
 
 @pytest.fixture
 def billed(tmp_path: Path, plane_with_ledger: Callable[[str], Plane]) -> Plane:
     path = tmp_path / "ledger.db"
     store = SqliteStore(path)
-    store.write([attempt(1, "a", 86_400.0), attempt(2, "a", 2 * 86_400.0), attempt(3, "b", 2 * 86_400.0)])
+    store.write(
+        Batch(
+            [
+                billed_attempt(1, "a", 86_400.0),
+                billed_attempt(2, "a", 2 * 86_400.0),
+                billed_attempt(3, "b", 2 * 86_400.0),
+            ]
+        )
+    )
     store.close()
     return plane_with_ledger(f"sqlite:///{path}")
 
