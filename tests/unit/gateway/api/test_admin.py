@@ -15,6 +15,7 @@ from gateway.ledger.store import Batch
 
 if TYPE_CHECKING:
     from tests.attempts import attempt
+from tests.attempts import attempt
 from tests.unit.gateway.api.conftest import Plane
 
 PATHS = [
