@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from gateway.ledger.store import LedgerError
 
 NONE = "none"  # nothing is recorded
 _SQLITE = "sqlite:///"
 _EXAMPLE = "write `ledger: sqlite:///var/ledger.db` (relative) or `ledger: sqlite:////srv/ledger.db` (absolute)"
+_HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[^@:/?#,\s\[\]]+)(?::[0-9]{1,5})?"
+# Several hosts of one database are tried in turn; without any, `?host=` names one, or the directory of a socket.
+_POSTGRESQL = re.compile(
+    rf"postgres(?:ql)?://(?:[^@/\s]*@)?(?:{_HOST}(?:,{_HOST})*/[^/?#\s]+(?:\?\S*)?|/[^/?#\s]+\?(?:\S*&)?host=\S+)"
+)
 _POSTGRESQL_EXAMPLE = "write `ledger: postgresql://USER:PASSWORD@HOST:5432/DATABASE`"
 
 
@@ -28,12 +33,7 @@ def check_location(url: str) -> None:
     if not is_postgresql(url):
         sqlite_path(url)
         return
-    try:
-        parts = urlsplit(url)
-        whole = bool(parts.hostname or "host=" in parts.query) and bool(parts.path.strip("/")) and parts.port != 0
-    except ValueError:
-        whole = False
-    if not whole:
+    if not _POSTGRESQL.fullmatch(url):
         raise LedgerError(f"the ledger URL names no PostgreSQL host and database: {_POSTGRESQL_EXAMPLE}")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,9 +11,6 @@ from gateway.config import Problem, WatchState
 from gateway.ledger.record import Attempt
 from gateway.ledger.sqlite import SqliteStore
 from gateway.ledger.store import Batch
-
-if TYPE_CHECKING:
-    from tests.attempts import attempt
 from tests.attempts import attempt
 from tests.unit.gateway.api.conftest import Plane
 

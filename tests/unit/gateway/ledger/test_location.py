@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.ledger.location import sqlite_path
+from gateway.ledger.location import check_location, sqlite_path
 from gateway.ledger.store import LedgerError
 
 
@@ -20,11 +20,37 @@ def test_three_slashes_are_relative_and_four_absolute(url, path):
     assert sqlite_path(url) == path
 
 
-@pytest.mark.parametrize("url", ["postgresql://user:secret@db/ledger", "postgres://db/ledger"])
-def test_postgresql_is_refused_with_what_works(url):
-    with pytest.raises(LedgerError, match=r"PostgreSQL yet: use `ledger: sqlite:///var/ledger\.db`") as caught:
-        sqlite_path(url)
-    assert "secret" not in str(caught.value)
+@pytest.mark.parametrize(
+    "url",
+    [
+        "none",
+        "postgresql://user:secret@db/ledger",
+        "postgres://db/ledger",
+        "postgresql://user:sec%40ret@db-0:5432,db-1:5432/ledger?sslmode=verify-full",
+        "postgresql://[::1]:5432/ledger",
+        "postgresql://user@/ledger?host=/run/postgresql",
+    ],
+)
+def test_locations_of_postgresql(url):
+    check_location(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://",
+        "postgresql://db",
+        "postgresql://user:secret@db/",
+        "postgresql://user:sec@ret@db/ledger",
+        "postgresql://user:secret@db:port/ledger",
+        "postgresql:///ledger",
+        "postgresql://user:secret@db,/ledger",
+    ],
+)
+def test_an_incomplete_location_of_postgresql_is_refused_without_its_password(url):
+    with pytest.raises(LedgerError, match=r"write `ledger: postgresql://USER") as caught:
+        check_location(url)
+    assert "sec" not in str(caught.value).partition(":")[0]
 
 
 @pytest.mark.parametrize(

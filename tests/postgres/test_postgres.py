@@ -1,0 +1,157 @@
+"""What PostgreSQL may do to its clients, and what they make of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+
+import pytest
+
+from gateway.ledger.opening import open_books, open_store
+from gateway.ledger.postgres import PostgresStore, translated
+from gateway.ledger.store import Batch, LedgerError, Written
+from tests.attempts import attempt
+from tests.postgres.server import PASSWORD, PostgresServer
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[PostgresStore]:
+    with closing(PostgresStore(url)) as store:
+        yield store
+
+
+def test_a_connection_that_ended_meanwhile_is_nobodys_trouble(
+    store: PostgresStore, postgres: PostgresServer, database: str
+) -> None:
+    store.write(Batch([attempt("r1")]))
+    with postgres.connect() as connection:
+        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (database,))
+    assert store.write(Batch([attempt("r1"), attempt("r2")])) == Written(1, [])
+
+
+def test_what_was_committed_is_there_after_the_server_was_killed(
+    store: PostgresStore, postgres: PostgresServer
+) -> None:
+    store.write(Batch([attempt("r1", user="u")]))
+    postgres.kill()
+    try:
+        with pytest.raises(LedgerError, match="see that PostgreSQL runs") as caught:
+            store.write(Batch([attempt("r2")]))
+        assert PASSWORD not in str(caught.value)
+    finally:
+        postgres.start()
+    assert store.write(Batch([attempt("r1", user="u"), attempt("r2", user="u")])) == Written(1, [])
+    assert store.spent("support", 0) == 2 * attempt().cost_nanousd
+
+
+def test_a_server_that_says_nothing_is_not_waited_for(store: PostgresStore, postgres: PostgresServer, url: str) -> None:
+    with postgres.paused():
+        store._connection.patience = 0.3  # type: ignore[union-attr]
+        with pytest.raises(LedgerError, match=r"the server said nothing for 0\.3 s"):
+            store.write(Batch([attempt("r1")]))
+        with pytest.raises(LedgerError, match="timeout expired"):
+            open_store(f"{url}?connect_timeout=2")
+    assert store.write(Batch([attempt("r1"), attempt("r2")])).refused == []
+    assert store.spent("support", 0) == 2 * attempt().cost_nanousd
+
+
+def test_a_database_that_is_read_only_is_named_and_written_to_when_it_is_not(
+    store: PostgresStore, postgres: PostgresServer, database: str, url: str
+) -> None:
+    with postgres.connect() as connection:
+        connection.execute(f"ALTER DATABASE {database} SET default_transaction_read_only = on")
+        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (database,))
+        with pytest.raises(LedgerError, match="session is read-only"):
+            store.write(Batch([attempt()]))
+        assert open_books(url).spent("support", 0) == 0
+        connection.execute(f"ALTER DATABASE {database} RESET default_transaction_read_only")
+    assert store.write(Batch([attempt()])) == Written(1, [])
+
+
+def test_a_primary_that_became_read_only_is_left_for_the_new_one(store: PostgresStore) -> None:
+    """As it does for the session when a standby takes over under the same address."""
+    store._connection.execute("SET default_transaction_read_only = on")  # type: ignore[union-attr]
+    assert store.write(Batch([attempt()])) == Written(1, [])
+
+
+def test_of_several_hosts_the_one_that_answers_is_taken(url: str) -> None:
+    both = url.replace("@127.0.0.1:", "@127.0.0.1:1,127.0.0.1:")
+    with closing(open_store(both)) as store:
+        assert store.write(Batch([attempt()])) == Written(1, [])
+
+
+def test_a_lock_that_another_holds_is_named(store: PostgresStore, postgres: PostgresServer, database: str) -> None:
+    store._connection.execute("SET lock_timeout = '200ms'")  # type: ignore[union-attr]
+    with postgres.connect(database) as connection, connection.transaction():
+        connection.execute("LOCK TABLE entries")
+        with pytest.raises(LedgerError, match="another transaction holds a lock: end it"):
+            store.write(Batch([attempt()]))
+    assert store.write(Batch([attempt()])) == Written(1, [])
+
+
+def test_a_reader_is_not_kept_waiting_by_a_writer(
+    store: PostgresStore, postgres: PostgresServer, database: str
+) -> None:
+    store.write(Batch([attempt()]))
+    with postgres.connect(database) as connection, connection.transaction():
+        connection.execute("UPDATE rollups SET requests = requests + 1")
+        assert store.spent("support", 0) == attempt().cost_nanousd
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda url: url.replace(PASSWORD, "wr0ng-secret"), "password authentication failed"),
+        (lambda url: url.replace("/ledger", "/absent"), "does not exist"),
+        (lambda url: url.replace("127.0.0.1:", "127.0.0.1:1,127.0.0.1:1?x=").partition("?")[0], "see that PostgreSQL"),
+        (lambda url: url.replace("@", "@half@"), "%XX for what is not a letter"),
+        (lambda url: url.replace("@", "@:@"), "not one of PostgreSQL: write `ledger: postgresql://USER"),
+        (lambda url: url.replace("@127.0.0.1", "%zz@127.0.0.1"), "not one of PostgreSQL"),
+    ],
+)
+def test_what_cannot_be_opened_is_named_without_its_password(url: str, change: object, message: str) -> None:
+    with pytest.raises(LedgerError, match=message) as caught:
+        open_store(change(url))  # type: ignore[operator]
+    assert PASSWORD not in str(caught.value)
+    assert "wr0ng" not in str(caught.value)
+
+
+def test_tables_of_another_program_are_left_alone(postgres: PostgresServer, database: str, url: str) -> None:
+    with postgres.connect(database) as connection:
+        connection.execute("CREATE TABLE labels (word TEXT)")
+        with pytest.raises(LedgerError, match="give the ledger a database of its own"):
+            open_store(url)
+        assert connection.execute("SELECT COUNT(*) FROM pg_tables WHERE schemaname = 'public'").fetchone() == (1,)
+
+
+def test_a_ledger_that_is_not_there_is_named_and_not_made(postgres: PostgresServer, database: str, url: str) -> None:
+    with (
+        pytest.raises(LedgerError, match=r"there is no ledger at postgresql://owner@127\.0\.0\.1"),
+        open_books(url).snapshot(),
+    ):
+        pass
+    with postgres.connect(database) as connection:
+        assert connection.execute("SELECT COUNT(*) FROM pg_tables WHERE schemaname = 'public'").fetchone() == (0,)
+
+
+def test_a_writer_that_stopped_in_its_transaction_is_ended_by_the_server(store: PostgresStore, url: str) -> None:
+    """Or it would keep the others waiting for its locks."""
+    with closing(open_store(url)) as other, ExitStack() as stack:
+        other._connection.execute("SET idle_in_transaction_session_timeout = '100ms'")  # type: ignore[attr-defined]
+        stack.enter_context(other.change())
+        with store.change() as change:  # waits until the server has ended the other
+            assert change.rows("SELECT 1") == [(1,)]
+        with pytest.raises(LedgerError, match="idle"):
+            stack.close()
+
+
+@pytest.mark.parametrize(
+    ("shared", "psycopgs"),
+    [
+        ("SELECT :a, :b_2", b"SELECT %(a)s, %(b_2)s"),
+        ("SELECT x::text LIKE 'a%' AND y < :y", b"SELECT x::text LIKE 'a%%' AND y < %(y)s"),
+        ("SELECT '12:00'", b"SELECT '12:00'"),
+    ],
+)
+def test_values_are_named_as_in_sqlite(shared: str, psycopgs: bytes) -> None:
+    assert translated(shared) == psycopgs
