@@ -131,7 +131,7 @@ def reading(one: Reading) -> bytes:
     try:
         if not isfinite(one.at + one.kv_usage + one.engine_started):
             raise ValueError("not finite")
-        body = b"R" + orjson.dumps(one)
+        body = b"R" + orjson.dumps([*one])
     except _MALFORMED as error:
         raise Unfit(f"a value does not fit ({error})") from error
     if len(body) > MAX_BODY:

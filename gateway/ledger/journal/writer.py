@@ -122,7 +122,7 @@ class Journal:
         if self.full:
             return False
         try:
-            record = framed(reading(one))
+            record = self._long(reading(one))
         except Unfit as error:
             self._say_unfit(error)
             return False
@@ -149,6 +149,12 @@ class Journal:
         self._at = end
         return True
 
+    def _long(self, body: bytes) -> bytes:
+        """A record of any length; one that no segment has room for must not turn one after the other."""
+        if len(body) > self._segment_bytes // 2:
+            raise Unfit("its names do not fit into a segment")
+        return framed(body)
+
     def _use_reserve(self, end: int) -> bool:
         """Where the reserve begins, the next segment is wanted."""
         self._limit = self._segment_bytes
@@ -157,9 +163,7 @@ class Journal:
 
     def _define(self, key: tuple[Line, Label]) -> int:
         number = len(self._lines)
-        record = framed(define(number, *key))
-        if len(record) > self._segment_bytes // 2:
-            raise Unfit("its names do not fit into a segment")
+        record = self._long(define(number, *key))
         if not self._write(record):
             if not self._turn():
                 return -1
