@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import deque
 from typing import NamedTuple
 
 from gateway.ledger.journal.format import Kind
@@ -19,6 +20,7 @@ logger = logging.getLogger(__name__)
 _INTENT: Kind = "intent"
 _CHECKPOINT: Kind = "checkpoint"
 _SETTLE: Kind = "settle"
+MOST_OWED = 20_000  # ends that wait in memory for room: more than can be under way when a journal becomes full
 
 
 class Stats(NamedTuple):
@@ -26,6 +28,7 @@ class Stats(NamedTuple):
 
     recorded: int
     dropped: int  # found the journal full: they are in the log, whole
+    owed: int  # found it full after their beginning had found a place: they wait in memory
     full: bool
     last_error: str
 
@@ -39,6 +42,8 @@ class Ledger:
         self._refuses = refuses
         self._recorded = 0
         self._dropped = 0
+        self._owed: deque[Attempt] = deque()
+        self._full_since = 0.0  # Unix seconds: no attempt that was opened later has its intent in the journal; 0 never
 
     @property
     def has_no_room(self) -> bool:
@@ -47,10 +52,16 @@ class Ledger:
         return journal is not None and self._refuses and journal.full
 
     def intend(self, attempt: Attempt) -> None:
-        """Before a worker is asked. Where there is no room the attempt's end finds none either, and says so."""
+        """Before a worker is asked. Where there is no room its end may find none either, and says so."""
         journal = self._journal
-        if journal is not None:
-            journal.append(_INTENT, attempt)
+        if journal is None:
+            return
+        if self._owed:
+            self._repay(journal)
+        if journal.append(_INTENT, attempt):
+            self._full_since = 0.0
+        elif not self._full_since:
+            self._full_since = attempt.opened_at
 
     def checkpoint(self, attempt: Attempt) -> None:
         """What an attempt under way would come to if it ended now."""
@@ -59,20 +70,34 @@ class Ledger:
             journal.append(_CHECKPOINT, attempt)
 
     def record(self, attempt: Attempt) -> None:
-        """Takes what an attempt came to into the books. Never waits and never fails."""
+        """Takes what an attempt came to into the books. Never waits and never fails.
+
+        An end that finds no room waits for it, for its beginning keeps a segment from being let go. Only one that never
+        had a place goes to the log.
+        """
         journal = self._journal
         if journal is None:
             return
+        if self._owed:
+            self._repay(journal)
         if journal.append(_SETTLE, attempt):
             self._recorded += 1
+        elif (
+            journal.full
+            and len(self._owed) < MOST_OWED
+            and attempt.opened_at <= (self._full_since or attempt.opened_at)
+        ):
+            self._owed.append(attempt)
         else:
             self._dropped += 1
-            _lose(attempt, "the journal is full")
+            _lose(attempt, "the journal is full" if journal.full else "it fits no record")
 
     def read(self, reading: Reading) -> None:
         """Takes what was seen of a worker into the books."""
         journal = self._journal
         if journal is not None:
+            if self._owed:
+                self._repay(journal)
             journal.append_reading(reading)
 
     @property
@@ -84,13 +109,31 @@ class Ledger:
     def stats(self) -> Stats:
         journal = self._journal
         if journal is None:
-            return Stats(0, 0, False, "")
-        return Stats(self._recorded, self._dropped, journal.full, journal.last_error)
+            return Stats(0, 0, 0, False, "")
+        return Stats(self._recorded, self._dropped, len(self._owed), journal.full, journal.last_error)
 
     def close(self) -> None:
-        """What was said stays. Nothing may be said afterwards."""
-        if self._journal is not None:
-            self._journal.close()
+        """What was said stays; what still found no room goes to the log. Nothing may be said afterwards."""
+        journal = self._journal
+        if journal is None:
+            return
+        self._repay(journal)
+        for attempt in self._owed:
+            self._dropped += 1
+            _lose(attempt, "the journal is full, and the gateway ends")
+        self._owed.clear()
+        journal.close()
+
+    def _repay(self, journal: Journal) -> None:
+        while self._owed:
+            if journal.append(_SETTLE, self._owed[0]):
+                self._recorded += 1
+            elif journal.full:
+                return
+            else:
+                self._dropped += 1
+                _lose(self._owed[0], "it fits no record")
+            self._owed.popleft()
 
 
 def _lose(attempt: Attempt, why: str) -> None:

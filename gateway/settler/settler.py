@@ -135,10 +135,15 @@ class Settler:
         attempts: list[Attempt] = []
         readings: list[Reading] = []
         fed: list[Source] = []
+        trouble: LedgerError | None = None
         for source in list(self._sources.values()):
-            is_dead = source.name not in self._dying and source.tail.is_dead()  # asked first, then read to the end
             before = len(attempts) + len(readings)
-            exhausted = _take(source, attempts, readings)
+            is_dead = exhausted = False
+            try:
+                is_dead = source.name not in self._dying and source.tail.is_dead()  # asked first, then read to the end
+                exhausted = _take(source, attempts, readings)
+            except LedgerError as error:  # what was read of it before is settled, the rest when it can be read
+                trouble = error
             if is_dead and exhausted:
                 crashed = source.crashed()
                 if crashed:
@@ -151,9 +156,11 @@ class Settler:
                 self._dying[source.name] = self._number + 1
             if len(attempts) + len(readings) > before or (is_dead and exhausted):
                 fed.append(source)
-            if len(attempts) >= ROWS_PER_BATCH:
+            if len(attempts) + len(readings) >= ROWS_PER_BATCH:
                 break
         if not fed:
+            if trouble is not None:
+                raise trouble
             return None, []
         return Batch(attempts, readings), fed
 
@@ -205,7 +212,7 @@ def _take(source: Source, attempts: list[Attempt], readings: list[Reading]) -> b
             readings.append(record)
         else:
             attempts.append(record)
-        if len(attempts) >= ROWS_PER_BATCH:
+        if len(attempts) + len(readings) >= ROWS_PER_BATCH:
             return False
     return True
 

@@ -20,8 +20,9 @@ class Source:
         self.name = directory.name
         self.tail = Tail(directory)
         self.last_seen = 0.0  # Unix seconds of the latest that was said
-        self._open: dict[_Key, tuple[int, Attempt]] = {}  # with the segment of the intent
+        self._open: dict[_Key, tuple[int, Attempt]] = {}  # with the segment of the last that was said
         self._batches: dict[int, int] = {}  # segment -> the last batch
+        self._in_hand: set[int] = set()  # segments of what was read and is in no batch yet
         self._segment = 0
         self._read = 0  # settlements
         self._marks: deque[tuple[int, int]] = deque()  # batch, and how many settlements were read by then
@@ -33,15 +34,17 @@ class Source:
             self._segment = segment
             if isinstance(record, Reading):
                 self.last_seen = max(self.last_seen, record.at)
+                self._in_hand.add(segment)
                 yield record
                 continue
             if (attempt := self._entry(record, segment)) is not None:
+                self._in_hand.add(segment)
                 yield attempt
 
     def put(self, batch: int) -> None:
-        """What was read last went into this batch, and perhaps later ones."""
-        if self._segment:
-            self._batches[self._segment] = batch
+        """What is in hand went into this batch."""
+        self._batches.update(dict.fromkeys(self._in_hand, batch))
+        self._in_hand.clear()
         self._marks.append((batch, self._read))
 
     def crashed(self) -> list[Attempt]:
@@ -58,8 +61,10 @@ class Source:
         return rows
 
     def release(self, settled: int) -> None:
-        """Lets go of segments whose records are in the database (batches up to `settled`) and whose attempts ended."""
+        """Lets go of segments whose records are in the database (batches up to `settled`), and of whose attempts more
+        was said since. What was said last of an attempt holds all that is to be known of it."""
         needed = [segment for segment, batch in self._batches.items() if batch > settled]
+        needed += self._in_hand
         needed += [segment for segment, _ in self._open.values()]
         self.tail.release(min(needed, default=self._segment))
         self._batches = {segment: batch for segment, batch in self._batches.items() if batch > settled}
@@ -67,7 +72,7 @@ class Source:
             self._settled = self._marks.popleft()[1]
 
     def is_settled(self, settled: int) -> bool:
-        return all(batch <= settled for batch in self._batches.values())
+        return not self._in_hand and all(batch <= settled for batch in self._batches.values())
 
     @property
     def settled(self) -> int:
@@ -88,6 +93,5 @@ class Source:
             if not attempt.correction:
                 self._open.pop(key, None)
             return attempt
-        began, _ = self._open.get(key, (segment, None))
-        self._open[key] = began, attempt
+        self._open[key] = segment, attempt
         return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,7 +32,7 @@ class Status(NamedTuple):
 
 def write_status(root: Path, status: Status) -> None:
     with suppress(OSError):  # a full disk: the settler has said worse by then
-        fresh = root / f".{NAME}.{os.getpid()}"
+        fresh = root / f".{NAME}"  # one settler at a time: what a killed one leaves is written over
         fresh.write_text(json.dumps(status._asdict()))
         fresh.rename(root / NAME)
 

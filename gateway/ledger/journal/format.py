@@ -10,6 +10,8 @@ A segment is a magic word, how many settlements the segments before it hold (u64
     R  JSON                   a reading of a worker
 
 A segment's entries refer to D records of the same segment, so each is read without the others.
+
+What a reader takes is always a beginning of what was written: it stops where the sum is wrong, whatever stands there.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import mmap
 import struct
 import zlib
 from collections.abc import Iterator
+from math import isfinite
 from typing import Any, Literal, NamedTuple, cast
 
 import orjson
@@ -30,6 +33,7 @@ START = len(MAGIC) + COUNT.size
 HEAD = struct.Struct("<II")
 ENTRY = struct.Struct("<cI28sBBHB?ddddqqqqq")
 MAX_BODY = 1 << 20
+MAX_ENTRY = HEAD.size + ENTRY.size
 
 Kind = Literal["intent", "checkpoint", "settle"]
 _KINDS: dict[bytes, Kind] = {b"I": "intent", b"C": "checkpoint", b"S": "settle"}
@@ -37,6 +41,9 @@ LETTERS: dict[Kind, bytes] = {kind: letter for letter, kind in _KINDS.items()}
 _NUMBERS = {outcome: number for number, outcome in enumerate(OUTCOMES)}
 _FINAL, _TIMED = 1, 2  # flags
 _PREFIX = "req_"
+_ID_BYTES = 28  # of a request's id after its prefix
+_NAMES = len(Line._fields)
+_MALFORMED = (struct.error, LookupError, TypeError, ValueError)  # what values or bytes raise that do not fit the format
 
 
 class Entry(NamedTuple):
@@ -52,17 +59,27 @@ class Torn(Exception):
         self.at = at
 
 
+class Unfit(Exception):
+    """A record that the format has no place for: a value out of its range, a name that is no text or too long."""
+
+
 def framed(body: bytes) -> bytes:
     return HEAD.pack(len(body), zlib.crc32(body)) + body
 
 
 def define(number: int, line: Line, label: Label) -> bytes:
-    """The body of a D record."""
-    return b"D" + number.to_bytes(4, "little") + orjson.dumps([*line, *label])
+    """The body of a D record; raises Unfit."""
+    try:
+        body = b"D" + number.to_bytes(4, "little") + orjson.dumps([*line, *label])
+    except _MALFORMED as error:
+        raise Unfit(f"a name is no text ({error})") from error
+    if len(body) > MAX_BODY:
+        raise Unfit(f"its names are longer than {MAX_BODY} bytes")
+    return body
 
 
 def entry(letter: bytes, number: int, attempt: Attempt) -> bytes:
-    """The body of an I, C or S record; `number` is that of its line and label."""
+    """The body of an I, C or S record; `number` is that of its line and label. Raises Unfit."""
     (
         request_id,
         attempt_number,
@@ -83,40 +100,57 @@ def entry(letter: bytes, number: int, attempt: Attempt) -> bytes:
         gpu_ns,
         cost,
     ) = attempt
-    return ENTRY.pack(
-        letter,
-        number,
-        request_id[4:].encode(),
-        attempt_number,
-        correction,
-        status,
-        (_FINAL if final else 0) | (0 if ttft is None else _TIMED) | _NUMBERS[outcome] << 4,
-        estimated,
-        started_at,
-        opened_at,
-        0.0 if ttft is None else ttft,
-        duration,
-        prompt,
-        cached,
-        output,
-        gpu_ns,
-        cost,
-    )
+    if len(request_id) != _ID_BYTES + 4 or not request_id.startswith(_PREFIX):
+        raise Unfit(f"`{request_id:.64}` is no request's id")
+    try:
+        return ENTRY.pack(
+            letter,
+            number,
+            request_id[4:].encode("ascii"),
+            attempt_number,
+            correction,
+            status,
+            (_FINAL if final else 0) | (0 if ttft is None else _TIMED) | _NUMBERS[outcome] << 4,
+            estimated,
+            started_at,
+            opened_at,
+            0.0 if ttft is None else ttft,
+            duration,
+            prompt,
+            cached,
+            output,
+            gpu_ns,
+            cost,
+        )
+    except _MALFORMED as error:
+        raise Unfit(f"a value does not fit ({error})") from error
 
 
 def reading(one: Reading) -> bytes:
-    """The body of an R record."""
-    return b"R" + orjson.dumps(one)
+    """The body of an R record; raises Unfit."""
+    try:
+        if not isfinite(one.at + one.kv_usage + one.engine_started):
+            raise ValueError("not finite")
+        body = b"R" + orjson.dumps([*one])
+    except _MALFORMED as error:
+        raise Unfit(f"a value does not fit ({error})") from error
+    if len(body) > MAX_BODY:
+        raise Unfit(f"its names are longer than {MAX_BODY} bytes")
+    return body
 
 
 def records(
     data: bytes | mmap.mmap, at: int, lines: dict[int, tuple[Line, Label]]
 ) -> Iterator[tuple[int, Entry | Reading | None]]:
-    """What stands in a segment from `at` on: each record and where it ends; None for a D record, which goes to `lines`.
+    """What stands in a segment from `at` on: each record with where it ends; of a D record None, it goes to `lines`.
 
     Ends where zeros begin; raises Torn where something else stands that is no record.
     """
     size = len(data)
+    if at < START:
+        if data[: len(MAGIC)] != MAGIC:
+            raise Torn(at)
+        at = START
     while at + HEAD.size <= size:
         length, crc = HEAD.unpack_from(data, at)
         if not length and not crc:
@@ -124,20 +158,44 @@ def records(
         end = at + HEAD.size + length
         if length > MAX_BODY or end > size:
             raise Torn(at)
-        body = data[at + HEAD.size : end]
+        body = data[at + HEAD.size : end]  # a copy: what is checked is what is read, whatever is written meanwhile
         if zlib.crc32(body) != crc:
             raise Torn(at)
-        letter = body[:1]
-        found: Entry | Reading | None = None
-        if letter == b"D":
-            names: list[Any] = orjson.loads(body[5:])
-            lines[int.from_bytes(body[1:5], "little")] = Line(*names[:9]), Label(*names[9:])
-        elif letter == b"R":
-            found = Reading(*cast("list[Any]", orjson.loads(body[1:])))
-        else:
-            found = _entry(body, lines)
+        try:
+            found = _record(body, lines)
+        except _MALFORMED as error:  # of another program, or of a later version of this one
+            raise Torn(at) from error
         yield end, found
         at = end
+
+
+def settled_before(data: bytes | mmap.mmap) -> int:
+    """How many settlements the segments before this one hold."""
+    return int(COUNT.unpack_from(data, len(MAGIC))[0]) if data[: len(MAGIC)] == MAGIC and len(data) >= START else 0
+
+
+def is_blank(data: bytes | mmap.mmap, at: int) -> bool:
+    """Whether nothing stands from `at` on."""
+    rest = data[at:]
+    return rest.count(0) == len(rest)
+
+
+def is_cut_short(data: bytes | mmap.mmap, at: int) -> bool:
+    """Whether what stands from `at` on, where a record would begin, can be one that a dying process did not finish, or
+    nothing. What stands farther on was written after a record that is not to be read: that is damage."""
+    length = HEAD.unpack_from(data, at)[0] if at + HEAD.size <= len(data) else 0
+    return is_blank(data, at + max(MAX_ENTRY, HEAD.size + length if length <= MAX_BODY else 0))
+
+
+def _record(body: bytes, lines: dict[int, tuple[Line, Label]]) -> Entry | Reading | None:
+    letter = body[:1]
+    if letter == b"D":
+        names: list[Any] = orjson.loads(body[5:])
+        lines[int.from_bytes(body[1:5], "little")] = Line(*names[:_NAMES]), Label(*names[_NAMES:])
+        return None
+    if letter == b"R":
+        return Reading(*cast("list[Any]", orjson.loads(body[1:])))
+    return _entry(body, lines)
 
 
 def _entry(body: bytes, lines: dict[int, tuple[Line, Label]]) -> Entry:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import fcntl
+import logging
 import mmap
 import os
+import re
 import shutil
-from collections.abc import Generator, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from gateway.ledger.journal.format import COUNT, MAGIC, START, Entry, Torn, records
-from gateway.ledger.journal.writer import OWNER
+from gateway.ledger.journal.format import Entry, Torn, is_blank, is_cut_short, records, settled_before
+from gateway.ledger.journal.owner import is_dead
 from gateway.ledger.record import Label, Line, Reading
+from gateway.ledger.store import LedgerError
+
+logger = logging.getLogger("tollgate.ledger")
+
+_SEGMENT = re.compile(r"([0-9]{8,18})\.log", re.ASCII)
 
 
 class Found(NamedTuple):
@@ -24,90 +30,134 @@ class Found(NamedTuple):
 
 
 def journals(root: Path) -> list[str]:
-    """The names of all journals under `root`, the oldest first."""
-    try:
-        return sorted(found.name for found in os.scandir(root) if found.is_dir() and not found.name.startswith("."))
-    except FileNotFoundError:
-        return []
+    """The names of all journals under `root`, the oldest first; raises LedgerError."""
+    with _explained(root):
+        try:
+            return sorted(found.name for found in os.scandir(root) if found.is_dir() and not found.name.startswith("."))
+        except FileNotFoundError:
+            return []
 
 
 class Tail:
-    """One journal, read on and on. Segments are removed when `release` says that nobody needs them."""
+    """One journal, read on and on. Segments are removed when `release` says that nobody needs them.
+
+    Whatever stands in its files is read up to the first thing that is no record, and none of it raises. What the disk
+    refuses raises LedgerError, from where reading goes on later.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.segment = 0  # the number of the one being read; 0 before the first
-        self.damaged = 0  # segments that were left before their end, for what stood there was no record
         self.settled_before = 0  # settlements in segments that are gone
         self._at = 0
         self._lines: dict[int, tuple[Line, Label]] = {}
+        self._damaged: set[int] = set()
+
+    @property
+    def damaged(self) -> int:
+        """Segments of which something could not be read. They are kept, beside the journal, for somebody to look at."""
+        return len(self._damaged)
 
     def read(self) -> Iterator[Found]:
         """What was appended since the last call, as far as it is whole."""
         while True:
             later = [number for number in self._numbers() if number > self.segment]  # then this one is complete
             if self.segment:
-                torn = yield from self._read_segment()
-                if torn and later:
-                    self.damaged += 1
+                yield from self._read_segment()
+                if later and not self._check(is_blank):
+                    self._say_damaged()
             if not later:
                 return
-            first = not self.segment
-            self.segment, self._at, self._lines = min(later), START, {}
-            if first:
-                self.settled_before = self._count()
+            is_first = not self.segment
+            self.segment, self._at, self._lines = min(later), 0, {}
+            if is_first:
+                with self._mapped() as data:
+                    self.settled_before = settled_before(data)
 
     def is_dead(self) -> bool:
         """Whether its writer has ended. What was appended before is then all there is: read once more after this."""
-        try:
-            owner = os.open(self.directory / OWNER, os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return True
-        try:
-            fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        finally:
-            os.close(owner)
-        return True
+        with _explained(self.directory):
+            return is_dead(self.directory) is not False
 
     def release(self, before: int) -> None:
         """Removes the segments before that number, never the one being read."""
         for number in self._numbers():
             if number < min(before, self.segment):
-                with suppress(FileNotFoundError):
-                    os.unlink(self._path(number))
+                self._drop(number)
 
     def remove(self) -> None:
-        """The whole of it, when everything is in the ledger and its writer is dead."""
+        """The whole of it, when everything is in the ledger and its writer is dead. The oldest go first, so that one
+        who starts over reads the end of each attempt that he reads the beginning of."""
+        if self.segment and not self._check(is_cut_short):
+            self._say_damaged()
         for number in self._numbers():
-            os.unlink(self._path(number))
+            self._drop(number)
         shutil.rmtree(self.directory, ignore_errors=True)
 
-    def _read_segment(self) -> Generator[Found, None, bool]:
-        """Returns whether something stands at the end that is no record."""
-        with self._path(self.segment).open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
+    def _read_segment(self) -> Generator[Found]:
+        with self._mapped() as data:
             try:
                 for end, found in records(data, self._at, self._lines):
                     self._at = end
                     if found is not None:
                         yield Found(self.segment, found)
             except Torn:
-                return True
-        return False
+                pass  # not yet whole, or never; who leaves the segment looks at what stands there
 
-    def _count(self) -> int:
-        with self._path(self.segment).open("rb") as file:
-            head = file.read(START)
-        if not head.startswith(MAGIC):
-            return 0
-        count: int = COUNT.unpack(head[len(MAGIC) :])[0]
-        return count
+    def _check(self, is_it: Callable[[bytes | mmap.mmap, int], bool]) -> bool:
+        with self._mapped() as data:
+            return is_it(data, self._at)
+
+    @contextmanager
+    def _mapped(self) -> Generator[bytes | mmap.mmap]:
+        """The segment being read; empty where it is, or where somebody took it away."""
+        with _explained(self.directory):
+            try:
+                file = os.open(self._path(self.segment), os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                data: bytes | mmap.mmap = b""
+            else:
+                try:
+                    data = mmap.mmap(file, 0, prot=mmap.PROT_READ) if os.fstat(file).st_size else b""
+                finally:
+                    os.close(file)
+        try:
+            yield data
+        finally:
+            if isinstance(data, mmap.mmap):
+                data.close()
+
+    def _say_damaged(self) -> None:
+        if self.segment not in self._damaged:
+            logger.error("%s is damaged: what stands after byte %d is not read", self._path(self.segment), self._at)
+        self._damaged.add(self.segment)
+
+    def _drop(self, number: int) -> None:
+        path = self._path(number)
+        with _explained(self.directory), suppress(FileNotFoundError):
+            if number in self._damaged:
+                os.rename(path, self.directory.parent / f"damaged-{self.directory.name}-{path.name}")
+            else:
+                os.unlink(path)
 
     def _numbers(self) -> list[int]:
-        with suppress(FileNotFoundError):
-            return sorted(int(name[:-4]) for name in os.listdir(self.directory) if name.endswith(".log"))
-        return []
+        with _explained(self.directory):
+            try:
+                found = [_SEGMENT.fullmatch(name) for name in os.listdir(self.directory)]
+            except FileNotFoundError:
+                return []
+        return sorted(int(match[1]) for match in found if match)
 
     def _path(self, number: int) -> Path:
         return self.directory / f"{number:08d}.log"
+
+
+@contextmanager
+def _explained(path: Path) -> Generator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise LedgerError(
+            f"the journal {path} cannot be read ({error.strerror}): let this user read and write it, and look after "
+            "its disk"
+        ) from error

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import logging
 import mmap
 import os
+import secrets
+import shutil
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from gateway.ledger.journal.format import COUNT, LETTERS, MAGIC, START, Kind, define, entry, framed, reading
+from gateway.ledger.journal.format import (
+    COUNT,
+    LETTERS,
+    MAGIC,
+    START,
+    Kind,
+    Unfit,
+    define,
+    entry,
+    framed,
+    reading,
+)
+from gateway.ledger.journal.owner import claim, is_dead
 from gateway.ledger.record import Attempt, Label, Line, Reading
 from gateway.ledger.store import LedgerError
 
@@ -20,170 +35,272 @@ logger = logging.getLogger("tollgate.ledger")
 MIB = 1024 * 1024
 SEGMENT_BYTES = 4 * MIB  # about 30,000 records: a request makes two
 SYNC_SECONDS = 1.0  # what a loss of power may cost; a killed process loses nothing
-RESERVE = 4  # one part of so many of the last segment is kept for the ends of what has begun
-OWNER = "owner"
-_SETTLE: Kind = "settle"
+RESERVE = (
+    4  # one part of so many of a segment: with it the next one is made, and when there is none, it is kept for the
+)
+# ends of what has begun
+ABANDONED_SECONDS = 3600.0  # after which a directory that nobody ever claimed is nobody's
 
 
 class Journal:
     """To be used by one thread; a second one brings what is appended to the disk and makes segments ahead."""
 
-    def __init__(self, root: Path, name: str, *, max_bytes: int, segment_bytes: int = SEGMENT_BYTES) -> None:
-        """Makes `root/name/` with its first segment; raises LedgerError when that cannot be."""
+    def __init__(
+        self,
+        root: Path,
+        name: str,
+        *,
+        max_bytes: int,
+        segment_bytes: int = SEGMENT_BYTES,
+        sync_seconds: float = SYNC_SECONDS,
+    ) -> None:
+        """Makes `root/name/` with its first segment; raises LedgerError when that cannot be.
+
+        It is made under a hidden name and shown when it is whole and claimed: no reader takes it for a dead one's.
+        """
         self.name = name
-        self.directory = root / f".{name}"  # until its owner is locked: an unlocked journal is a dead process's
-        self._segment_bytes = segment_bytes
-        self._max_segments = max(2, max_bytes // segment_bytes)
-        self._number = 0
-        self._lines: dict[tuple[Line, Label], int] = {}
-        self._at = 0
-        self._map: Any = None
-        self._file = -1
-        self._spare = self.directory / "spare"
+        self.directory = root / f".{name}"
         self.settled = 0  # settlements appended
         self.full = False  # nothing new should begin: there is no segment after this one
-        self.last_error = ""
-        self._work = threading.Lock()  # of making a segment
-        self._closing = threading.Event()
+        self.last_error = ""  # "" when the last segment could be made and brought to the disk
+        self._segment_bytes = segment_bytes
+        self._max_segments = max(2, max_bytes // segment_bytes)
+        self._sync_seconds = sync_seconds
+        # The segment being written.
+        self._number = 0
+        self._lines: dict[tuple[Line, Label], int] = {}
+        self._map: Any = None
+        self._file = -1
+        self._at = 0
+        self._limit = 0  # where appending stops for a moment: where the reserve begins, then the end
+        # Shared with the second thread.
+        self._work = threading.Lock()  # of making a segment, and of what follows
+        self._is_ready = False  # the next segment
+        self._left: list[int] = []  # files of earlier segments, not yet brought to the disk
+        self._is_renamed = True  # a segment, since the directory was brought to the disk
+        self._wake = threading.Event()
+        self._closing = False
         try:
-            self.directory.mkdir(mode=0o700, parents=True)
-            self._owner = os.open(self.directory / OWNER, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._make(self._spare)
-            self._begin()
-            os.rename(self.directory, root / name)
-            self.directory = root / name
-            self._spare = self.directory / "spare"
+            root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _sweep(root)
+            self._owner = self._build(root / name)
         except OSError as error:
             raise LedgerError(
-                f"the journal {self.directory} cannot be written ({error.strerror}): make room on its disk and its "
+                f"the journal {root / name} cannot be written ({error.strerror}): make room on its disk and its "
                 "directory writable, or name another under `metering: {journal: …}`"
             ) from error
         self._syncer = threading.Thread(target=self._run, name="journal", daemon=True)
         self._syncer.start()
 
     def append(self, kind: Kind, attempt: Attempt) -> bool:
-        """False when there is no room: the record is then in no file."""
+        """False when there is no room for it, or it fits no record: it is then in no file.
+
+        What is full takes ends only, as long as there is room for them.
+        """
+        if self.full and kind != "settle":
+            return False
         key = attempt.line, attempt.label
         number = self._lines.get(key)
         letter = LETTERS[kind]
-        if number is None:
-            number = self._define(key)
-            if number < 0:
+        try:
+            if number is None and (number := self._define(key)) < 0:
                 return False
-        if not self._write(framed(entry(letter, number, attempt))):
-            if not self._turn():
-                return False
-            number = self._define(key)  # a segment's numbers are its own
-            if number < 0 or not self._write(framed(entry(letter, number, attempt))):
-                return False
-        if kind == _SETTLE:
+            if not self._write(framed(entry(letter, number, attempt))):
+                if not self._turn():
+                    return False
+                number = self._define(key)  # a segment's numbers are its own
+                if number < 0 or not self._write(framed(entry(letter, number, attempt))):
+                    return False
+        except Unfit as error:
+            self._say_unfit(error)
+            return False
+        if kind == "settle":
             self.settled += 1
         return True
 
     def append_reading(self, one: Reading) -> bool:
-        record = framed(reading(one))
+        if self.full:
+            return False
+        try:
+            record = self._long(reading(one))
+        except Unfit as error:
+            self._say_unfit(error)
+            return False
         return self._write(record) or (self._turn() and self._write(record))
 
     def close(self) -> None:
         """What was appended stays; the directory is then a dead process's, whose records somebody else may settle."""
-        if self._closing.is_set():
+        if self._closing:
             return
-        self._closing.set()
+        self._closing = True
+        self._wake.set()
         self._syncer.join(2.0)
-        self._release()
+        self._map.close()
+        self._at = self._limit = self._segment_bytes  # nothing fits any more
+        os.close(self._file)
         os.close(self._owner)
 
     def _write(self, record: bytes) -> bool:
         at = self._at
         end = at + len(record)
-        if end > self._segment_bytes:
+        if end > self._limit and not self._use_reserve(end):
             return False
         self._map[at:end] = record
         self._at = end
         return True
 
-    def _reserve_is_touched(self, at: int) -> bool:
-        return at > self._segment_bytes - self._segment_bytes // RESERVE
+    def _long(self, body: bytes) -> bytes:
+        """A record of any length; one that no segment has room for must not turn one after the other."""
+        if len(body) > self._segment_bytes // 2:
+            raise Unfit("its names do not fit into a segment")
+        return framed(body)
+
+    def _use_reserve(self, end: int) -> bool:
+        """Where the reserve begins, the next segment is wanted."""
+        self._limit = self._segment_bytes
+        self._wake.set()
+        return end <= self._segment_bytes
 
     def _define(self, key: tuple[Line, Label]) -> int:
         number = len(self._lines)
-        record = framed(define(number, key[0], key[1]))
+        record = self._long(define(number, *key))
         if not self._write(record):
             if not self._turn():
                 return -1
             number = 0
-            self._write(framed(define(number, key[0], key[1])))
+            self._write(framed(define(number, *key)))
         self._lines[key] = number
         return number
 
     # Segments
 
+    @property
+    def _spare(self) -> Path:
+        return self.directory / "spare"
+
+    def _build(self, shown: Path) -> int:
+        """Makes the directory, and returns what claims it."""
+        self.directory.mkdir(mode=0o700)
+        owner = -1
+        try:
+            owner = claim(self.directory)
+            self._make()
+            self._begin()
+            os.rename(self.directory, shown)
+        except OSError:
+            shutil.rmtree(self.directory, ignore_errors=True)
+            for file in (owner, self._file):
+                if file >= 0:
+                    os.close(file)
+            raise
+        self.directory = shown
+        return owner
+
     def _turn(self) -> bool:
         """Goes on to the next segment."""
         with self._work:
-            if not self._spare.exists():
-                try:
-                    self._make(self._spare)
-                except OSError as error:
-                    self._say(f"the journal is full: {error.strerror}")
-                    self.full = True
-                    return False
-            self._begin()
-        return True
+            if self._closing or (self.full and not self._is_ready):  # the other thread tries again, not each record
+                return False
+            try:
+                if not self._is_ready:
+                    self._make()
+                self._begin()
+            except OSError as error:
+                self._say_full(error)
+                return False
+            return True
 
     def _begin(self) -> None:
+        """Goes on in the spare segment. Raises OSError, and has then changed nothing."""
+        self._is_ready = False  # whatever comes: a spare that fails is made anew
         file = os.open(self._spare, os.O_RDWR | os.O_CLOEXEC)
-        mapped = mmap.mmap(file, self._segment_bytes)
-        mapped[:START] = MAGIC + COUNT.pack(self.settled)
-        self._number += 1
-        os.rename(self._spare, self.directory / f"{self._number:08d}.log")
-        self._release()
-        self._file, self._map, self._at = file, mapped, START
-        self._lines.clear()
-        self.full = False
-
-    def _release(self) -> None:
+        try:
+            mapped = mmap.mmap(file, self._segment_bytes)
+            mapped[:START] = MAGIC + COUNT.pack(self.settled)
+            os.rename(self._spare, self.directory / f"{self._number + 1:08d}.log")
+        except (OSError, ValueError) as error:  # ValueError: it is not as long as it was made
+            os.close(file)
+            raise (
+                error if isinstance(error, OSError) else OSError(errno.EIO, "the spare segment was changed")
+            ) from error
         if self._file >= 0:
             self._map.close()
-            os.close(self._file)
-            self._file = -1
+            self._left.append(self._file)
+        self._number += 1
+        self._file, self._map, self._at = file, mapped, START
+        self._limit = self._segment_bytes - self._segment_bytes // RESERVE
+        self._lines.clear()
+        self._is_renamed = True
+        self.full = False
 
-    def _make(self, path: Path) -> None:
-        """A segment with its space taken, so that no write into it can fail."""
-        if len([name for name in os.listdir(self.directory) if name.endswith(".log")]) >= self._max_segments:
-            raise OSError(27, "it holds as much as `metering: {journal_max_mb: …}` lets it")
-        fresh = path.with_suffix(".new")
+    def _make(self) -> None:
+        """The next segment, with its space taken, so that no write into it can fail."""
+        segments = sum(1 for name in os.listdir(self.directory) if name.endswith(".log"))
+        if segments >= self._max_segments:
+            raise OSError(errno.EFBIG, "it holds as much as `metering: {journal_max_mb: …}` lets it")
+        fresh = self._spare.with_suffix(".new")
         file = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
             os.posix_fallocate(file, 0, self._segment_bytes)
+            os.rename(fresh, self._spare)
         except OSError:
-            os.unlink(fresh)
+            with suppress(OSError):
+                os.unlink(fresh)
             raise
         finally:
             os.close(file)
-        os.rename(fresh, path)
+        self._is_ready = True
+        self.full = False
+        self.last_error = ""
+
+    # The second thread
 
     def _run(self) -> None:
-        """Brings what was appended to the disk, and has the next segment ready before it is wanted."""
-        while not self._closing.wait(SYNC_SECONDS):
-            with self._work:
-                file, at = os.dup(self._file), self._at
+        while not self._closing:
+            self._wake.wait(self._sync_seconds)
+            self._wake.clear()
+            self._prepare()
+            self._sync()
+
+    def _prepare(self) -> None:
+        """Has the next segment ready before it is wanted."""
+        with self._work:
+            if self._closing or self._is_ready or self._limit < self._segment_bytes:
+                return
             try:
-                os.fdatasync(file)  # costs nothing where nothing is new
+                self._make()
+            except OSError as error:
+                self._say_full(error)
+
+    def _sync(self) -> None:
+        """Brings what was appended to the disk."""
+        with self._work:
+            files, self._left = self._left, []
+            is_renamed, self._is_renamed = self._is_renamed, False
+            try:
+                files.append(os.dup(self._file))
+                if is_renamed:
+                    files += [
+                        os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in (self.directory.parent, self.directory)
+                    ]
+            except OSError as error:
+                self._say(f"the journal cannot be brought to the disk: {error.strerror}")
+        for file in files:
+            try:
+                os.fsync(file) if is_renamed else os.fdatasync(file)  # costs nothing where nothing is new
             except OSError as error:
                 self._say(f"the journal cannot be brought to the disk: {error.strerror}")
             finally:
                 os.close(file)
-            if self._reserve_is_touched(at) and not self._spare.exists():
-                with self._work:
-                    try:
-                        self._make(self._spare)
-                        self.full = False
-                        self.last_error = ""
-                    except OSError as error:
-                        self._say(f"the journal is full: {error.strerror}")
-                        self.full = True
+
+    # What it says
+
+    def _say_full(self, error: OSError) -> None:
+        self.full = True
+        self._say(f"the journal is full: {error.strerror}")
+
+    def _say_unfit(self, error: Unfit) -> None:
+        logger.error("the journal does not take a record: %s", error)
 
     def _say(self, what: str) -> None:
         if what != self.last_error:
@@ -191,6 +308,15 @@ class Journal:
         self.last_error = what
 
 
+def _sweep(root: Path) -> None:
+    """Removes what processes left that died before their journal was whole."""
+    for found in os.scandir(root):
+        if found.name.startswith(".") and found.is_dir(follow_symlinks=False):
+            dead = is_dead(Path(found))
+            if dead or (dead is None and time.time() - found.stat().st_mtime > ABANDONED_SECONDS):
+                shutil.rmtree(found, ignore_errors=True)
+
+
 def fresh_name() -> str:
-    """Sorts by when the process began."""
-    return f"{time.time_ns() // 1_000_000:013d}-{os.getpid()}"
+    """Sorts by when the process began; no two are alike, also of containers that share a directory."""
+    return f"{time.time_ns() // 1_000_000:013d}-{os.getpid()}-{secrets.token_hex(3)}"

@@ -1,0 +1,91 @@
+"""Rows for tests of the journal."""
+
+from __future__ import annotations
+
+import math
+
+from hypothesis import strategies as st
+
+from gateway.ledger.journal.reader import Tail
+from gateway.ledger.record import OUTCOMES, Attempt, Label, Line, Reading
+
+LINE = Line("support", "prod", "chat.completions", "chat-8b", "int4", "", "cheap-first", "chat-int4-0", "gpu_time")
+LABEL = Label("auto", "alice", '{"team": "search"}')
+READING = Reading(1.79e9, "me", "w", "m", "v", 3_600, True, 5, 1, 2, 3, 0.25, 10, 20, 1.7e9)
+
+
+def request_id(number: int) -> str:
+    return f"req_{number:028x}"
+
+
+def row(number: int = 1, **fields: object) -> Attempt:
+    """A plausible attempt of request `number`; what a reader must give back shows in its numbers."""
+    usual = Attempt(
+        request_id=request_id(number),
+        number=1,
+        correction=0,
+        line=LINE,
+        label=LABEL,
+        started_at=1_790_000_000.25,
+        opened_at=1_790_000_000.5,
+        ttft_seconds=0.125,
+        duration_seconds=0.75,
+        outcome="ok",
+        status=200,
+        estimated=False,
+        final=True,
+        prompt_tokens=100 + number,
+        cached_tokens=40,
+        output_tokens=25,
+        gpu_ns=12_345_678,
+        cost_nanousd=309_000 + number,
+    )
+    return usual._replace(**fields)
+
+
+def records(tail: Tail) -> list[object]:
+    """What is new, without where it stands: (kind, attempt) or Reading."""
+    return [found.record for found in tail.read()]
+
+
+def numbers(tail: Tail) -> list[int]:
+    """The requests of what is new."""
+    return [int(found.record.attempt.request_id[4:], 16) for found in tail.read()]
+
+
+_texts = st.text(st.characters(exclude_categories=("Cs",)), max_size=12)
+_integers = st.integers(-(2**63), 2**63 - 1)
+_finite = st.floats(allow_nan=False, allow_infinity=False)
+
+lines = st.builds(Line, *[_texts] * 8, st.sampled_from(["gpu_time", "token_price", "none"]))
+labels = st.builds(Label, _texts, _texts, _texts)
+attempts = st.builds(
+    Attempt,
+    st.integers(0, 16**28 - 1).map(request_id),
+    st.integers(0, 255),
+    st.integers(0, 255),
+    lines,
+    labels,
+    _finite,
+    _finite,
+    st.none() | _finite,
+    _finite,
+    st.sampled_from(OUTCOMES),
+    st.integers(0, 65_535),
+    st.booleans(),
+    st.booleans(),
+    *[_integers] * 5,
+)
+readings = st.builds(
+    Reading,
+    _finite,
+    *[_texts] * 4,
+    _integers,
+    st.booleans(),
+    *[_integers] * 4,
+    _finite,
+    *[_integers] * 2,
+    _finite,
+).filter(lambda one: math.isfinite(one.at + one.kv_usage + one.engine_started))
+kinds = st.sampled_from(["intent", "checkpoint", "settle"])
+written = st.lists(st.tuples(kinds, attempts) | readings, max_size=12)
