@@ -120,7 +120,7 @@ async def _measure(scratch: Path, arguments: argparse.Namespace) -> None:
         await clients.run(arguments.requests)
         best = min(best, (time.thread_time_ns() - before) / arguments.requests)
     print(f"{best:8.0f} ns per request")
-    gateway.ledger.close(10.0)
+    gateway.ledger.close()
     log.close()
 
 

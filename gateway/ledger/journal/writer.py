@@ -100,10 +100,11 @@ class Journal:
         if self.full and kind != "settle":
             return False
         key = attempt.line, attempt.label
-        number = self._lines.get(key)
+        known = self._lines.get(key)
         letter = LETTERS[kind]
         try:
-            if number is None and (number := self._define(key)) < 0:
+            number = self._define(key) if known is None else known
+            if number < 0:
                 return False
             if not self._write(framed(entry(letter, number, attempt))):
                 if not self._turn():
