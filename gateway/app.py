@@ -101,7 +101,7 @@ class Gateway:
         self.settler = settler
         self.metrics = Metrics()
         self.ledger = open_ledger(table)
-        self._books = opening.open_store(table.settings.ledger)
+        self._books = None if table.settings.ledger == NONE else opening.open_store(table.settings.ledger)
         endpoint = table.settings.otlp_endpoint
         self.spans = open_spans(endpoint) if endpoint else None
         self.limiter = _limiter(table, place, self._budget_alert)
@@ -132,7 +132,7 @@ class Gateway:
         ):
             self.metrics.watch(read)
         self.limiter.retain(table.accounts)
-        seed_budgets(self.limiter, table.tenants.values(), self._books.spent, time.time())
+        seed_budgets(self.limiter, table.tenants.values(), self._spent, time.time())
 
     @property
     def table(self) -> Table:
@@ -149,7 +149,7 @@ class Gateway:
         self.limiter.tick(time.time())
         self.limiter.retain(table.accounts)
         try:
-            seed_budgets(self.limiter, table.tenants.values(), self._books.spent, time.time())
+            seed_budgets(self.limiter, table.tenants.values(), self._spent, time.time())
         except LedgerError as error:  # a tenant whose budget is new starts at nothing spent rather than not at all
             logger.error("budgets could not be read from the ledger: %s", error)
         self.fleet.apply(table)
@@ -157,6 +157,9 @@ class Gateway:
         self.service.revision = Revision(table, Router(table), self.keyring.keys)
         if self.settler is not None:
             self.settler.reserve(Orders.of(table).reservations)
+
+    def _spent(self, tenant: str, since: float) -> int:
+        return 0 if self._books is None else self._books.spent(tenant, since)
 
     def _let_in(self) -> None:
         """The store's keys are others."""

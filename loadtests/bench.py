@@ -42,6 +42,7 @@ _QUICK_PEERS = (
     "nginx",
     "tollgate",
     "tollgate-unlimited",
+    "tollgate-unledgered",
     "tollgate-redis",
     "vllm-router",
     "tollgate-2",

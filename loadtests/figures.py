@@ -51,6 +51,7 @@ class Number:
 
 
 _LIMITS = ("tollgate", "tollgate-unlimited", "tollgate-redis")
+_LEDGER = ("tollgate", "tollgate-unledgered")
 
 
 def _of_one_process(peer: Peer) -> bool:
@@ -156,11 +157,15 @@ def _is_ours(peer: Peer) -> bool:
 
 
 def _is_ours_of_any_size(peer: Peer) -> bool:
-    return peer.name.startswith("tollgate") and peer.name not in _LIMITS[1:]
+    return peer.name.startswith("tollgate") and peer.name not in (*_LIMITS[1:], *_LEDGER[1:])
 
 
 def _shows_limits(peer: Peer) -> bool:
     return peer.name in _LIMITS
+
+
+def _shows_ledger(peer: Peer) -> bool:
+    return peer.name in _LEDGER
 
 
 _THROUGHPUT = (
@@ -181,6 +186,13 @@ FIGURES = (
         _throughput,
         _THROUGHPUT,
         includes=_shows_limits,
+    ),
+    Figure(
+        "ledger",
+        "a ledger, or none, 32 connections",
+        _throughput,
+        _THROUGHPUT,
+        includes=_shows_ledger,
     ),
     Figure(
         "idle",

@@ -18,6 +18,7 @@ PEERS: tuple[Peer, ...] = (
     Nginx(),
     Tollgate(),
     Tollgate(limits=False),
+    Tollgate(ledger=False),
     TollgateRedis(),
     VllmRouter(),
     SglangRouter(),

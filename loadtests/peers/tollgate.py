@@ -19,19 +19,22 @@ _PLENTY = 1_000_000_000  # limits that are checked and charged for every request
 class Tollgate:
     streams = 500
 
-    def __init__(self, processes: int = 1, *, limits: bool = True) -> None:
+    def __init__(self, processes: int = 1, *, limits: bool = True, ledger: bool = True) -> None:
         self.processes = processes
         self._limits = limits
+        self._ledger = ledger
         self.name = "tollgate" if processes == 1 else f"tollgate-{processes}"
         if not limits:
             self.name += "-unlimited"
+        if not ledger:
+            self.name += "-unledgered"
 
     def install(self) -> None:
         """It runs in the environment that runs this."""
 
     def start(self, place: Place) -> Start:
         config = place.directory / "config"
-        write_config(config, place, self.processes, limits=self._limits)
+        write_config(config, place, self.processes, limits=self._limits, ledger=self._ledger)
         command = [sys.executable, "-m", "gateway.cli", "serve", "--config", config]
         return Start(command, _path(), (("authorization", f"Bearer {KEY}"),))
 
@@ -86,7 +89,13 @@ def _path() -> dict[str, str]:
 
 
 def write_config(
-    directory: Path, place: Place, processes: int = 1, *, limits: bool = True, state: str = "memory://"
+    directory: Path,
+    place: Place,
+    processes: int = 1,
+    *,
+    limits: bool = True,
+    ledger: bool = True,
+    state: str = "memory://",
 ) -> None:
     """One worker, one model, one route, one tenant. JSON is YAML."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -108,7 +117,7 @@ def write_config(
         "gateway": {
             "server": {"host": "127.0.0.1", "port": place.port, "processes": processes},
             "state": state,
-            "ledger": f"sqlite:///{place.directory / 'ledger.db'}",
+            "ledger": f"sqlite:///{place.directory / 'ledger.db'}" if ledger else "none",
             "log": {"format": "json"},
         },
         "models": {"models": {MODEL: {"context": 32768, "versions": {"v1": {"quantization": "none"}}}}},
