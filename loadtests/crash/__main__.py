@@ -13,7 +13,6 @@ import json
 import logging
 import shutil
 import sys
-import tempfile
 import time
 from collections import Counter
 from contextlib import ExitStack
@@ -23,7 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from loadtests.crash.grounds import GROUNDS, opened
+from loadtests.crash.grounds import GROUNDS, opened, scratch_directory
 from loadtests.crash.rounds import ACTS, Act, Boundaries, Ground, Round, Rounds
 from loadtests.crash.story import story
 from loadtests.peers.base import ROOT
@@ -36,10 +35,9 @@ def main() -> int:
     arguments = _arguments()
     logging.disable(logging.CRITICAL)  # of a thousand deaths
     console = Console(width=None if sys.stdout.isatty() else 160)
-    shared = Path("/dev/shm")  # what a killed process wrote is the kernel's, on a disk or not
-    with tempfile.TemporaryDirectory(prefix="tollgate-crash-", dir=shared if shared.is_dir() else None) as scratch:
+    with scratch_directory() as scratch:
         began = time.monotonic()
-        counted, rounds = run(Path(scratch), arguments.on, arguments.rounds, arguments.every, console)
+        counted, rounds = run(scratch, arguments.on, arguments.rounds, arguments.every, console)
         document = _document(counted, rounds, time.monotonic() - began)
         if not document["holds"]:
             kept = arguments.out / f"crash-{time.strftime('%Y%m%d-%H%M%S')}-left"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from loadtests.crash.grounds import opened
+from loadtests.crash.grounds import opened, scratch_directory
 from loadtests.crash.rounds import ACTS, Rounds
 from loadtests.crash.story import expected, story
 
@@ -10,11 +10,11 @@ ROUNDS = 60  # of each
 
 
 @pytest.mark.parametrize("act", ACTS, ids=lambda act: act.name)
-def test_what_was_safe_is_in_the_ledger_once(tmp_path, act):
-    with opened("sqlite", tmp_path) as ground:
+def test_what_was_safe_is_in_the_ledger_once(act):
+    with scratch_directory() as scratch, opened("sqlite", scratch) as ground:
         if act.name not in ground.acts:
             pytest.skip("not over this ledger")
-        rounds = Rounds(act, ground, story(16, "w"), tmp_path)
+        rounds = Rounds(act, ground, story(16, "w"), scratch)
         boundaries = rounds.count()
         step = max(1, len(boundaries.crossed) // ROUNDS)
         done = list(rounds.run(boundaries, range(1, len(boundaries.crossed) + 1, step)))
