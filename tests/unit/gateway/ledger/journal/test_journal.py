@@ -371,7 +371,7 @@ def test_reader_and_writer_side_by_side_until_it_is_killed(tmp_path, max_bytes):
         assert tail.is_dead()
         found = numbers(tail)
         assert found == list(range(read, read + len(found)))
-        assert read + len(found) >= max(said) > 1_000
+        assert read + len(found) >= max(said) > 0
         assert tail.damaged == 0
         assert tail.settled_before == 0
         tail.remove()

@@ -1,0 +1,161 @@
+"""`python -m loadtests.crash`: kill -9 at every boundary that a gateway, a settler or a consumer crosses.
+
+A fixed story is told once undisturbed, and the boundaries are counted: before and after each system call, statement and
+message, and each record's way into the journal. Then there is a round for each: a process dies there, the rest is
+recovered, and a referee compares the ledger with what the dead were told is safe. Exits 1 when anything is lost,
+doubled or not what it ought to be.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import shutil
+import sys
+import time
+from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from loadtests.crash.grounds import GROUNDS, opened, scratch_directory
+from loadtests.crash.rounds import ACTS, Act, Boundaries, Ground, Round, Rounds
+from loadtests.crash.story import story
+from loadtests.peers.base import ROOT
+
+REQUESTS = 25
+MOST_TOLD = 20  # rounds that did not hold, in the result
+
+
+def main() -> int:
+    arguments = _arguments()
+    logging.disable(logging.CRITICAL)  # of a thousand deaths
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    with scratch_directory() as scratch:
+        began = time.monotonic()
+        counted, rounds = run(scratch, arguments.on, arguments.rounds, arguments.every, console)
+        document = _document(counted, rounds, time.monotonic() - began)
+        if not document["holds"]:
+            kept = arguments.out / f"crash-{time.strftime('%Y%m%d-%H%M%S')}-left"
+            shutil.copytree(scratch, kept, symlinks=True, ignore=shutil.ignore_patterns("data"))
+            console.print(f"what the rounds that failed left behind: {kept}", soft_wrap=True)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    file: Path = arguments.out / f"crash-{time.strftime('%Y%m%d-%H%M%S')}.json"
+    file.write_text(json.dumps(document, indent=1) + "\n")
+    _print(console, counted, rounds)
+    console.print(f"results: {file}", highlight=False, soft_wrap=True)
+    return 0 if document["holds"] else 1
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtests.crash", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=2_000, metavar="N", help="at least (default 2000)")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="only every Nth boundary (default all)")
+    parser.add_argument("--on", type=_grounds, default=list(GROUNDS), metavar="A,B", help=f"of {', '.join(GROUNDS)}")
+    parser.add_argument("--out", type=Path, default=ROOT / "loadtests" / "results", metavar="DIR", help="for results")
+    return parser.parse_args()
+
+
+def _grounds(text: str) -> list[str]:
+    if unknown := set(text.split(",")) - set(GROUNDS):
+        raise argparse.ArgumentTypeError(f"there is no {', '.join(unknown)}: name some of {', '.join(GROUNDS)}")
+    return text.split(",")
+
+
+def run(
+    scratch: Path, names: list[str], least: int, every: int, console: Console
+) -> tuple[list[Boundaries], list[Round]]:
+    """Every act on every ground, at all of its boundaries; again with longer stories until there are so many rounds."""
+    counted: list[Boundaries] = []
+    done: list[Round] = []
+    with ExitStack() as stack:
+        grounds = [stack.enter_context(opened(name, scratch)) for name in names]
+        progress = stack.enter_context(_progress(console))
+        turns = 0
+        while not turns or (every == 1 and len(done) < least):
+            for ground in grounds:
+                for act in (one for one in ACTS if one.name in ground.acts):
+                    _enumerate(scratch / str(turns), act, ground, turns, every, progress, counted, done)
+            turns += 1
+    return counted, done
+
+
+def _enumerate(
+    scratch: Path,
+    act: Act,
+    ground: Ground,
+    turn: int,
+    every: int,
+    progress: Progress,
+    counted: list[Boundaries],
+    done: list[Round],
+) -> None:
+    rounds = Rounds(act, ground, story(REQUESTS + 3 * turn, "w"), scratch)
+    boundaries = rounds.count()
+    counted.append(boundaries)
+    chosen = range(1, len(boundaries.crossed) + 1, every)
+    task = progress.add_task(f"{act.name}, {ground.name}", total=len(chosen))
+    for one in rounds.run(boundaries, chosen):
+        done.append(one)
+        progress.advance(task)
+        progress.refresh()
+
+
+def _progress(console: Console) -> Progress:
+    """Without a thread of its own: the processes are forked from this one."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        auto_refresh=False,
+    )
+
+
+def _document(counted: list[Boundaries], rounds: list[Round], seconds: float) -> dict[str, object]:
+    bad = [one for one in rounds if one.problems]
+    return {
+        "holds": not bad,
+        "rounds": len(rounds),
+        "killed": sum(one.was_killed for one in rounds),
+        "lost_or_duplicated": len(bad),
+        "seconds": round(seconds, 1),
+        "boundaries": [
+            {"act": one.act, "ground": one.ground, "count": len(one.crossed), "crossed": dict(_kinds(one.crossed))}
+            for one in counted
+        ],
+        "failed": [one._asdict() for one in bad[:MOST_TOLD]],
+    }
+
+
+def _kinds(crossed: list[str]) -> Counter[str]:
+    """By operation and place; how often each is crossed."""
+    return Counter(crossed)
+
+
+def _print(console: Console, counted: list[Boundaries], rounds: list[Round]) -> None:
+    table = Table(box=None, pad_edge=False)
+    for title in ("", "who dies", "ledger", "boundaries", "rounds", "killed", "not held"):
+        table.add_column(title, justify="left" if title in ("", "who dies", "ledger") else "right")
+    for act, ground in dict.fromkeys((one.act, one.ground) for one in counted):
+        mine = [one for one in rounds if (one.act, one.ground) == (act, ground)]
+        bad = [one for one in mine if one.problems]
+        crossed = max(len(one.crossed) for one in counted if (one.act, one.ground) == (act, ground))
+        cells = (crossed, len(mine), sum(one.was_killed for one in mine), len(bad))
+        table.add_row("FAILED" if bad else "ok", act, ground, *map(str, cells), style="red" if bad else None)
+    console.print(table)
+    for one in [one for one in rounds if one.problems][:3]:
+        console.print(
+            f"{one.act}, {one.ground}, {one.at}: {one.boundary}\n  " + "\n  ".join(one.problems), markup=False
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
