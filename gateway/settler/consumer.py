@@ -80,7 +80,6 @@ class Consumer:
         self._first_retry = first_retry
         self._monotonic = monotonic
         self._hand: list[_Held] = []
-        self._is_group_made = False
         self._looked = self._tidied = float("-inf")
         self._figured = float("-inf")
 
@@ -124,9 +123,6 @@ class Consumer:
 
     def _read(self) -> None:
         now = self._monotonic()
-        if not self._is_group_made:
-            self._stream.make_group()
-            self._is_group_made = True
         if now - self._looked >= self._look_seconds and not self._hand:
             self._looked = now
             claimed = self._stream.claim(self.name, self._claim_ms, MOST_ENTRIES)

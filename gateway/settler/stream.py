@@ -77,6 +77,8 @@ class StreamSink:
                     "settler runs there that reads them, and what it says of its database"
                 )
         with self._explained():
+            if not self._number:  # a Redis that is full could not make it later, nor be emptied without
+                self._stream.make_group()
             id_ = self._stream.add(data)
         self._number = number
         self._sent[number] = _Sent(len(batch.attempts), data, id_, self._monotonic())
@@ -167,5 +169,5 @@ class StreamSink:
 
 def redis_trouble(stream: BatchStream, error: Exception) -> LedgerError:
     said = str(error) or type(error).__name__
-    remedy = "give it more memory (`maxmemory`)" if said.startswith("OOM") else "see that it runs and takes writes"
+    remedy = "give it more memory (`maxmemory`)" if "maxmemory" in said else "see that it runs and takes writes"
     return LedgerError(f"Redis at {stream.place}, on the way to the ledger, does not do its work ({said}): {remedy}")

@@ -46,9 +46,10 @@ class Figures(NamedTuple):
 class BatchStream:
     """Connects when first used. A failure of any method raises one of `state.redis.FAILURES`. For one thread."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, seconds: float = COMMAND_SECONDS) -> None:
+        """`seconds` bounds a command; more than BLOCK_MS."""
         self.place = without_password(url)
-        self._client = connect_blocking(url, name="tollgate-ledger", seconds=COMMAND_SECONDS, connections=2)
+        self._client = connect_blocking(url, name="tollgate-ledger", seconds=seconds, connections=2)
 
     def close(self) -> None:
         self._client.close()
