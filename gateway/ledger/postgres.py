@@ -446,7 +446,8 @@ def _version(connection: _Connection) -> int:
     """The schema version of the database, 0 where there is no ledger."""
     # A query sees what another has just committed; to_regclass() may still see what it has seen before.
     found = connection.execute(
-        b"SELECT 1 FROM pg_catalog.pg_tables WHERE tablename = 'ledger_schema' AND schemaname = ANY(current_schemas(false))"
+        b"SELECT 1 FROM pg_catalog.pg_tables "
+        b"WHERE tablename = 'ledger_schema' AND schemaname = ANY(current_schemas(false))"
     ).fetchone()
     if found is None:
         return 0

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import logging
-
+from gateway.ledger.location import is_postgresql
 from gateway.ledger.opening import open_store
-from gateway.ledger.record import Attempt
 from gateway.ledger.store import Batch, Counts, Sink, Store
+from gateway.settler.consumer import Consumer
 from gateway.settler.orders import Orders
+from gateway.settler.refusals import say_refused
+from gateway.settler.stream import StreamSink
+from gateway.state.stream import BatchStream
 
-logger = logging.getLogger("tollgate.settler")
+MEMORY = "memory://"  # a `state:` that no other process shares
 
 
 class StoreSink:
@@ -42,10 +43,19 @@ class StoreSink:
 
 def open_sink(orders: Orders) -> Sink:
     """Of gateway.yaml's `ledger:` and `state:`; raises LedgerError when it can not be opened now."""
+    if uses_stream(orders):
+        return StreamSink(BatchStream(orders.state))
     return StoreSink(open_store(orders.ledger))
 
 
-def say_refused(attempt: Attempt, why: str) -> None:
-    """What the database can never take, so that it can be entered by hand: all of it, on one line."""
-    fields = {**attempt._asdict(), "line": attempt.line._asdict(), "label": attempt.label._asdict()}
-    logger.error("attempt lost, the ledger does not take it (%s): %s", why, json.dumps(fields, default=repr))
+def open_consumer(orders: Orders) -> Consumer | None:
+    """The far end of the sink, to be run beside it or elsewhere; None where the sink needs none."""
+    if uses_stream(orders):
+        return Consumer(BatchStream(orders.state), lambda: open_store(orders.ledger))
+    return None
+
+
+def uses_stream(orders: Orders) -> bool:
+    """With Redis and PostgreSQL, batches go to the latter through the former: a database that is away for long is then
+    written by few, from what is in one place."""
+    return is_postgresql(orders.ledger) and orders.state != MEMORY
