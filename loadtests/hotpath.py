@@ -96,13 +96,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m loadtests.hotpath", description=__doc__)
     parser.add_argument("--rounds", type=int, default=80)
     parser.add_argument("--requests", type=int, default=600, help="per round")
+    parser.add_argument("--no-ledger", action="store_true", help="what it costs without")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch, asyncio.Runner(loop_factory=_Loop) as runner:
         runner.run(_measure(Path(scratch), arguments))
 
 
 async def _measure(scratch: Path, arguments: argparse.Namespace) -> None:
-    write_config(scratch, Place("http://127.0.0.1:1", 1, scratch))
+    write_config(scratch, Place("http://127.0.0.1:1", 1, scratch), ledger=not arguments.no_ledger)
     log = LogWriter(os.open(os.devnull, os.O_WRONLY))
     gateway = Gateway(scratch, load(scratch), log)
     gateway.fleet.apply(gateway.table)
