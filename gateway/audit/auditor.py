@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 
 from gateway.audit.drift import standings
@@ -22,11 +22,17 @@ NO_PRICES: Mapping[str, Price] = MappingProxyType({})
 
 
 class Auditor:
-    """Of one ledger; all calls from one thread. `every` seconds at most between two audits of a worker, of which the
-    drift counts above the share `alarm`. `prices` are those of workers that are paid by the token."""
+    """Of the ledger that `open_store` opens at the first step; all calls from one thread.
 
-    def __init__(self, store: Store, every: float, alarm: float, prices: Mapping[str, Price] = NO_PRICES) -> None:
-        self._store = store
+    `every` seconds at most lie between two audits of a worker; drift above the share `alarm` is logged. `prices` are
+    those of workers that are paid by the token.
+    """
+
+    def __init__(
+        self, open_store: Callable[[], Store], every: float, alarm: float, prices: Mapping[str, Price] = NO_PRICES
+    ) -> None:
+        self._open_store = open_store
+        self._store: Store | None = None
         self._every = every
         self._alarm = alarm
         self._prices = prices
@@ -41,23 +47,30 @@ class Auditor:
         `own` None: no other process's are kept there. May raise LedgerError; nothing is lost by that, and what is done
         twice comes out the same.
         """
+        if self._store is None:
+            self._store = self._open_store()
+        store = self._store
         began = time.monotonic()
         wrote = False
         if not self._left:
-            with self._store.snapshot() as ledger:
+            with store.snapshot() as ledger:
                 self._left = audits.workers(ledger)
         while self._left and time.monotonic() - began < STEP_SECONDS:
             worker = self._left[-1]
-            with self._store.snapshot() as ledger:
+            with store.snapshot() as ledger:
                 found = self._look(ledger, worker, now, through, own)
-            self._write(found)
+            self._write(store, found)
             wrote = wrote or bool(found.audits)
             self._left.pop()
         if wrote or not self._left:
-            with self._store.snapshot() as ledger:
+            with store.snapshot() as ledger:
                 recent = audits.since(ledger, now - self._every)
             self._drift = {worker: standing.ratio for worker, standing in standings(recent).items()}
         return self._drift
+
+    def close(self) -> None:
+        if self._store is not None:
+            self._store.close()
 
     def _look(self, ledger: Snapshot, worker: str, now: float, through: float, own: Collection[str] | None) -> Findings:
         end = audits.last_end(ledger, worker) or 0.0
@@ -72,12 +85,12 @@ class Auditor:
             return found
         return found if found.audits and now - end >= min(self._every, REST_SECONDS) else Findings([], [])
 
-    def _write(self, found: Findings) -> None:
+    def _write(self, store: Store, found: Findings) -> None:
         """The corrections first: an audit that does not know of them would find nothing left over, and say so."""
         if found.corrections:
-            self._store.write(Batch(attempts=found.corrections))
+            store.write(Batch(attempts=found.corrections))
         if found.audits:
-            with self._store.change() as change:
+            with store.change() as change:
                 audits.add(change, found.audits)
         for audit in found.audits:
             self._say(audit)

@@ -9,7 +9,7 @@ from gateway.downstream.exchange import new_request_id
 from gateway.fleet.backend import Backend
 from gateway.fleet.probes import inference_endpoint
 from gateway.ledger.pricing import gpu_cost, token_cost
-from gateway.ledger.record import Attempt, CostBasis, Label, Line, Outcome, Reading
+from gateway.ledger.record import Attempt, CostBasis, Label, Line, Reading
 from gateway.protocol.usage import NO_USAGE, Usage
 from gateway.table import Model
 
@@ -22,6 +22,8 @@ class Books(Protocol):
         """What this process is called in readings."""
         ...
 
+    def intend(self, attempt: Attempt) -> None: ...
+
     def record(self, attempt: Attempt) -> None: ...
 
     def read(self, reading: Reading) -> None: ...
@@ -29,6 +31,8 @@ class Books(Protocol):
 
 class _NoBooks:
     source = ""
+
+    def intend(self, attempt: Attempt) -> None: ...
 
     def record(self, attempt: Attempt) -> None: ...
 
@@ -55,55 +59,59 @@ def reading_of(backend: Backend, source: str, at: float, now: float) -> Reading:
     )
 
 
-def probe_row(
-    backend: Backend, model: Model, opened_at: float, duration: float, gpu_ns: int, usage: Usage | None
-) -> Attempt:
-    """Of a probe's inference; without `usage` nobody knows what the engine did, and it is for an audit to say."""
-    worker, used = backend.worker, usage or NO_USAGE
-    basis: CostBasis = "none"
-    cost = 0
-    if worker.price is not None:
-        basis, cost = "token_price", token_cost(worker.price, *used)
-    elif worker.hourly:
-        basis, cost = "gpu_time", gpu_cost(gpu_ns, worker.hourly)
-    outcome: Outcome = "failed" if usage is None else "ok"
-    milliseconds = int(opened_at * 1000)
-    return Attempt(
-        new_request_id(milliseconds),
-        1,
-        0,
-        Line(PROBE, "", inference_endpoint(model), worker.model, worker.version, "", "", worker.name, basis),
-        Label(backend.base_name),
-        milliseconds / 1000,
-        opened_at,
-        None,
-        duration,
-        outcome,
-        0 if usage is None else 200,
-        usage is None,
-        True,
-        *used,
-        gpu_ns,
-        cost,
-    )
-
-
 class ProbeAccount:
     """Of one inference under way: it holds its worker's time like any attempt, and leaves one row."""
 
     def __init__(self, backend: Backend, model: Model, books: Books) -> None:
+        worker = backend.worker
+        basis: CostBasis = "token_price" if worker.price is not None else "gpu_time" if worker.hourly else "none"
+        endpoint = inference_endpoint(model)
+        opened_at = time.time()
+        milliseconds = int(opened_at * 1000)
         self._backend = backend
-        self._model = model
         self._books = books
         self._opened = time.monotonic()
-        self._opened_at = time.time()
+        self._intent = Attempt(
+            new_request_id(milliseconds),
+            1,
+            0,
+            Line(PROBE, "", endpoint, worker.model, worker.version, "", "", worker.name, basis),
+            Label(backend.base_name),
+            milliseconds / 1000,
+            opened_at,
+            None,
+            0.0,
+            "crashed",
+            0,
+            True,
+            True,
+            *NO_USAGE,
+            0,
+            0,
+        )
+        books.intend(self._intent)
         self._entered = backend.meter.enter(self._opened)
 
     def close(self, usage: Usage | None, *, worked: bool) -> None:
-        """`worked` is whether the engine can have done anything."""
+        """Without `usage` nobody knows what the engine did, if it `worked` at all: that is for an audit to say."""
         now = time.monotonic()
+        worker, basis = self._backend.worker, self._intent.line.cost_basis
         gpu_ns = self._backend.meter.leave(self._entered, now)
-        if worked:
-            self._books.record(
-                probe_row(self._backend, self._model, self._opened_at, now - self._opened, gpu_ns, usage)
+        cost = 0
+        if worked and basis == "token_price" and worker.price is not None:
+            cost = token_cost(worker.price, *(usage or NO_USAGE))
+        elif worked and basis == "gpu_time":
+            cost = gpu_cost(gpu_ns, worker.hourly)
+        self._books.record(
+            self._intent._replace(
+                duration_seconds=now - self._opened,
+                outcome="ok" if usage is not None else "failed",
+                status=200 if usage is not None else 0,
+                estimated=worked and usage is None,
+                prompt_tokens=0 if usage is None else usage.prompt_tokens,
+                cached_tokens=0 if usage is None else usage.cached_tokens,
+                output_tokens=0 if usage is None else usage.output_tokens,
+                gpu_ns=gpu_ns if worked else 0,
+                cost_nanousd=cost,
             )
+        )

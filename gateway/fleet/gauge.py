@@ -32,7 +32,10 @@ class Gauge:
     async def run(self) -> None:
         while True:
             began = time.monotonic()
-            await self._read()
+            try:
+                await self._read()
+            except Exception:  # whatever one worker answers, it must not end its readings
+                logger.exception("reading failed in a new way", extra={"fields": {"worker": self._backend.worker.name}})
             pause = self._every * self._random.uniform(1 - JITTER, 1 + JITTER)
             await asyncio.sleep(max(pause - (time.monotonic() - began), pause / 2))
 
@@ -45,10 +48,6 @@ class Gauge:
         except ProbeFailed as error:
             backend.load = NO_LOAD
             if backend.up and not self._failed:  # a worker that is down says so elsewhere
-                fields = {"worker": backend.worker.name, "why": str(error)}
-                logger.warning("worker not read", extra={"fields": fields})
+                logger.warning("worker not read", extra={"fields": {"worker": backend.worker.name, "why": str(error)}})
                 self._failed = True
-        except Exception:  # whatever one worker answers, it must not end its readings
-            backend.load = NO_LOAD
-            logger.exception("reading failed in a new way", extra={"fields": {"worker": backend.worker.name}})
         self._books.read(reading_of(backend, self._books.source, time.time(), time.monotonic()))
