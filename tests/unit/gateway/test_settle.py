@@ -118,17 +118,17 @@ def left(made: Trace) -> None:
 
 def left_streaming(made: Trace) -> None:
     made.exchange.disconnected, made.exchange.status = True, 200
-    made.first_at, made.events = 1.0, 9
+    made.first_at, made.tokens = 1.0, 9
 
 
 def cut(made: Trace) -> None:
-    made.first_at, made.events, made.exchange.status = 1.0, 9, 200
+    made.first_at, made.tokens, made.exchange.status = 1.0, 9, 200
     made.error = Overloaded("The gateway is shutting down.")
 
 
 def broke(made: Trace) -> None:
     assert made.dispatch is not None
-    made.first_at, made.events, made.exchange.status = 1.0, 9, 200
+    made.first_at, made.tokens, made.exchange.status = 1.0, 9, 200
     made.usage = Usage(24, 3, 0)
     made.error = WorkerBroke("gone")
     made.dispatch.close("broken", Usage(24, 3, 8))
