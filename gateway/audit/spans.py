@@ -95,12 +95,18 @@ def rough_span(start: Mark, end: Mark, slots: Iterable[Slot]) -> Span:
         outputs += output * slot.output_tokens
         if slot.estimated or not within:
             more = PER_ESTIMATE * slot.estimated
+            certain = not slot.estimated and _is_certain(slot.first_at, start.at, end.at)
             span = span._replace(
                 estimated=span.estimated + slot.estimated,
-                slack_prompt=span.slack_prompt + slot.prompt_tokens + more,
+                slack_prompt=span.slack_prompt + (0 if certain else slot.prompt_tokens + more),
                 slack_output=span.slack_output + slot.output_tokens + more,
             )
     return span._replace(prompt_tokens=round(prompts), output_tokens=round(outputs))
+
+
+def _is_certain(first_at: float | None, *ends: float) -> bool:
+    """Whether it is known on which side of each end a prompt was counted."""
+    return first_at is not None and all(abs(first_at - end) > CALM_SECONDS for end in ends)
 
 
 def _parts(slot: Slot, start: float, end: float) -> tuple[float, float]:

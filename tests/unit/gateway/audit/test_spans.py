@@ -87,10 +87,10 @@ def test_no_attempt_is_lost_or_counted_twice(slots: list[Slot], at: list[float])
 
 def test_a_rough_span_counts_by_how_far_an_attempt_can_have_been() -> None:
     whole = slot(110, 120, 10, 4)
-    half = slot(190, 210, 100, 50, first_at=190.0)
-    span = rough_span(START, mark(200.0, 110, 29), [whole, half, slot(250, 260, 7, 7), slot(10, 20, 7, 7)])
-    assert (span.prompt_tokens, span.output_tokens) == (110, 29)
-    assert (span.slack_prompt, span.slack_output) == (100, 50)
+    half = slot(190, 210, 100, 50, first_at=192.0)
+    span = rough_span(START, mark(200.0, 110, 26), [whole, half, slot(250, 260, 7, 7), slot(10, 20, 7, 7)])
+    assert (span.prompt_tokens, span.output_tokens) == (110, 26)
+    assert (span.slack_prompt, span.slack_output) == (0, 50)
 
 
 def test_an_estimate_in_a_rough_span_may_be_off() -> None:
@@ -98,9 +98,13 @@ def test_an_estimate_in_a_rough_span_may_be_off() -> None:
     assert (span.slack_prompt, span.slack_output, span.estimated) == (10 + PER_ESTIMATE, 4 + PER_ESTIMATE, 1)
 
 
-def test_a_prompt_whose_first_token_comes_after_the_end_is_likely_not_counted() -> None:
+def test_a_prompt_whose_first_token_comes_after_the_end_is_not_counted() -> None:
     before, after = slot(190, 220, 100, 10, first_at=195.0), slot(190, 220, 1_000, 10, first_at=205.0)
-    span = rough_span(START, mark(200.0), [before, after])
-    assert (span.prompt_tokens, span.slack_prompt) == (100, 1_100)
-    assert span.left_prompt == -100
-    assert Span(START, mark(200.0)).left_prompt == 0
+    about, unknown = slot(190, 220, 2_000, 10, first_at=200.5), slot(190, 220, 4_000, 10)
+    span = rough_span(START, mark(200.0), [before, after, about, unknown])
+    assert (span.prompt_tokens, span.slack_prompt) == (100, 6_000)
+
+
+def test_what_is_left_is_the_engines_surplus() -> None:
+    span = Span(START, mark(200.0, 10, 5), 8, 8, 1, -1)
+    assert (span.left_prompt, span.left_output) == (1, -2)
