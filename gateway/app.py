@@ -105,7 +105,7 @@ class Gateway:
         endpoint = table.settings.otlp_endpoint
         self.spans = open_spans(endpoint) if endpoint else None
         self.limiter = _limiter(table, place, self._budget_alert)
-        self.fleet = Fleet(_backend)
+        self.fleet = Fleet(_backend, self.ledger)
         self.watcher = Watcher(directory, self.apply, table)
         self.keyring = Keyring(open_key_store(table.settings.state, table.settings.ledger), table, self._let_in)
         self.service = Service(

@@ -174,6 +174,7 @@ def relay_of(request: Request, engine_model: str, frame_error: FrameError) -> St
         asked_model=request.model,
         keep_usage=request.wants_usage,
         frame_error=frame_error,
+        choices=request.choices,
     )
 
 

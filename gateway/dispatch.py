@@ -18,6 +18,7 @@ from gateway.routing.fair import Charge
 from gateway.routing.types import Step
 
 SMOOTHING = 0.2  # weight of the newest answer in a worker's measured rates
+LEARN_TOKENS = 8  # of a stream, for it to say how many tokens are in an event
 
 
 class Dispatch:
@@ -139,6 +140,8 @@ class Dispatch:
             self.cost_nanousd = token_cost(worker.price, *usage)
         elif worker.hourly:
             self.cost_nanousd = gpu_cost(self.gpu_ns, worker.hourly)
+        if outcome == "ok" and usage.prompt_tokens:
+            backend.prompt_ratio = _smooth(backend.prompt_ratio, usage.prompt_tokens / max(1, self._prompt_tokens))
         if outcome == "ok" and usage.output_tokens > 1:
             since = self.first_token_at or self.opened_at
             backend.seconds_per_output_token = _smooth(
@@ -146,22 +149,32 @@ class Dispatch:
             )
         return True
 
-    def estimated_usage(self, events: int, reported: Usage | None) -> Usage:
+    def learn_stream(self, tokens: int, usage: Usage) -> None:
+        """A whole stream showed so many tokens, and had so many by its usage."""
+        if tokens >= LEARN_TOKENS:
+            backend = self.backend
+            backend.event_ratio = _smooth(backend.event_ratio, usage.output_tokens / tokens)
+
+    def estimated_usage(self, tokens: int, reported: Usage | None) -> Usage:
         """The usage of an attempt whose engine never said how it ended; `reported` is what it said until then.
 
-        A stream shows one event per token after the first, which opens the answer. Whole answers show nothing: what
-        the worker's measured rates say it can have done in the time, as far as the request went.
+        A stream shows its `tokens`, as far as this worker's streams do. Whole answers show nothing: what the worker's
+        measured rates say it can have done in the time, as far as the request went.
         """
-        if reported is not None:  # the prompt is known, and the output up to there
-            return Usage(reported.prompt_tokens, reported.cached_tokens, max(reported.output_tokens, events - 1))
-        if events:
-            return Usage(self._prompt_tokens, 0, events - 1)
         backend = self.backend
+        output = tokens if backend.event_ratio is None else int(tokens * backend.event_ratio + 0.5)
+        if reported is not None:  # the prompt is known, and the output up to there
+            return Usage(reported.prompt_tokens, reported.cached_tokens, max(reported.output_tokens, output))
+        prompt = self._prompt_tokens
+        if backend.prompt_ratio is not None:
+            prompt = max(1, int(prompt * backend.prompt_ratio + 0.5))
+        if tokens:
+            return Usage(prompt, 0, output)
         per_prompt, per_output = backend.seconds_per_prompt_token, backend.seconds_per_output_token
         if per_output is None:
-            return Usage(self._prompt_tokens, 0, 0)
+            return Usage(prompt, 0, 0)
         decoding = time.monotonic() - self.opened_at - self._prompt_tokens * (per_prompt or 0.0)
-        return Usage(self._prompt_tokens, 0, min(self._unseen_tokens, max(0, int(decoding / per_output))))
+        return Usage(prompt, 0, min(self._unseen_tokens, max(0, int(decoding / per_output))))
 
 
 def _smooth(old: float | None, new: float) -> float:

@@ -114,6 +114,9 @@ def of_ledger(ledger: Ledger, journal: Path) -> Iterator[Reading]:
         yield Reading(
             "tollgate_ledger_settle_seconds", "From an attempt's end to the ledger.", seconds, {"quantile": quantile}
         )
+    for worker, ratio in status.drift.items():
+        drift = "Part of a worker's tokens, by its own counters, that the ledger cannot explain."
+        yield Reading("tollgate_ledger_drift_ratio", drift, ratio, {"worker": worker})
     yield Reading("tollgate_ledger_away", "1 while the ledger can not be written.", float(bool(status.last_error)), {})
 
 

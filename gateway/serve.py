@@ -289,9 +289,10 @@ class Story:
                 response.abort()
             elif exchange.is_behind:
                 response.pause()
-            if relay.events >= checkpoint_at:
-                checkpoint_at = relay.events + CHECKPOINT_TOKENS
-                settlement.checkpoint(trace, admitted, dispatch, relay.events, relay.usage)
+            tokens = relay.tokens
+            if tokens >= checkpoint_at:
+                checkpoint_at = tokens + CHECKPOINT_TOKENS
+                settlement.checkpoint(trace, admitted, dispatch, tokens, relay.usage)
             if kept is not None:
                 kept.append(data)
                 kept_bytes += len(data)
@@ -309,12 +310,14 @@ class Story:
             exchange.write(relay.broke(error))
         finally:
             trace.usage = usage = relay.usage
-            trace.events = relay.events
+            trace.tokens = relay.tokens
             trace.measured = usage is not None and relay.state == "ended"
         exchange.write(relay.finish())
         exchange.finish()
         if usage is None or not trace.measured:
-            usage = dispatch.estimated_usage(relay.events, usage)
+            usage = dispatch.estimated_usage(relay.tokens, usage)
+        else:
+            dispatch.learn_stream(relay.tokens, usage)
         if relay.error is not None:
             trace.error = relay.error
             dispatch.blame(relay.error)

@@ -56,7 +56,7 @@ class Settlement:
         estimated = dispatch is not None and not trace.measured
         if dispatch is not None:
             if estimated:
-                usage = dispatch.estimated_usage(trace.events, usage)
+                usage = dispatch.estimated_usage(trace.tokens, usage)
             dispatch.close(_ending(trace), usage or NO_USAGE)
             if dispatch.outcome in ("failed", "rejected"):
                 usage, estimated = NO_USAGE, _may_have_worked(trace.error)
@@ -84,10 +84,10 @@ class Settlement:
         self._open[dispatch] = trace, admitted
 
     def checkpoint(
-        self, trace: Trace, admitted: Admitted, dispatch: Dispatch, events: int, usage: Usage | None
+        self, trace: Trace, admitted: Admitted, dispatch: Dispatch, tokens: int, usage: Usage | None
     ) -> None:
         """How far an attempt has come, for the case that this process is killed before its end."""
-        so_far = dispatch.estimated_usage(events, usage)
+        so_far = dispatch.estimated_usage(tokens, usage)
         gpu_ns, cost = dispatch.so_far(time.monotonic(), so_far)
         self._ledger.checkpoint(row(trace, admitted, dispatch, "crashed", 0, so_far, True, gpu_ns, cost, True))
 

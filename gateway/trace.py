@@ -46,7 +46,7 @@ class Trace:
     cache: CacheResult = "bypass"
     usage: Usage | None = None  # as the engine reported it
     measured: bool = False  # and that is of the whole answer
-    events: int = 0  # of a stream, as seen
+    tokens: int = 0  # of a stream's output, as seen
     first_at: float | None = None  # the first byte of a stream went to the client
     answered_at: float | None = None  # the answer began
     queued: float = 0.0  # seconds spent waiting for a worker with room

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
+from gateway.engines.load import Load
 from gateway.errors import GatewayError
 from gateway.table import Adapter
 
@@ -42,4 +43,18 @@ class TakesAdapterPaths(Protocol):
 
     def adapter_names(self, adapters: Mapping[str, Adapter]) -> Mapping[str, str]:
         """What to hand `select` as `engine_model` for each adapter."""
+        ...
+
+
+@runtime_checkable
+class TellsLoad(Protocol):
+    """An engine with a page of metrics."""
+
+    @property
+    def load_path(self) -> str:
+        """A GET here answers with that page, and takes nothing away from who else reads it."""
+        ...
+
+    def load(self, page: bytes) -> Load:
+        """What the page says. Never raises."""
         ...

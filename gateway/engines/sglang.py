@@ -10,12 +10,23 @@ from typing import Any
 
 from gateway.engines.complaint import read_body, read_frame
 from gateway.engines.judgement import frame_status, judge
+from gateway.engines.load import Load, Page
 from gateway.errors import GatewayError
+
+# It has the page only when started with --enable-metrics.
+_PAGE = Page(
+    running="sglang:num_running_reqs",
+    waiting="sglang:num_queue_reqs",
+    kv_usage="sglang:token_usage",
+    prompt_tokens="sglang:prompt_tokens_total",
+    output_tokens="sglang:generation_tokens_total",
+)
 
 
 class Sglang:
     # /health may generate a token and take a second; the model list costs nothing
     health_path = "/v1/models"
+    load_path = "/metrics"
     salted_endpoints = frozenset({"chat.completions", "completions", "responses"})
 
     def select(self, body: dict[str, Any], engine_model: str, adapter: str | None) -> None:
@@ -27,6 +38,9 @@ class Sglang:
         # SGLang reads "base:adapter" in `model` and prefers it to `lora_path`, so a name with a colon goes only there
         body["model"] = engine_model.partition(":")[0]
         body["lora_path"] = engine_model
+
+    def load(self, page: bytes) -> Load:
+        return _PAGE.read(page)
 
     def error(self, status: int, body: bytes) -> GatewayError:
         return judge(status, read_body(body))

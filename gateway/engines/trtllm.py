@@ -11,14 +11,22 @@ from typing import Any
 
 from gateway.engines.complaint import read_body, read_frame
 from gateway.engines.judgement import frame_status, judge
+from gateway.engines.load import Load, Page
 from gateway.errors import GatewayError
 from gateway.table import Adapter
+
+_PAGE = Page(  # no counters of tokens
+    running="trtllm_num_requests_running",
+    waiting="trtllm_num_requests_waiting",
+    kv_usage="trtllm_kv_cache_utilization",
+)
 
 
 class Trtllm:
     """The engine loads an adapter when a request names its path, so to it the path is the adapter's name."""
 
     health_path = "/health"  # /health_generate would cost an inference
+    load_path = "/prometheus/metrics"  # /metrics gives each figure to one reader only
     salted_endpoints = frozenset({"chat.completions"})  # elsewhere an unknown field is refused
 
     def adapter_names(self, adapters: Mapping[str, Adapter]) -> Mapping[str, str]:
@@ -36,6 +44,9 @@ class Trtllm:
             "lora_int_id": _stable_id(engine_model),
             "lora_path": engine_model,
         }
+
+    def load(self, page: bytes) -> Load:
+        return _PAGE.read(page)
 
     def error(self, status: int, body: bytes) -> GatewayError:
         return judge(status, read_body(body))

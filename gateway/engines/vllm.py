@@ -7,19 +7,32 @@ from typing import Any
 
 from gateway.engines.complaint import Complaint, read_body, read_frame
 from gateway.engines.judgement import failed, frame_status, judge, lacks_model
+from gateway.engines.load import Load, Page
 from gateway.errors import GatewayError
+
+_PAGE = Page(
+    running="vllm:num_requests_running",
+    waiting="vllm:num_requests_waiting",
+    kv_usage="vllm:kv_cache_usage_perc",
+    prompt_tokens="vllm:prompt_tokens_total",
+    output_tokens="vllm:generation_tokens_total",
+)
 
 
 class Vllm:
     """`select` needs no adapter name: to vLLM an adapter's name is a model name."""
 
     health_path = "/health"  # 503 only when the engine process is dead; no inference
+    load_path = "/metrics"
     salted_endpoints = frozenset(
         {"chat.completions", "completions", "responses", "messages", "embeddings", "rerank", "score"}
     )
 
     def select(self, body: dict[str, Any], engine_model: str, adapter: str | None) -> None:
         body["model"] = engine_model
+
+    def load(self, page: bytes) -> Load:
+        return _PAGE.read(page)
 
     def error(self, status: int, body: bytes) -> GatewayError:
         return _judge(status, read_body(body))

@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass, field
 
 from gateway.engines.dialect import Dialect
+from gateway.engines.load import NO_LOAD, Load
 from gateway.ledger.pricing import Meter
 from gateway.routing.breaker import Breaker
 from gateway.routing.fair import Turnover
@@ -33,6 +34,9 @@ class Backend(WorkerView):
     meter: Meter
     queue: Line = field(default_factory=Line)
     turnover: Turnover = field(default_factory=Turnover)
+    load: Load = NO_LOAD  # as the engine told it last
+    prompt_ratio: float | None = None  # of its prompts: tokens as it counted them for one as estimated from bytes
+    event_ratio: float | None = None  # of its streams: tokens of output for one that was seen
     promised: int = 0  # places given to requests that waited and have not taken them yet
     _full_at: int = 0  # requests in flight when the engine refused for lack of room
     _full_until: float = 0.0

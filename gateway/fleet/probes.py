@@ -14,9 +14,11 @@ from typing import Any
 import httpx2
 import orjson
 
-from gateway.engines.dialect import Dialect, TakesAdapterPaths
+from gateway.engines.dialect import Dialect, TakesAdapterPaths, TellsLoad
+from gateway.engines.load import NO_LOAD, Load
 from gateway.errors import WorkerRefused
 from gateway.fleet.listing import Listed, NotListed, read_listing
+from gateway.protocol.usage import Usage, find_usage
 from gateway.routing.types import WorkerView
 from gateway.table import Model, Worker
 
@@ -29,7 +31,12 @@ _NO_LISTING = frozenset({404, 405, 501})
 
 
 class ProbeFailed(Exception):
-    """The message says what was wrong, without the worker's address."""
+    """The message says what was wrong, without the worker's address. `cut_off`: the worker may still have gone on, or
+    have done the work and not got it across."""
+
+    def __init__(self, message: str, *, cut_off: bool = False) -> None:
+        super().__init__(message)
+        self.cut_off = cut_off
 
 
 class Clients:
@@ -105,24 +112,40 @@ class Prober:
             raise ProbeFailed(str(error)) from None
         return listed._replace(adapters={**listed.adapters, **self._adapters_by_path(model)})
 
-    async def inference(self, model: Model, base_name: str, wait: float) -> None:
-        """The least a worker can be asked to do: one token, or one embedding. Hosted endpoints charge for it and are
-        not asked."""
-        if self._worker.engine == "openai":
-            return
-        if model.task == "embed":
+    @property
+    def infers(self) -> bool:
+        """Whether it may be asked to do something for nothing: hosted endpoints charge for it."""
+        return self._worker.engine != "openai"
+
+    async def inference(self, model: Model, base_name: str, wait: float) -> Usage | None:
+        """The least a worker can be asked to do: one token, or one embedding. What it came to; None when it does not
+        say, or has done nothing."""
+        if inference_endpoint(model) == "embeddings":
             path, body = "/v1/embeddings", {"input": "a"}
         else:
             path, body = "/v1/completions", {"prompt": "a", "max_tokens": 1, "temperature": 0}
         self._dialect.select(body, base_name, None)
         status, answer = await self._ask("POST", path, body, INFERENCE_PATIENCE * wait)
         if status == 200:
-            return
+            return find_usage(answer)
         error = self._dialect.error(status, answer)
         if isinstance(error, WorkerRefused) and error.code == "unsupported_endpoint":
-            return  # a transcription or scoring model: it has no endpoint that a probe could try
+            return None  # a transcription or scoring model: it has no endpoint that a probe could try
         notes = ": ".join([error.message, *getattr(error, "__notes__", [])])
         raise ProbeFailed(f"a minimal inference failed (HTTP {status}): {notes}")
+
+    @property
+    def tells_load(self) -> bool:
+        return isinstance(self._dialect, TellsLoad)
+
+    async def load(self, wait: float) -> Load:
+        """What its page of metrics says; nothing where the engine has none."""
+        if not isinstance(self._dialect, TellsLoad):
+            return NO_LOAD
+        status, page = await self._ask("GET", self._dialect.load_path, None, wait)
+        if status != 200:
+            raise ProbeFailed(f"its page of metrics answered HTTP {status}")
+        return self._dialect.load(page)
 
     def _adapters_by_path(self, model: Model) -> Mapping[str, str]:
         if isinstance(self._dialect, TakesAdapterPaths) and self._worker.max_loras:
@@ -147,9 +170,15 @@ class Prober:
                         raise ProbeFailed(f"it answered {path} with more than {MAX_ANSWER_BYTES} bytes")
                 return got.status_code, b"".join(parts)
         except TimeoutError:
-            raise ProbeFailed(f"it did not answer {path} within {wait:g} s") from None
+            raise ProbeFailed(f"it did not answer {path} within {wait:g} s", cut_off=True) from None
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
-            raise ProbeFailed(_why(error, path)) from error
+            cut_off = not isinstance(error, httpx2.ConnectError | httpx2.InvalidURL)
+            raise ProbeFailed(_why(error, path), cut_off=cut_off) from error
+
+
+def inference_endpoint(model: Model) -> str:
+    """The name, as in the ledger, of what `inference` asks of a worker of this model."""
+    return "embeddings" if model.task == "embed" else "completions"
 
 
 def endpoint(url: str, path: str) -> str:

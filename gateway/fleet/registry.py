@@ -9,6 +9,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from random import Random
 
 from gateway.fleet.backend import Backend
+from gateway.fleet.books import NO_BOOKS, Books
+from gateway.fleet.gauge import Gauge
 from gateway.fleet.probes import Clients, Prober
 from gateway.fleet.watch import Watch
 from gateway.routing import outliers
@@ -26,18 +28,22 @@ Served = tuple[str, str | None]
 class Fleet:
     """The backends of one configuration after another.
 
-    `make_backend` gives a new worker its connections and account. The first `apply` may come before `start` and outside
-    an event loop; until then nothing is probed and nothing is up.
+    `make_backend` gives a new worker its connections and account; what is seen of workers goes into the `books`. The
+    first `apply` may come before `start` and outside an event loop; until then nothing is probed and nothing is up.
     """
 
-    def __init__(self, make_backend: Callable[[Worker], Backend], *, random: Random | None = None) -> None:
+    def __init__(
+        self, make_backend: Callable[[Worker], Backend], books: Books = NO_BOOKS, *, random: Random | None = None
+    ) -> None:
         self._make_backend = make_backend
+        self._books = books
         self._random = random or Random()
         self._table: Table | None = None
         self._backends: dict[str, Backend] = {}
         self._serving: dict[Served, tuple[Backend, ...]] = {}
         self._clients: Clients | None = None
         self._watches: dict[str, tuple[Watch, asyncio.Task[None]]] = {}
+        self._gauges: dict[str, asyncio.Task[None]] = {}
         self._retired: set[asyncio.Task[None]] = set()
         self._review: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
@@ -88,11 +94,12 @@ class Fleet:
 
     async def stop(self) -> None:
         """Ends all probes and closes all connections that carry no request."""
-        tasks = [task for _, task in self._watches.values()] + list(self._retired)
+        tasks = [task for _, task in self._watches.values()] + [*self._gauges.values(), *self._retired]
         if self._review is not None:
             tasks.append(self._review)
             self._review = None
         self._watches.clear()
+        self._gauges.clear()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -168,13 +175,18 @@ class Fleet:
                 self._watches[name][0].renew(model, pace)
                 continue
             prober = Prober(clients.trusting(backend.worker.ca), backend, backend.dialect)
-            watch = Watch(backend, prober, model, pace, self._notify, self._random)
+            watch = Watch(backend, prober, model, pace, self._notify, self._random, self._books)
             self._watches[name] = watch, asyncio.create_task(watch.run(), name=f"watch {name}")
+            if prober.infers and self._books is not NO_BOOKS:  # a hosted endpoint has nothing to read, and no rate
+                gauge = Gauge(backend, prober, table.settings.metering.readings, self._books, self._random)
+                self._gauges[name] = asyncio.create_task(gauge.run(), name=f"read {name}")
 
     def _unwatch(self, name: str) -> None:
-        watched = self._watches.pop(name, None)
+        watched, gauge = self._watches.pop(name, None), self._gauges.pop(name, None)
         if watched is not None:
             watched[1].cancel()
+        if gauge is not None:
+            gauge.cancel()
 
     def _retire(self, backend: Backend, patience: float) -> None:
         logger.info("worker removed", extra={"fields": {"worker": backend.worker.name, "in_flight": backend.inflight}})

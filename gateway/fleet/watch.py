@@ -9,6 +9,7 @@ from collections.abc import Callable
 from random import Random
 
 from gateway.fleet.backend import Backend
+from gateway.fleet.books import Books, ProbeAccount
 from gateway.fleet.health import TRANSITIONS, Event, State
 from gateway.fleet.probes import ProbeFailed, Prober
 from gateway.table import Model, Probe
@@ -22,10 +23,18 @@ SHORTEST_PAUSE = 0.1  # however often requests report failures
 
 
 class Watch:
-    """Probes `backend`'s worker until cancelled, one probe at a time. `on_change` is called after every change."""
+    """Probes `backend`'s worker until cancelled, one probe at a time. `on_change` is called after every change; what
+    a probe has the engine do goes into the `books`."""
 
     def __init__(
-        self, backend: Backend, prober: Prober, model: Model, pace: Probe, on_change: Callable[[], None], random: Random
+        self,
+        backend: Backend,
+        prober: Prober,
+        model: Model,
+        pace: Probe,
+        on_change: Callable[[], None],
+        random: Random,
+        books: Books,
     ) -> None:
         self.backend = backend
         self._prober = prober
@@ -33,6 +42,7 @@ class Watch:
         self._pace: Probe = pace
         self._on_change = on_change
         self._random = random
+        self._books = books
         self._state: State = "up" if backend.up else "down"
         self._probes_to_listing = 0
         self._losses = 0
@@ -81,7 +91,21 @@ class Watch:
         if not self._prober.lists_as_health:
             await self._prober.health(self._pace.wait)
         await self._list()
-        await self._prober.inference(self._model, self.backend.base_name, self._pace.wait)
+        if self._prober.infers:
+            await self._infer()
+
+    async def _infer(self) -> None:
+        account = ProbeAccount(self.backend, self._model, self._books)
+        worked = True  # also when this is cancelled
+        usage = None
+        try:
+            usage = await self._prober.inference(self._model, self.backend.base_name, self._pace.wait)
+            worked = usage is not None
+        except ProbeFailed as error:
+            worked = error.cut_off
+            raise
+        finally:
+            account.close(usage, worked=worked)
 
     async def _check(self) -> None:
         if self._prober.lists_as_health:

@@ -44,6 +44,11 @@ class Meter:
         self.in_flight += 1
         return self._clock
 
+    def read(self, now: float) -> int:
+        """Nanoseconds with at least one request in flight, up to `now`."""
+        self._advance(now)
+        return self.busy
+
     def share(self, token: int, now: float) -> int:
         """What a request that has entered and not left has had so far, in nanoseconds."""
         self._advance(now)

@@ -17,6 +17,8 @@ class Endpoint(NamedTuple):
     usage_on_request: bool = False  # a stream carries usage only with stream_options.include_usage
     terminal: tuple[bytes, ...] = ()  # bytes that announce a possible terminal event
     terminal_types: frozenset[str] = frozenset()  # event types that end the stream; [DONE] always does
+    token_mark: bytes = b""  # bytes that stand once in each event that brings a token; empty where every event does
+    opened: bool = False  # by an event for each choice, which brings none
     error_event_type: bool = False  # errors in a stream are named events
     deterministic: bool = False  # the same body always gets the same answer
     body: Body = "json"
@@ -25,7 +27,7 @@ class Endpoint(NamedTuple):
 _DONE = (b"[DONE]",)
 
 _ALL = (
-    Endpoint("chat.completions", "/v1/chat/completions", "generate", True, True, _DONE),
+    Endpoint("chat.completions", "/v1/chat/completions", "generate", True, True, _DONE, opened=True),
     Endpoint("completions", "/v1/completions", "generate", True, True, _DONE),
     Endpoint(
         "responses",
@@ -34,6 +36,7 @@ _ALL = (
         streams=True,
         terminal=(b"[DONE]", b"response.completed", b"response.incomplete", b"response.failed"),
         terminal_types=frozenset({"response.completed", "response.incomplete", "response.failed"}),
+        token_mark=b'.delta"',  # response.output_text.delta, response.reasoning_text.delta, ...: the event's `type`
         error_event_type=True,
     ),
     Endpoint(
@@ -43,6 +46,7 @@ _ALL = (
         streams=True,
         terminal=(b"[DONE]", b"message_stop"),
         terminal_types=frozenset({"message_stop"}),
+        token_mark=b'"content_block_delta"',
         error_event_type=True,
     ),
     Endpoint("embeddings", "/v1/embeddings", "embed", deterministic=True),

@@ -46,8 +46,11 @@ class StreamRelay:
     __slots__ = (
         "_cuts_usage",
         "_frame_error",
+        "_openings",
         "_renames",
         "_tail",
+        "_token_events",
+        "_token_mark",
         "_triggers",
         "endpoint",
         "error",
@@ -64,18 +67,29 @@ class StreamRelay:
         asked_model: str,
         keep_usage: bool,
         frame_error: FrameError,
+        choices: int = 1,
     ) -> None:
         self.endpoint = endpoint
         self.state: State = "opening"
-        self.events = 0  # passed on, comments left out: the closest thing to a token count when no usage comes
+        self.events = 0  # passed on, comments left out
         self.usage: Usage | None = None
         self.error: GatewayError | None = None
         self._cuts_usage = endpoint.usage_on_request and not keep_usage
         self._frame_error = frame_error
+        self._openings = choices if endpoint.opened else 0
+        self._token_events = 0
+        self._token_mark = endpoint.token_mark
         self._renames = renames(engine_model, asked_model)
         self._tail = b""
         # Raw quotes delimit keys and values and never stand inside a text, where they are escaped.
         self._triggers = (b'"usage"', b'"error"', *endpoint.terminal)
+
+    @property
+    def tokens(self) -> int:
+        """Events so far that bring output, those that open a choice left out: the closest thing to a count of tokens
+        when no usage comes. What an engine makes while an event is being sent it sends in one; and it may keep tokens
+        to itself, as while it reads a call of a tool out of them."""
+        return max(0, self._token_events - self._openings)
 
     def feed(self, data: bytes) -> bytes:
         """The bytes to pass on for `data`; empty while an event is incomplete or after the stream has ended."""
@@ -126,6 +140,7 @@ class StreamRelay:
         """Events that need no inspection."""
         lines = sse.count(data)
         self.events += lines
+        self._token_events += data.count(self._token_mark) if self._token_mark else lines
         if lines and self.state == "opening":
             self.state = "flowing"
 
@@ -152,6 +167,10 @@ class StreamRelay:
             return self.broke(error)
         self.state = "flowing"
         self.events += lines
+        if self._token_mark:
+            self._token_events += event.raw.count(self._token_mark)
+        elif frame is None or frame.get("choices") != []:  # else the event of the usage
+            self._token_events += lines
         if frame is None:  # something only the client understands
             return event.raw
         if event.type in self.endpoint.terminal_types or frame.get("type") in self.endpoint.terminal_types:

@@ -8,8 +8,11 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
+from gateway.audit.auditor import Auditor
+from gateway.ledger.opening import open_store
 from gateway.ledger.store import LedgerError
 from gateway.settler.orders import Orders
 from gateway.settler.settler import FIRST_RETRY, LAST_RETRY, Settler
@@ -22,6 +25,7 @@ TURN = "settler.lock"  # held by the one that works
 POLL_SECONDS = 0.05  # between two looks into the journals, when nothing is new
 STATUS_SECONDS = 1.0  # between two status files when nothing is new
 NEWS_SECONDS = 0.1  # and when something is
+AUDIT_SECONDS = 1.0  # between two looks whether there is something to audit
 END_SECONDS = 4.0  # for what is left to be settled at the end
 
 
@@ -38,7 +42,11 @@ def run(orders: Orders, stop: threading.Event, *, on_caught_up: Callable[[], Non
         if settler is None:
             return False
         try:
-            return _work(root, settler, stop, on_caught_up)
+            metering = orders.metering
+            # A store of its own, for the sink may be no database.
+            auditor = Auditor(lambda: open_store(orders.ledger), metering.audit_every, metering.audit_drift)
+            with closing(auditor):
+                return _work(root, settler, auditor, stop, on_caught_up)
         finally:
             settler.close()
     finally:
@@ -75,8 +83,11 @@ def _opened(orders: Orders, stop: threading.Event) -> Settler | None:
         retry = min(2 * retry, LAST_RETRY)
 
 
-def _work(root: Path, settler: Settler, stop: threading.Event, on_caught_up: Callable[[], None] | None) -> bool:
+def _work(
+    root: Path, settler: Settler, auditor: Auditor, stop: threading.Event, on_caught_up: Callable[[], None] | None
+) -> bool:
     told, news = 0.0, False
+    audited = 0.0
     deadline = float("inf")
     while True:
         if stop.is_set() and deadline == float("inf"):
@@ -91,8 +102,18 @@ def _work(root: Path, settler: Settler, stop: threading.Event, on_caught_up: Cal
         if now - told >= (NEWS_SECONDS if news else STATUS_SECONDS):
             told, news = now, False
             write_status(root, settler.status._replace(pid=os.getpid()))
+        if now - audited >= AUDIT_SECONDS and settler.is_idle and not stop.is_set():
+            audited = now
+            _audit(settler, auditor)
         if now >= deadline or (stop.is_set() and not more and settler.is_idle):
             write_status(root, settler.status._replace(pid=os.getpid()))
             return settler.is_idle
         if not more:
             time.sleep(POLL_SECONDS) if stop.is_set() else stop.wait(POLL_SECONDS)
+
+
+def _audit(settler: Settler, auditor: Auditor) -> None:
+    try:
+        settler.drift = auditor.step(time.time(), through=settler.watermark)
+    except LedgerError as error:  # its own way back; the settler says so when it is the database that is away
+        logger.warning("the ledger was not audited: %s", error)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from gateway.ledger.journal.reader import journals
@@ -51,6 +51,7 @@ class Settler:
         self._retry_at = 0.0
         self._last_error = ""
         self._crashed = self._damaged = 0
+        self.drift: Mapping[str, float] = {}  # by worker, of the last audits
         self._waiting: deque[tuple[int, float, int]] = deque()  # batch, the oldest end in it, attempts
         self._lags: deque[float] = deque(maxlen=LAGS)
 
@@ -117,6 +118,7 @@ class Settler:
             settle_p50=lags[len(lags) // 2] if lags else 0.0,
             settle_p99=lags[len(lags) * 99 // 100] if lags else 0.0,
             last_error=self._last_error,
+            drift=dict(self.drift),
             journals={source.name: source.settled for source in self._sources.values()},
         )
 

@@ -91,14 +91,34 @@ def test_only_whole_answers_teach_how_fast_a_worker_is() -> None:
 def test_an_estimate_of_a_stream_is_what_was_seen() -> None:
     attempt = dispatch(backend(seconds_per_prompt_token=1e-9, seconds_per_output_token=1e-9), unseen_tokens=0)
     assert attempt.estimated_usage(0, None) == Usage(100, 0, 0)
-    assert attempt.estimated_usage(1, None) == Usage(100, 0, 0)  # the event that opens the answer
-    assert attempt.estimated_usage(8, None) == Usage(100, 0, 7)
+    assert attempt.estimated_usage(1, None) == Usage(100, 0, 1)
+    assert attempt.estimated_usage(8, None) == Usage(100, 0, 8)
 
 
 def test_an_estimate_goes_on_from_what_was_reported() -> None:
     attempt = dispatch(backend())
-    assert attempt.estimated_usage(8, Usage(24, 3, 0)) == Usage(24, 3, 7)
+    assert attempt.estimated_usage(8, Usage(24, 3, 0)) == Usage(24, 3, 8)
     assert attempt.estimated_usage(8, Usage(24, 3, 9)) == Usage(24, 3, 9)
+
+
+def test_an_estimate_knows_how_this_worker_counts() -> None:
+    """Its tokenizer makes half as many of a prompt as bytes say; a step of its streams often brings two."""
+    worker = backend()
+    whole = dispatch(worker, prompt_tokens=100)
+    whole.learn_stream(7, Usage(50, 0, 700))  # too short to say anything
+    whole.learn_stream(20, Usage(50, 0, 30))
+    whole.close("ok", Usage(50, 0, 30))
+    assert dispatch(worker, prompt_tokens=200).estimated_usage(10, None) == Usage(100, 0, 15)
+    assert dispatch(worker, prompt_tokens=200).estimated_usage(10, Usage(24, 3, 9)) == Usage(24, 3, 15)
+    assert dispatch(worker, prompt_tokens=1, unseen_tokens=0).estimated_usage(0, None) == Usage(1, 0, 0)
+
+
+def test_what_was_broken_off_teaches_nothing_of_prompts() -> None:
+    worker = backend()
+    dispatch(worker).close("aborted", Usage(7, 0, 1))
+    dispatch(worker).close("failed", NO_USAGE)
+    dispatch(worker).close("ok", NO_USAGE)  # an endpoint without usage
+    assert worker.prompt_ratio is None
 
 
 def test_an_estimate_of_a_document_is_what_the_time_allowed_and_the_request_asked_for() -> None:

@@ -118,20 +118,20 @@ def left(made: Trace) -> None:
 
 def left_streaming(made: Trace) -> None:
     made.exchange.disconnected, made.exchange.status = True, 200
-    made.first_at, made.events = 1.0, 9
+    made.first_at, made.tokens = 1.0, 9
 
 
 def cut(made: Trace) -> None:
-    made.first_at, made.events, made.exchange.status = 1.0, 9, 200
+    made.first_at, made.tokens, made.exchange.status = 1.0, 9, 200
     made.error = Overloaded("The gateway is shutting down.")
 
 
 def broke(made: Trace) -> None:
     assert made.dispatch is not None
-    made.first_at, made.events, made.exchange.status = 1.0, 9, 200
+    made.first_at, made.tokens, made.exchange.status = 1.0, 9, 200
     made.usage = Usage(24, 3, 0)
     made.error = WorkerBroke("gone")
-    made.dispatch.close("broken", Usage(24, 3, 8))
+    made.dispatch.close("broken", Usage(24, 3, 9))
 
 
 def again(books: Books, made: Trace) -> None:
@@ -152,9 +152,9 @@ ENDINGS: dict[str, tuple[Callable[[Trace], None], str, int, Usage, bool, str]] =
     "no room": (fails(Overloaded("no"), 503), "failed", 503, Usage(0, 0, 0), False, "warning"),
     "failed by us": (fails(InternalError("no"), 500), "failed", 500, Usage(0, 0, 0), False, "warning"),
     "left": (left, "aborted", 0, Usage(100, 0, 0), True, "info"),
-    "left in a stream": (left_streaming, "aborted", 200, Usage(100, 0, 8), True, "info"),
-    "cut off in a stream": (cut, "broken", 200, Usage(100, 0, 8), True, "warning"),
-    "broke in a stream": (broke, "broken", 200, Usage(24, 3, 8), True, "warning"),
+    "left in a stream": (left_streaming, "aborted", 200, Usage(100, 0, 9), True, "info"),
+    "cut off in a stream": (cut, "broken", 200, Usage(100, 0, 9), True, "warning"),
+    "broke in a stream": (broke, "broken", 200, Usage(24, 3, 9), True, "warning"),
 }
 
 
@@ -212,7 +212,7 @@ def test_a_checkpoint_is_how_far_a_stream_has_come(books: Books) -> None:
     def check(made: Trace) -> None:
         assert made.admitted is not None
         assert made.dispatch is not None
-        books.settlement.checkpoint(made, made.admitted, made.dispatch, 65, Usage(24, 3, 1))
+        books.settlement.checkpoint(made, made.admitted, made.dispatch, 64, Usage(24, 3, 1))
 
     under_way(books, check)
     (kept,) = books.checkpoints

@@ -361,3 +361,68 @@ def test_renaming_changes_the_model_and_no_text(engine: str, asked: str, text: s
 
 def test_the_same_name_needs_no_renaming() -> None:
     assert renames("m", "m") == ()
+
+
+# How many tokens a stream has shown
+
+
+def test_a_chat_opens_each_choice_with_an_event_that_is_no_token() -> None:
+    """As vLLM streams: all choices are opened before the first token of any."""
+    subject = StreamRelay(
+        CHAT, engine_model=ENGINE, asked_model=ASKED, keep_usage=True, frame_error=frame_error, choices=2
+    )
+    opened = [event({"choices": [{"index": n, "delta": {"role": "assistant", "content": ""}}]}) for n in (0, 1)]
+    tokens = [event({"choices": [{"index": n % 2, "delta": {"content": "x"}}]}) for n in range(5)]
+    subject.feed(opened[0])
+    assert subject.tokens == 0
+    subject.feed(opened[1] + tokens[0])
+    assert subject.tokens == 1
+    for one in tokens[1:]:
+        subject.feed(one)
+    subject.feed(event({"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 5}}))
+    assert subject.tokens == 5
+
+
+def test_a_completion_begins_with_its_first_token() -> None:
+    subject = relay(COMPLETIONS)
+    subject.feed(event({"choices": [{"text": "a"}]}) + b": keep-alive\n\n" + event({"choices": [{"text": "b"}]}))
+    assert (subject.tokens, subject.events) == (2, 2)
+
+
+@pytest.mark.parametrize("spaced", [False, True])
+@pytest.mark.parametrize("whole", [False, True])
+def test_of_responses_only_deltas_are_tokens(whole: bool, spaced: bool) -> None:
+    """With what vLLM sends around them; a text that looks like an event's type is none."""
+    said = [
+        {"type": "response.created", "response": {}},
+        {"type": "response.in_progress", "response": {}},
+        {"type": "response.output_item.added", "item": {}},
+        {"type": "response.content_part.added", "part": {}},
+        {"type": "response.output_text.delta", "delta": "He"},
+        {"type": "response.output_text.delta", "delta": '"response.output_text.delta"'},
+        {"type": "response.reasoning_text.delta", "delta": "so", "error": None},  # parsed, for its `error`
+        {"type": "response.output_text.done", "text": "He"},
+        {"type": "response.output_item.done", "item": {}},
+    ]
+    events = [event(one, kind=str(one["type"]), spaced=spaced) for one in said]
+    subject = relay(RESPONSES)
+    for read in [b"".join(events)] if whole else events:
+        subject.feed(read)
+    assert (subject.tokens, subject.events) == (3, 9)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_of_messages_only_deltas_are_tokens(whole: bool) -> None:
+    said = [
+        {"type": "message_start", "message": {"usage": {"input_tokens": 9, "output_tokens": 0}}},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        {"type": "ping"},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "He"}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": '"content_block_delta"'}},
+        {"type": "content_block_stop", "index": 0},
+    ]
+    events = [event(one, kind=str(one["type"])) for one in said]
+    subject = relay(MESSAGES)
+    for read in [b"".join(events)] if whole else events:
+        subject.feed(read)
+    assert (subject.tokens, subject.usage) == (2, Usage(9, 0, 0))
