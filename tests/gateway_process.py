@@ -246,9 +246,16 @@ class GatewayProcess:
             lambda: rows if len(rows := self._rows(request_id)) >= count else None, f"{count} rows of {request_id}"
         )
 
-    def all_rows(self) -> list[Row]:
-        """Every row of the ledger as it is now."""
-        return self._rows(None)
+    def all_rows(self, *, probes: bool = False) -> list[Row]:
+        """Every row of the ledger as it is now; those of the gateway's own `probes` are left out."""
+        return [row for row in self._rows(None) if probes or row["tenant"] != "__probe__"]
+
+    @property
+    def settler(self) -> int:
+        """The pid of the process that writes the ledger."""
+        pid = self.process.pid
+        listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return next(int(child) for child in listed if b"gateway.settler" in Path(f"/proc/{child}/cmdline").read_bytes())
 
     def _rows(self, request_id: str | None) -> list[Row]:
         with closing(sqlite3.connect(f"file:{self.directory / 'ledger.db'}?mode=ro", uri=True)) as connection:

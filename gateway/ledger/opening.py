@@ -6,15 +6,16 @@ from gateway.ledger.location import NONE, is_postgresql, sqlite_path
 from gateway.ledger.store import Books, LedgerError, Store
 
 
-def open_store(url: str) -> Store:
-    """For writing: brings the schema up to date, and makes an SQLite file where there is none."""
+def open_store(url: str, *, make: bool = True) -> Store:
+    """For writing: brings the schema up to date. An SQLite file that is not there is made, if a program is to `make` it
+    that begins."""
     if is_postgresql(url):
         from gateway.ledger.postgres import PostgresStore  # only who has such a ledger pays for its library
 
         return PostgresStore(url)
     from gateway.ledger.sqlite import SqliteStore
 
-    return SqliteStore(sqlite_path(_kept(url)))
+    return SqliteStore(sqlite_path(_kept(url)), make=make)
 
 
 def open_books(url: str) -> Books:

@@ -99,19 +99,23 @@ class SqliteBooks:
 class SqliteStore(SqliteBooks):
     """Opens `path` at once, making the file and its directory where missing, and brings its schema up to date.
 
-    A file that disappears later is not made anew: an empty second bill is worse than a ledger that says it is gone.
+    A file that disappears later is not made anew: an empty second bill is worse than a ledger that says it is gone. So
+    only a program that begins makes one; without `make` a file that is not there is a LedgerError.
     `prepare` is called with every new connection, for PRAGMAs of one's own.
     """
 
-    def __init__(self, path: Path, prepare: Callable[[sqlite3.Connection], None] | None = None) -> None:
+    def __init__(
+        self, path: Path, prepare: Callable[[sqlite3.Connection], None] | None = None, *, make: bool = True
+    ) -> None:
         super().__init__(path)
         self._prepare = prepare
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
         self._names = _Names()
         with _explained(path):
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            if make:
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             self._open()
 
     def write(self, batch: Batch) -> Written:

@@ -16,6 +16,7 @@ from gateway.settler.orders import Orders
 from gateway.settler.process import run
 
 INCOMPLETE = 3  # exit status when journals hold what is not in the ledger
+NICENESS = 10  # requests go first where cores are few; records wait in the journal
 CAUGHT_UP = b"."  # said on the descriptor that is named as the only argument
 
 
@@ -28,6 +29,7 @@ def main() -> int:
     root.setLevel(logging.INFO)
     for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):  # what a terminal says is for the gateway to hear
         signal.signal(ignored, signal.SIG_IGN)
+    os.nice(NICENESS)
     stop = threading.Event()
     threading.Thread(target=_wait_for_end, args=(stop,), daemon=True).start()
 

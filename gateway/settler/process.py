@@ -7,16 +7,15 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from gateway.audit.auditor import Auditor
-from gateway.ledger.opening import open_store
 from gateway.ledger.store import LedgerError
+from gateway.settler.keeper import Keeper
 from gateway.settler.orders import Orders
 from gateway.settler.settler import FIRST_RETRY, LAST_RETRY, Settler
-from gateway.settler.sinks import open_sink
+from gateway.settler.sinks import open_consumer, open_sink
 from gateway.settler.status import Status, write_status
 
 logger = logging.getLogger("tollgate.settler")
@@ -24,33 +23,43 @@ logger = logging.getLogger("tollgate.settler")
 TURN = "settler.lock"  # held by the one that works
 POLL_SECONDS = 0.05  # between two looks into the journals, when nothing is new
 STATUS_SECONDS = 1.0  # between two status files when nothing is new
-NEWS_SECONDS = 0.1  # and when something is
-AUDIT_SECONDS = 1.0  # between two looks whether there is something to audit
+NEWS_SECONDS = 0.2  # and when something is
 END_SECONDS = 4.0  # for what is left to be settled at the end
+LEAVE_SECONDS = 2.0  # for what is done beside it to end
 
 
-def run(orders: Orders, stop: threading.Event, *, on_caught_up: Callable[[], None] | None = None) -> bool:
+def run(orders: Orders, stop: threading.Event, *, on_caught_up: Callable[[], None] = lambda: None) -> bool:
     """Settles until `stop`, then what is left, for at most END_SECONDS; False when something still is. `on_caught_up`
     is called once, when all that there was at the start is in the database."""
     root = orders.metering.journal
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    turn = _turn(root, stop)
-    if turn is None:
-        return True
-    try:
+    with ExitStack() as ends:
+        turn = _turn(root, stop)
+        if turn is None:
+            return True
+        ends.callback(os.close, turn)
         settler = _opened(orders, stop)
         if settler is None:
             return False
-        try:
-            metering = orders.metering
-            # A store of its own, for the sink may be no database.
-            auditor = Auditor(lambda: open_store(orders.ledger), metering.audit_every, metering.audit_drift)
-            with closing(auditor):
-                return _work(root, settler, auditor, stop, on_caught_up)
-        finally:
-            settler.close()
+        ends.callback(settler.close)
+        consumer, keeper = open_consumer(orders), Keeper(orders)
+        if consumer is not None:
+            ends.enter_context(_beside("write the ledger", consumer.run))
+        ends.enter_context(_beside("keep the ledger", keeper.run))
+        return _work(root, settler, keeper, stop, on_caught_up)
+
+
+@contextmanager
+def _beside(name: str, work: Callable[[threading.Event], None]) -> Generator[None]:
+    """A thread of the name that works until the block ends."""
+    stop = threading.Event()
+    thread = threading.Thread(target=work, args=(stop,), name=name, daemon=True)
+    thread.start()
+    try:
+        yield
     finally:
-        os.close(turn)
+        stop.set()
+        thread.join(LEAVE_SECONDS)
 
 
 def _turn(root: Path, stop: threading.Event) -> int | None:
@@ -84,10 +93,9 @@ def _opened(orders: Orders, stop: threading.Event) -> Settler | None:
 
 
 def _work(
-    root: Path, settler: Settler, auditor: Auditor, stop: threading.Event, on_caught_up: Callable[[], None] | None
+    root: Path, settler: Settler, keeper: Keeper, stop: threading.Event, on_caught_up: Callable[[], None]
 ) -> bool:
-    told, news = 0.0, False
-    audited = 0.0
+    told, news, has_caught_up = 0.0, False, False
     deadline = float("inf")
     while True:
         if stop.is_set() and deadline == float("inf"):
@@ -96,24 +104,21 @@ def _work(
         more = settler.step()
         now = time.monotonic()
         news = news or more
-        if on_caught_up is not None and not more and settler.is_idle:
+        is_done = not more and settler.is_idle
+        if is_done and not has_caught_up:
+            has_caught_up = True
             on_caught_up()
-            on_caught_up = None
-        if now - told >= (NEWS_SECONDS if news else STATUS_SECONDS):
+        ends = now >= deadline or (stop.is_set() and is_done)
+        if ends or now - told >= (NEWS_SECONDS if news else STATUS_SECONDS):
             told, news = now, False
-            write_status(root, settler.status._replace(pid=os.getpid()))
-        if now - audited >= AUDIT_SECONDS and settler.is_idle and not stop.is_set():
-            audited = now
-            _audit(settler, auditor)
-        if now >= deadline or (stop.is_set() and not more and settler.is_idle):
-            write_status(root, settler.status._replace(pid=os.getpid()))
-            return settler.is_idle
+            keeper.progress = settler.progress
+            write_status(
+                root,
+                settler.status._replace(
+                    pid=os.getpid(), drift=dict(keeper.drift), shared_out_through=keeper.shared_out_through
+                ),
+            )
+        if ends:
+            return is_done
         if not more:
             time.sleep(POLL_SECONDS) if stop.is_set() else stop.wait(POLL_SECONDS)
-
-
-def _audit(settler: Settler, auditor: Auditor) -> None:
-    try:
-        settler.drift = auditor.step(time.time(), through=settler.watermark)
-    except LedgerError as error:  # its own way back; the settler says so when it is the database that is away
-        logger.warning("the ledger was not audited: %s", error)

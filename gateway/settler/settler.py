@@ -9,12 +9,15 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from math import inf
 from pathlib import Path
+from typing import NamedTuple
 
 from gateway.ledger.journal.reader import journals
 from gateway.ledger.record import Attempt, Reading
 from gateway.ledger.store import Batch, LedgerError, Sink
+from gateway.settler.progress import Progress
 from gateway.settler.source import Source
 from gateway.settler.status import Status
 
@@ -23,7 +26,16 @@ logger = logging.getLogger("tollgate.settler")
 ROWS_PER_BATCH = 4_096
 FIRST_RETRY, LAST_RETRY = 0.1, 5.0  # seconds, doubling
 LOOK_SECONDS = 1.0  # between two looks for journals of processes that are new or gone
-LAGS = 10_000  # of the latest attempts, for percentiles
+LAGS, LAGS_PER_BATCH = 2_000, 20  # of the latest attempts, for percentiles
+
+
+class _Waiting(NamedTuple):
+    """A batch that is put and not yet in the database."""
+
+    batch: int
+    began: float  # the earliest beginning of an attempt in it, Unix seconds
+    ended: float  # and the earliest end
+    attempts: int
 
 
 class Settler:
@@ -51,8 +63,8 @@ class Settler:
         self._retry_at = 0.0
         self._last_error = ""
         self._crashed = self._damaged = 0
-        self.drift: Mapping[str, float] = {}  # by worker, of the last audits
-        self._waiting: deque[tuple[int, float, int]] = deque()  # batch, the oldest end in it, attempts
+        self._waiting: deque[_Waiting] = deque()
+        self._read_through = 0.0  # Unix seconds: what was appended before is read
         self._lags: deque[float] = deque(maxlen=LAGS)
 
     def step(self) -> bool:
@@ -87,24 +99,20 @@ class Settler:
         self._looked = float("-inf")
 
     @property
-    def sources(self) -> int:
-        return len(self._sources)
-
-    @property
-    def watermark(self) -> float:
-        """Unix seconds: no attempt that began before it, of these journals, is still to come."""
-        earliest = [began for source in self._sources.values() if (began := source.earliest) is not None]
-        waiting = [oldest for _, oldest, _ in self._waiting]
-        return min([*earliest, *waiting, self._clock() - LOOK_SECONDS])
+    def progress(self) -> Progress:
+        began = [one for source in self._sources.values() if (one := source.earliest) is not None]
+        began += [one.began for one in self._waiting]
+        if self._batch is not None:
+            began.append(_waits(0, self._batch).began)
+        return Progress(min([*began, self._read_through - 2 * LOOK_SECONDS]), tuple(self._sources))
 
     @property
     def status(self) -> Status:
         lags = sorted(self._lags)
-        waiting = sum(count for _, _, count in self._waiting)
-        oldest = min((oldest for _, oldest, _ in self._waiting), default=0.0)
-        if self._batch is not None:
-            waiting += len(self._batch.attempts)
-            oldest = min(filter(None, (oldest, _oldest(self._batch))), default=0.0)
+        waiting = list(self._waiting)
+        if self._batch is not None and self._batch.attempts:
+            waiting.append(_waits(0, self._batch))
+        oldest = min((one.ended for one in waiting), default=0.0)
         now, counts = self._clock(), self._sink.counts
         return Status(
             at=now,
@@ -113,12 +121,11 @@ class Settler:
             refused=counts.refused,
             crashed=self._crashed,
             damaged=self._damaged + sum(source.tail.damaged for source in self._sources.values()),
-            waiting=waiting,
+            waiting=sum(one.attempts for one in waiting),
             lag_seconds=max(0.0, now - oldest) if oldest else 0.0,
             settle_p50=lags[len(lags) // 2] if lags else 0.0,
             settle_p99=lags[len(lags) * 99 // 100] if lags else 0.0,
             last_error=self._last_error,
-            drift=dict(self.drift),
             journals={source.name: source.settled for source in self._sources.values()},
         )
 
@@ -138,6 +145,7 @@ class Settler:
         readings: list[Reading] = []
         fed: list[Source] = []
         trouble: LedgerError | None = None
+        now, is_whole = self._clock(), True
         for source in list(self._sources.values()):
             before = len(attempts) + len(readings)
             is_dead = exhausted = False
@@ -158,8 +166,12 @@ class Settler:
                 self._dying[source.name] = self._number + 1
             if len(attempts) + len(readings) > before or (is_dead and exhausted):
                 fed.append(source)
+            is_whole = is_whole and exhausted
             if len(attempts) + len(readings) >= ROWS_PER_BATCH:
+                is_whole = False
                 break
+        if is_whole:
+            self._read_through = now
         if not fed:
             if trouble is not None:
                 raise trouble
@@ -177,16 +189,16 @@ class Settler:
                 self._dying[source.name] = number
         self._batch, self._fed = None, []
         if batch.attempts:
-            self._waiting.append((number, _oldest(batch), len(batch.attempts)))
+            self._waiting.append(_waits(number, batch))
         self._settle()
 
     def _settle(self) -> None:
         """Lets go of what is in the database."""
         settled = self._sink.settled()
         now = self._clock()
-        while self._waiting and self._waiting[0][0] <= settled:
-            _, oldest, count = self._waiting.popleft()
-            self._lags.extend([max(0.0, now - oldest)] * min(count, 100))
+        while self._waiting and self._waiting[0].batch <= settled:
+            one = self._waiting.popleft()
+            self._lags.extend([max(0.0, now - one.ended)] * min(one.attempts, LAGS_PER_BATCH))
         for source in list(self._sources.values()):
             source.release(settled)
             if self._dying.get(source.name, settled + 1) <= settled and source.is_settled(settled):
@@ -219,6 +231,9 @@ def _take(source: Source, attempts: list[Attempt], readings: list[Reading]) -> b
     return True
 
 
-def _oldest(batch: Batch) -> float:
-    """The earliest end of an attempt in a batch, Unix seconds; 0 when it has none."""
-    return min((one.opened_at + one.duration_seconds for one in batch.attempts), default=0.0)
+def _waits(number: int, batch: Batch) -> _Waiting:
+    """`number` is 0 for one that is not put yet."""
+    attempts = batch.attempts
+    began = min((one.opened_at for one in attempts), default=inf)
+    ended = min((one.opened_at + one.duration_seconds for one in attempts), default=inf)
+    return _Waiting(number, began, ended, len(attempts))

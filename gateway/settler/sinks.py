@@ -45,13 +45,13 @@ def open_sink(orders: Orders) -> Sink:
     """Of gateway.yaml's `ledger:` and `state:`; raises LedgerError when it can not be opened now."""
     if uses_stream(orders):
         return StreamSink(BatchStream(orders.state))
-    return StoreSink(open_store(orders.ledger))
+    return StoreSink(open_store(orders.ledger, make=False))
 
 
 def open_consumer(orders: Orders) -> Consumer | None:
     """The far end of the sink, to be run beside it or elsewhere; None where the sink needs none."""
     if uses_stream(orders):
-        return Consumer(BatchStream(orders.state), lambda: open_store(orders.ledger))
+        return Consumer(BatchStream(orders.state), lambda: open_store(orders.ledger, make=False))
     return None
 
 

@@ -25,6 +25,7 @@ class Traffic(NamedTuple):
     gateway: GatewayProcess
     answers: list[Answer]
     rows: list[Row]
+    probes: list[Row]  # those the gateway asks for itself
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,8 @@ def traffic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traffic]:
             rows = eventually(
                 lambda: rows if len(rows := gateway.all_rows()) == started + hits else None, "everything is written"
             )
-            yield Traffic(gateway, answers, rows)
+            probes = [row for row in gateway.all_rows(probes=True) if row["tenant"] == "__probe__"]
+            yield Traffic(gateway, answers, rows, probes)
 
 
 def requests() -> list[tuple[str, bool, dict[str, Any]]]:
@@ -153,7 +155,7 @@ def test_token_prices_are_exact(traffic: Traffic) -> None:
 
 def test_the_time_of_a_worker_is_shared_out_whole(traffic: Traffic) -> None:
     """Its busy seconds times its rate are what its tenants pay, to half a nano-USD an attempt."""
-    timed = [row for row in traffic.rows if row["worker"] == "timed"]
+    timed = [row for row in (*traffic.rows, *traffic.probes) if row["worker"] == "timed"]
     assert {row["outcome"] for row in timed} == {"ok", "aborted", "broken"}
     busy = traffic.gateway.metric("tollgate_worker_busy_seconds_total", worker="timed")
     assert sum(round(row["gpu_seconds"] * NANO) for row in timed) == round(busy * NANO)
@@ -165,7 +167,7 @@ def test_the_time_of_a_worker_is_shared_out_whole(traffic: Traffic) -> None:
 def test_the_bill_is_the_ledger(traffic: Traffic) -> None:
     usage = traffic.gateway.admin("usage?by=tenant,model")
     for entry in (*usage["rows"], usage["total"]):
-        mine = [row for row in traffic.rows if entry.get("tenant") in (None, row["tenant"])]
+        mine = [row for row in (*traffic.rows, *traffic.probes) if entry.get("tenant") in (None, row["tenant"])]
         assert round(float(entry["cost_usd"]) * NANO) == sum(row["cost_nanousd"] for row in mine)
         assert entry["attempts"] == len(mine)
         assert entry["requests"] == len({row["request_id"] for row in mine})

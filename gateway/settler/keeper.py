@@ -1,0 +1,56 @@
+"""What is done with the ledger beside writing it: audits, and what follows from them. A thread of the settler, so that
+nothing of it holds up a row."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import closing
+
+from gateway.audit.auditor import Auditor
+from gateway.ledger.location import is_sqlite
+from gateway.ledger.opening import open_store
+from gateway.ledger.store import LedgerError
+from gateway.settler.orders import Orders
+from gateway.settler.progress import Progress
+
+logger = logging.getLogger("tollgate.settler")
+
+STEP_SECONDS = 1.0  # between two looks whether there is something to do
+LAST_RETRY = 30.0  # seconds between two while the ledger is away, doubling up to there
+
+
+class Keeper:
+    def __init__(self, orders: Orders) -> None:
+        self.progress: Progress | None = None  # told by the settler
+        self.drift: Mapping[str, float] = {}
+        self.shared_out_through = 0.0  # Unix seconds
+        self._orders = orders
+
+    def run(self, stop: threading.Event) -> None:
+        metering = self._orders.metering
+        pause, said = STEP_SECONDS, ""
+        with closing(
+            Auditor(lambda: open_store(self._orders.ledger, make=False), metering.audit_every, metering.audit_drift)
+        ) as auditor:
+            while not stop.wait(pause):
+                try:
+                    self._step(auditor)
+                    pause, said = STEP_SECONDS, ""
+                except LedgerError as error:
+                    if str(error) != said:
+                        said = str(error)
+                        logger.warning("%s. Audits wait", said)
+                    pause = min(2 * pause, LAST_RETRY)
+                except Exception:  # a fault of ours, which must not end what settles
+                    logger.exception("the ledger is not kept as it should be")
+                    pause = LAST_RETRY
+
+    def _step(self, auditor: Auditor) -> None:
+        progress = self.progress
+        if progress is None:
+            return
+        own = None if is_sqlite(self._orders.ledger) else progress.sources  # else other machines' attempts come too
+        self.drift = auditor.step(time.time(), through=progress.through, own=own)
