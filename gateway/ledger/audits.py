@@ -81,6 +81,12 @@ def workers(ledger: Snapshot) -> list[str]:
         found.append(str(rows[0][0]))
 
 
+def sources(ledger: Snapshot, worker: str) -> set[str]:
+    """The processes that have read it."""
+    rows = ledger.rows("SELECT DISTINCT source FROM readings WHERE worker = :worker", {"worker": worker})
+    return {str(source) for (source,) in rows}
+
+
 def last_exact(ledger: Snapshot, worker: str) -> Audit | None:
     rows = ledger.rows(
         f"SELECT {_COLUMNS} FROM audits WHERE worker = :worker AND exact = 1 ORDER BY ended_at DESC LIMIT 1",

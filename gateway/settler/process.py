@@ -12,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 from gateway.audit.auditor import Auditor
+from gateway.ledger.location import is_postgresql
 from gateway.ledger.opening import open_store
 from gateway.ledger.store import LedgerError
 from gateway.settler.orders import Orders
@@ -44,7 +45,8 @@ def run(orders: Orders, stop: threading.Event, *, on_caught_up: Callable[[], Non
         try:
             metering = orders.metering
             # A store of its own, for the sink may be no database.
-            auditor = Auditor(lambda: open_store(orders.ledger), metering.audit_every, metering.audit_drift)
+            every, alarm, shared = metering.audit_every, metering.audit_drift, is_postgresql(orders.ledger)
+            auditor = Auditor(lambda: open_store(orders.ledger), every, alarm, shared=shared)
             with closing(auditor):
                 return _work(root, settler, auditor, stop, on_caught_up)
         finally:
@@ -114,6 +116,6 @@ def _work(
 
 def _audit(settler: Settler, auditor: Auditor) -> None:
     try:
-        settler.drift = auditor.step(time.time(), through=settler.watermark)
+        settler.drift = auditor.step(time.time(), through=settler.watermark, own=settler.known)
     except LedgerError as error:  # its own way back; the settler says so when it is the database that is away
         logger.warning("the ledger was not audited: %s", error)

@@ -51,6 +51,7 @@ class Settler:
         self._retry_at = 0.0
         self._last_error = ""
         self._crashed = self._damaged = 0
+        self.known: set[str] = set()  # the names of all journals it has met
         self.drift: Mapping[str, float] = {}  # by worker, of the last audits
         self._waiting: deque[tuple[int, float, int]] = deque()  # batch, the oldest end in it, attempts
         self._lags: deque[float] = deque(maxlen=LAGS)
@@ -132,6 +133,7 @@ class Settler:
         for name in journals(self._root):
             if name not in self._sources:
                 self._sources[name] = Source(self._root / name)
+                self.known.add(name)
 
     def _read(self) -> tuple[Batch | None, list[Source]]:
         attempts: list[Attempt] = []
