@@ -12,7 +12,8 @@ from gateway.ledger.store import Change, Snapshot
 class Audit(NamedTuple):
     """One worker's tokens over one span of time, by its own counters and by the ledger.
 
-    engine = ledger + corrected + drift, where `exact`. Where not, attempts ran on at an end of the span and are counted
+    engine = ledger + corrected + drift, where `exact` (but for the few tokens that an engine is tried with when it
+    starts). Where not, attempts ran on at an end of the span and are counted
     by how far they can have been: `slack` is how far off that may be, and only what lies beyond is drift.
     """
 
