@@ -6,7 +6,6 @@ from gateway.audit.marks import Mark
 from gateway.audit.spans import Span
 from gateway.ledger.audits import Audit
 
-
 # Who starts an engine may try it before it is anybody's: so soon after its start, so many tokens are nobody's.
 WARM_UP_SECONDS = 300.0
 WARM_UP_TOKENS = 64
