@@ -29,7 +29,7 @@ exit status: 1 when a worker's drift is above `metering: {audit: {drift: …}}` 
 
 examples:
   tollgate audit
-  tollgate audit --since 7d --worker gpu-1
+  tollgate audit --since 48h --worker gpu-1
   tollgate audit --now --format json
 """
 
