@@ -29,23 +29,30 @@ class Auditor:
     """
 
     def __init__(
-        self, open_store: Callable[[], Store], every: float, alarm: float, prices: Mapping[str, Price] = NO_PRICES
+        self,
+        open_store: Callable[[], Store],
+        every: float,
+        alarm: float,
+        *,
+        shared: bool = False,
+        prices: Mapping[str, Price] = NO_PRICES,
     ) -> None:
+        """`shared`: processes that are not the caller's may use the same workers and write the same ledger."""
         self._open_store = open_store
         self._store: Store | None = None
         self._every = every
         self._alarm = alarm
+        self._shared = shared
         self._prices = prices
         self._examined: dict[str, float] = {}  # the latest reading that was looked at
         self._left: list[str] = []  # workers that this round has not come to
         self._drift: dict[str, float] = {}
 
-    def step(self, now: float, *, through: float, own: Collection[str] | None = None) -> Mapping[str, float]:
+    def step(self, now: float, *, through: float, own: Collection[str] = ()) -> Mapping[str, float]:
         """Audits what there is to audit: the drift of each worker over the last `every` seconds, as a share.
 
         `through`: no attempt that began before it, of the caller's journals `own`, is still to come into the ledger.
-        `own` None: no other process's are kept there. May raise LedgerError; nothing is lost by that, and what is done
-        twice comes out the same.
+        May raise LedgerError; nothing is lost by that, and what is done twice comes out the same.
         """
         if self._store is None:
             self._store = self._open_store()
@@ -58,7 +65,7 @@ class Auditor:
         while self._left and time.monotonic() - began < STEP_SECONDS:
             worker = self._left[-1]
             with store.snapshot() as ledger:
-                found = self._look(ledger, worker, now, through, own)
+                found = self._look(ledger, worker, now, through, own if self._shared else None)
             self._write(store, found)
             wrote = wrote or bool(found.audits)
             self._left.pop()

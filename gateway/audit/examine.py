@@ -41,7 +41,7 @@ def examine(ledger: Snapshot, worker: str, terms: Terms, more: Sequence[Reading]
     since = terms.now - FARTHEST_SECONDS
     if start is not None and start.at < since:
         start = None
-    readings = [*audits.readings(ledger, worker, since if start is None else start.at), *more]
+    readings = sorted([*audits.readings(ledger, worker, since if start is None else start.at), *more])
     later = [
         mark
         for mark in marks(readings, terms.now, through=terms.through, own=terms.own)

@@ -6,16 +6,23 @@ from gateway.audit.marks import Mark
 from gateway.audit.spans import Span
 from gateway.ledger.audits import Audit
 
+# Who starts an engine may try it before it is anybody's: so soon after its start, so many tokens are nobody's.
+WARM_UP_SECONDS = 300.0
+WARM_UP_TOKENS = 64
+
 
 def exact(worker: str, span: Span, prompt: int, output: int) -> Audit:
     """Between two quiet marks; `prompt` and `output` are what new corrections add."""
+    started = span.start.started
+    slack = WARM_UP_TOKENS if started and span.start.at < started + WARM_UP_SECONDS else 0
+    left = span.left_prompt - prompt, span.left_output - output
     return _audit(
         worker,
         span,
         exact=True,
         reason="",
         corrected=(span.corrected_prompt + prompt, span.corrected_output + output),
-        drift=(span.left_prompt - prompt, span.left_output - output),
+        drift=(_beyond(left[0], slack), _beyond(left[1], slack)) if min(left) >= 0 else left,
     )
 
 

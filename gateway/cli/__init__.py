@@ -7,9 +7,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from gateway.cli import check, keys, report, serve
+from gateway.cli import audit, check, keys, report, serve
 
-COMMANDS = (serve, check, keys, report)
+COMMANDS = (serve, check, keys, report, audit)
 
 _EPILOG = """\
 examples:
@@ -17,6 +17,7 @@ examples:
   tollgate serve                        run the gateway
   tollgate keys create support --write  give a tenant a key
   tollgate report --by tenant,model     who spent what
+  tollgate audit --now                  does the ledger have what the workers counted?
 
 exit status: 0 done, 1 found a problem, 2 wrong usage
 """

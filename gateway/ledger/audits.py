@@ -12,7 +12,8 @@ from gateway.ledger.store import Change, Snapshot
 class Audit(NamedTuple):
     """One worker's tokens over one span of time, by its own counters and by the ledger.
 
-    engine = ledger + corrected + drift, where `exact`. Where not, attempts ran on at an end of the span and are counted
+    engine = ledger + corrected + drift, where `exact` (but for the few tokens that an engine is tried with when it
+    starts). Where not, attempts ran on at an end of the span and are counted
     by how far they can have been: `slack` is how far off that may be, and only what lies beyond is drift.
     """
 
@@ -79,6 +80,12 @@ def workers(ledger: Snapshot) -> list[str]:
         if rows[0][0] is None:
             return found
         found.append(str(rows[0][0]))
+
+
+def sources(ledger: Snapshot, worker: str) -> set[str]:
+    """The processes that have read it."""
+    rows = ledger.rows("SELECT DISTINCT source FROM readings WHERE worker = :worker", {"worker": worker})
+    return {str(source) for (source,) in rows}
 
 
 def last_exact(ledger: Snapshot, worker: str) -> Audit | None:

@@ -8,9 +8,10 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import closing
+from functools import partial
 
 from gateway.audit.auditor import Auditor
-from gateway.ledger.location import is_sqlite
+from gateway.ledger.location import is_postgresql
 from gateway.ledger.opening import open_store
 from gateway.ledger.store import LedgerError
 from gateway.settler.orders import Orders
@@ -32,9 +33,9 @@ class Keeper:
     def run(self, stop: threading.Event) -> None:
         metering = self._orders.metering
         pause, said = STEP_SECONDS, ""
-        with closing(
-            Auditor(lambda: open_store(self._orders.ledger, make=False), metering.audit_every, metering.audit_drift)
-        ) as auditor:
+        opened = partial(open_store, self._orders.ledger, make=False)  # its own: the sink may be no database
+        shared = is_postgresql(self._orders.ledger)
+        with closing(Auditor(opened, metering.audit_every, metering.audit_drift, shared=shared)) as auditor:
             while not stop.wait(pause):
                 try:
                     self._step(auditor)
@@ -52,5 +53,4 @@ class Keeper:
         progress = self.progress
         if progress is None:
             return
-        own = None if is_sqlite(self._orders.ledger) else progress.sources  # else other machines' attempts come too
-        self.drift = auditor.step(time.time(), through=progress.through, own=own)
+        self.drift = auditor.step(time.time(), through=progress.through, own=progress.sources)

@@ -64,6 +64,7 @@ class Settler:
         self._last_error = ""
         self._crashed = self._damaged = 0
         self._waiting: deque[_Waiting] = deque()
+        self._known: set[str] = set()  # the names of all journals it has met
         self._read_through = 0.0  # Unix seconds: what was appended before is read
         self._lags: deque[float] = deque(maxlen=LAGS)
 
@@ -104,7 +105,7 @@ class Settler:
         began += [one.began for one in self._waiting]
         if self._batch is not None:
             began.append(_waits(0, self._batch).began)
-        return Progress(min([*began, self._read_through - 2 * LOOK_SECONDS]), tuple(self._sources))
+        return Progress(min([*began, self._read_through - 2 * LOOK_SECONDS]), frozenset(self._known))
 
     @property
     def status(self) -> Status:
@@ -139,6 +140,7 @@ class Settler:
         for name in journals(self._root):
             if name not in self._sources:
                 self._sources[name] = Source(self._root / name)
+                self._known.add(name)
 
     def _read(self) -> tuple[Batch | None, list[Source]]:
         attempts: list[Attempt] = []

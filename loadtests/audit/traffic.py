@@ -74,6 +74,8 @@ def _ask(draw: random.Random, model: str, number: int, leaves: bool) -> Ask:
         ("/v1/messages", {**chat, "max_tokens": most}),
     )[number % 4]
     when = draw.choice(list(LEAVES)) if leaves else ""
+    if when == "late" and number % 4 > 1:
+        when = "early"  # these two end when the model wants to
     return Ask(
         path, {"model": model, "stream": stream, **body}, stream, when, LEAVES[when](draw, stream) if when else 0
     )

@@ -58,6 +58,7 @@ class Stack:
         models = ROOT / "var/models"
         return {
             "ledger": f"sqlite:///{self.ledger}",
+            "metering": {"readings": "500ms"},
             "queue": {"wait": "30s"},
             "gpus": {"cpu": {"hourly_usd": 0.09}},
             "models": {

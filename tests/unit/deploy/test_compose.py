@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -53,3 +54,18 @@ def test_prometheus_scrapes_the_gateway(services: dict[str, Any]) -> None:
     targets = {target for scrape in scrapes for group in scrape["static_configs"] for target in group["targets"]}
     assert {target.split(":")[0] for target in targets} <= set(services)
     assert "gateway:4000" in targets
+
+
+def test_the_alerts_are_loaded_and_speak_of_metrics_there_are() -> None:
+    files = yaml.safe_load((COMPOSE / "prometheus/prometheus.yml").read_text())["rule_files"]
+    rules = [
+        rule
+        for file in files
+        for group in yaml.safe_load((COMPOSE / "prometheus" / file).read_text())["groups"]
+        for rule in group["rules"]
+    ]
+    assert [rule["alert"] for rule in rules] == ["TollgateLedgerDrift"]
+    exported = "\n".join(path.read_text() for path in (COMPOSE.parents[1] / "gateway").glob("*.py"))
+    for rule in rules:
+        for metric in re.findall(r"tollgate_\w+", rule["expr"]):
+            assert f'"{metric}"' in exported

@@ -11,6 +11,7 @@ import pytest
 from gateway.audit.auditor import REST_SECONDS, Auditor
 from gateway.audit.drift import Standing, standings
 from gateway.audit.examine import Terms, examine
+from gateway.audit.verdict import WARM_UP_SECONDS
 from gateway.ledger import audits
 from gateway.ledger.audits import Audit
 from gateway.ledger.record import Attempt, Reading
@@ -141,6 +142,15 @@ def test_what_no_estimate_explains_is_drift(desk: Desk) -> None:
     assert desk.audit(1_990.0 + REST_SECONDS + 10) == pytest.approx(100 / 1_000)
     (found,) = desk.found
     assert (found.drift_prompt, found.drift_output, desk.corrections()) == (90, 10, 0)
+
+
+def test_who_starts_an_engine_may_try_it(desk: Desk) -> None:
+    late = ENGINE + WARM_UP_SECONDS
+    desk.has(reading(1_001.0, 0, 0), reading(1_010.0, 2, 1), reading(late + 11, 2, 1), reading(late + 19, 4, 2))
+    for now in (1_011.0, late + 12, late + REST_SECONDS + 20):
+        desk.audit(now)
+    assert sum(one.engine_prompt for one in desk.found) == 4
+    assert [one.drift_prompt for one in desk.found if one.drift_prompt] == [2]
 
 
 def test_what_the_ledger_has_too_much_is_drift_as_well(desk: Desk) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from gateway import cli
 from gateway.cli import create_parser, main
-from gateway.ledger.sqlite import DIMENSIONS
+from gateway.ledger.sums import DIMENSIONS
 
 COMMANDS = (
     ["serve"],
@@ -19,6 +19,7 @@ COMMANDS = (
     ["keys", "create"],
     *(["keys", name] for name in ("list", "rotate", "revoke")),
     ["report"],
+    ["audit"],
 )
 
 

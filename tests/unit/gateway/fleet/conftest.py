@@ -194,6 +194,7 @@ class Kit:
     table: Callable[..., Table] = table
     engine: Callable[..., AbstractAsyncContextManager[Engine]] = running_engine
     fleet: Callable[[Table], AbstractAsyncContextManager[Fleet]] = running_fleet
+    make_backend: Callable[[Worker], Backend] = make_backend
     unwatched: Callable[[], Fleet] = lambda: Fleet(make_backend)
     healthy: Callable[..., dict[str, list[Answer]]] = healthy
     models: Callable[..., Answer] = models
