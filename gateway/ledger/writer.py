@@ -72,8 +72,8 @@ class Ledger:
     def record(self, attempt: Attempt) -> None:
         """Takes what an attempt came to into the books. Never waits and never fails.
 
-        Where the journal is full, what began before has its end kept, in the journal or in memory: its beginning keeps a
-        segment from being let go. What began later goes to the log, unless only what is under way is still served.
+        Where the journal is full, what began before has its end kept, in the journal or in memory: its beginning keeps
+        a segment from being let go. What began later goes to the log, unless only what is under way is still served.
         """
         journal = self._journal
         if journal is None:

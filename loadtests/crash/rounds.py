@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 
 from gateway.ledger.store import Sink
 from loadtests.crash import acts
-from loadtests.crash.acts import Stage
+from loadtests.crash.acts import Carrier, Stage
 from loadtests.crash.knife import Knife
 from loadtests.crash.referee import judge, look
 from loadtests.crash.story import Expected, Said, expected
@@ -39,6 +39,8 @@ class Ground(Protocol):
 
     def open_sink(self, ledger: str) -> Sink: ...
 
+    def open_carrier(self, ledger: str) -> Carrier: ...
+
     def recover(self, root: Path, ledger: str) -> None:
         """Everything that is left is brought into the ledger."""
         ...
@@ -53,7 +55,10 @@ class Act(NamedTuple):
 ACTS = (
     Act("gateway", acts.say),
     Act("settler", acts.settle, acts.say),
-    Act("gateway and settler", acts.both),
+    Act("gateway and settler", acts.all_of_them),
+    Act("settler to stream", acts.hand_over, acts.say),
+    Act("consumer", acts.carry, acts.say_and_hand_over),
+    Act("gateway, settler and consumer", acts.all_of_them),
 )
 
 
@@ -115,7 +120,9 @@ class Rounds:
     def _stage(self, directory: Path) -> Stage:
         self._told[:4] = bytes(4)
         ledger = self._ground.fresh(directory)
-        stage = Stage(directory / "journal", ledger, self._told, self._said, self._ground.open_sink)
+        stage = Stage(
+            directory / "journal", ledger, self._told, self._said, self._ground.open_sink, self._ground.open_carrier
+        )
         if self._act.before is not None:
             before = self._act.before
             status = _child(lambda: before(stage))

@@ -271,7 +271,7 @@ def fill(site, first=1):
 
 
 def test_on_full_serve(tmp_path, caplog):
-    """Ends of what began before wait for room; what begins when there is none goes to the log, whole, and is counted."""
+    """Ends of what began before have a place; what begins when there is none goes to the log, whole, and is counted."""
     path = tmp_path / "ledger.db"
     site = Site(tmp_path / "journal", SqliteStore(path), segments=2)
     site.settle()
