@@ -71,7 +71,7 @@ limits: compiled ## two minutes of limits shared by eight processes, with kills 
 	$(FAST) $(BIN)/python -m loadtests.limits
 
 crash: gateway-env ## kill -9 at every boundary of the ledger, over SQLite, PostgreSQL and Redis (half an hour)
-	@deploy/need redis-server
+	@deploy/need redis-server postgresql
 	$(BIN)/python -m loadtests.crash
 
 clean: ## removes environments, caches and everything in var
