@@ -24,7 +24,7 @@ from rich.table import Table
 
 from loadtests.crash.grounds import GROUNDS, opened, scratch_directory
 from loadtests.crash.rounds import ACTS, Boundaries, Round, Rounds
-from loadtests.crash.story import story
+from loadtests.crash.syscalls import TRACED, TracedRounds
 from loadtests.peers.base import ROOT
 
 REQUESTS = 25
@@ -38,7 +38,7 @@ def main() -> int:
     console = Console(width=None if sys.stdout.isatty() else 160)
     with scratch_directory() as scratch:
         began = time.monotonic()
-        counted, rounds = run(scratch, arguments.on, arguments.rounds, console)
+        counted, rounds = run(scratch, arguments.on, arguments.rounds, arguments.syscalls, console)
         document = _document(counted, rounds, time.monotonic() - began)
         if not document["holds"]:
             kept = arguments.out / f"crash-{time.strftime('%Y%m%d-%H%M%S')}-left"
@@ -60,6 +60,9 @@ def _arguments() -> argparse.Namespace:
         "--rounds", type=int, metavar="N", help="fewer, evenly spread, or more, with longer stories (default: all once)"
     )
     parser.add_argument("--on", type=_grounds, default=list(GROUNDS), metavar="A,B", help=f"of {', '.join(GROUNDS)}")
+    parser.add_argument(
+        "--syscalls", action="store_true", help="instead, whole processes under strace, over what needs no Redis"
+    )
     parser.add_argument("--out", type=Path, default=ROOT / "loadtests" / "results", metavar="DIR", help="for results")
     return parser.parse_args()
 
@@ -70,16 +73,22 @@ def _grounds(text: str) -> list[str]:
     return text.split(",")
 
 
-def run(scratch: Path, names: list[str], wanted: int | None, console: Console) -> tuple[list[Boundaries], list[Round]]:
+def run(
+    scratch: Path, names: list[str], wanted: int | None, syscalls: bool, console: Console
+) -> tuple[list[Boundaries], list[Round]]:
     """Every act on every ground, at all of its boundaries."""
     counted: list[Boundaries] = []
     done: list[Round] = []
     with opened(names, scratch) as grounds:
         turn = 0
         while not turn or len(done) < (wanted or 0):
-            said = story(REQUESTS + 3 * turn, "w")
+            requests = REQUESTS + 3 * turn
             pairs = [(act, ground) for ground in grounds for act in ACTS if act.name in ground.acts]
-            rounds = [Rounds(act, ground, said, scratch / str(turn)) for act, ground in pairs]
+            rounds = [
+                (TracedRounds if syscalls else Rounds)(act, ground, requests, scratch / str(turn))
+                for act, ground in pairs
+                if not syscalls or act.name in TRACED
+            ]
             boundaries = [one.count() for one in rounds]
             counted += boundaries
             total = sum(len(one.crossed) for one in boundaries)

@@ -157,6 +157,11 @@ def _until_idle(settler: Settler, carrier: Carrier) -> None:
     raise TimeoutError(f"the settler does not come to an end: {settler.status}")
 
 
+def stage_of(root: Path, ledger: str, told: mmap, said: Sequence[Said]) -> Stage:
+    """Where a settler writes the ledger itself."""
+    return Stage(root, ledger, told, said, open_store_sink, Nobody)
+
+
 def _journal(stage: Stage) -> Journal:
     return Journal(stage.root, "0000000000001-1-writer", max_bytes=1 << 20, segment_bytes=SEGMENT, sync_seconds=3_600)
 
