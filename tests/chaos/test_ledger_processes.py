@@ -138,6 +138,34 @@ def test_settlers_that_are_killed(worker, tmp_path):
     assert {row["outcome"] for row in rows} <= {"ok", "aborted"}
 
 
+def test_a_ledger_that_is_away_is_not_missed(worker, tmp_path):
+    """Serving goes on, and the metrics say how far behind the ledger is."""
+    path, away = tmp_path / "ledger.db", tmp_path / "away.db"
+    with GatewayProcess(tmp_path, written(worker, tmp_path)) as gateway:
+        with Clients() as clients:
+            clients.turn_to(gateway.port)
+            clients.wait_for_more(BETWEEN)
+            path.rename(away)
+            eventually(lambda: gateway.metric("tollgate_ledger_away") or None, "it is said")
+            clients.wait_for_more(5 * BETWEEN)
+            lags = [
+                eventually(lambda least=least: gateway.metric("tollgate_ledger_lag_seconds") > least or None, "it lags")
+                for least in (0.5, 1.5)
+            ]
+            assert all(lags)
+            assert gateway.metric("tollgate_ledger_queued") >= 4 * BETWEEN
+            assert not path.exists()
+            away.rename(path)
+            eventually(lambda: not gateway.metric("tollgate_ledger_away") or None, "it is written again")
+            clients.wait_for_more(BETWEEN)
+        assert clients.lost == 0
+        eventually(lambda: gateway.metric("tollgate_ledger_queued") == 0 or None, "it has caught up")
+        assert gateway.metric("tollgate_ledger_lag_seconds") == 0
+        assert gateway.metric("tollgate_ledger_dropped_total") == 0
+    rows = check(tmp_path, worker)
+    assert {row["outcome"] for row in rows} == {"ok"}
+
+
 def test_two_gateways_on_one_ledger_of_which_one_is_killed(worker, tmp_path):
     """The other's settler settles what the dead one left, while it serves."""
     config = written(worker, tmp_path)
