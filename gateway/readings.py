@@ -18,6 +18,8 @@ from gateway.telemetry import Reading
 from gateway.tenancy.limiter import BUDGET
 from gateway.tenancy.limits import Limiter
 
+SILENT_SECONDS = 3.0  # a settler says every second how far it is
+
 
 def of_workers(fleet: Fleet) -> Iterator[Reading]:
     now = time.monotonic()
@@ -107,9 +109,11 @@ def of_ledger(ledger: Ledger, journal: Path) -> Iterator[Reading]:
         "tollgate_ledger_refused", "Attempts the ledger can not take; they are in the log.", status.refused, {}
     )
     yield Reading("tollgate_ledger_crashed", "Attempts of killed gateways, settled as known.", status.crashed, {})
-    queued = max(0, stats.recorded - status.journals.get(ledger.source, 0))
+    queued = max(0, stats.recorded + stats.owed - status.journals.get(ledger.source, 0))
+    silent = time.time() - status.at if queued and status.at else 0.0  # a settler that is dead or stuck says nothing
+    lag = max(status.lag_seconds, silent if silent > SILENT_SECONDS else 0.0)
     yield Reading("tollgate_ledger_queued", "Attempts of this process that are not yet in the ledger.", queued, {})
-    yield Reading("tollgate_ledger_lag_seconds", "Age of the oldest of them.", status.lag_seconds, {})
+    yield Reading("tollgate_ledger_lag_seconds", "Age of the oldest of them.", lag, {})
     for quantile, seconds in (("0.5", status.settle_p50), ("0.99", status.settle_p99)):
         yield Reading(
             "tollgate_ledger_settle_seconds", "From an attempt's end to the ledger.", seconds, {"quantile": quantile}

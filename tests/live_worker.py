@@ -103,6 +103,18 @@ class LiveWorker:
         (only,) = self.seen(request_id)
         return orjson.loads(only.body)
 
+    def work(self) -> list[tuple[str, int]]:
+        """Of every request of the gateway's that arrived here, its id and the tokens it was sent."""
+
+        async def find() -> list[tuple[str, int]]:
+            return [
+                (one.recorded.headers["x-request-id"], one.tokens)
+                for one in self._standin.requests
+                if one.recorded and one.counts and "x-request-id" in one.recorded.headers
+            ]
+
+        return self._thread.run(find())
+
     def tokens_sent(self) -> int:
         """Of the last request that was not a probe."""
 

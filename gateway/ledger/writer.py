@@ -72,21 +72,18 @@ class Ledger:
     def record(self, attempt: Attempt) -> None:
         """Takes what an attempt came to into the books. Never waits and never fails.
 
-        An end that finds no room waits for it, for its beginning keeps a segment from being let go. Only one that never
-        had a place goes to the log.
+        Where the journal is full, what began before has its end kept, in the journal or in memory: its beginning keeps
+        a segment from being let go. What began later goes to the log, unless only what is under way is still served.
         """
         journal = self._journal
         if journal is None:
             return
         if self._owed:
             self._repay(journal)
-        if journal.append(_SETTLE, attempt):
+        began_full = journal.full and not self._refuses and 0.0 < self._full_since <= attempt.opened_at
+        if not began_full and journal.append(_SETTLE, attempt):
             self._recorded += 1
-        elif (
-            journal.full
-            and len(self._owed) < MOST_OWED
-            and attempt.opened_at <= (self._full_since or attempt.opened_at)
-        ):
+        elif not began_full and journal.full and len(self._owed) < MOST_OWED:
             self._owed.append(attempt)
         else:
             self._dropped += 1

@@ -11,11 +11,11 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import shutil
 import sys
 import time
 from collections import Counter
-from contextlib import ExitStack
 from pathlib import Path
 
 from rich.console import Console
@@ -23,11 +23,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from loadtests.crash.grounds import GROUNDS, opened, scratch_directory
-from loadtests.crash.rounds import ACTS, Act, Boundaries, Ground, Round, Rounds
-from loadtests.crash.story import story
+from loadtests.crash.rounds import ACTS, Boundaries, Round, Rounds
+from loadtests.crash.syscalls import TRACED, TracedRounds
 from loadtests.peers.base import ROOT
 
 REQUESTS = 25
+FEWEST = 8  # rounds of an act
 MOST_TOLD = 20  # rounds that did not hold, in the result
 
 
@@ -37,7 +38,7 @@ def main() -> int:
     console = Console(width=None if sys.stdout.isatty() else 160)
     with scratch_directory() as scratch:
         began = time.monotonic()
-        counted, rounds = run(scratch, arguments.on, arguments.rounds, arguments.every, console)
+        counted, rounds = run(scratch, arguments.on, arguments.rounds, arguments.syscalls, console)
         document = _document(counted, rounds, time.monotonic() - began)
         if not document["holds"]:
             kept = arguments.out / f"crash-{time.strftime('%Y%m%d-%H%M%S')}-left"
@@ -55,9 +56,13 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m loadtests.crash", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=2_000, metavar="N", help="at least (default 2000)")
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="only every Nth boundary (default all)")
+    parser.add_argument(
+        "--rounds", type=int, metavar="N", help="fewer, evenly spread, or more, with longer stories (default: all once)"
+    )
     parser.add_argument("--on", type=_grounds, default=list(GROUNDS), metavar="A,B", help=f"of {', '.join(GROUNDS)}")
+    parser.add_argument(
+        "--syscalls", action="store_true", help="instead, whole processes under strace, over what needs no Redis"
+    )
     parser.add_argument("--out", type=Path, default=ROOT / "loadtests" / "results", metavar="DIR", help="for results")
     return parser.parse_args()
 
@@ -69,42 +74,41 @@ def _grounds(text: str) -> list[str]:
 
 
 def run(
-    scratch: Path, names: list[str], least: int, every: int, console: Console
+    scratch: Path, names: list[str], wanted: int | None, syscalls: bool, console: Console
 ) -> tuple[list[Boundaries], list[Round]]:
-    """Every act on every ground, at all of its boundaries; again with longer stories until there are so many rounds."""
+    """Every act on every ground, at all of its boundaries."""
     counted: list[Boundaries] = []
     done: list[Round] = []
-    with ExitStack() as stack:
-        grounds = [stack.enter_context(opened(name, scratch)) for name in names]
-        progress = stack.enter_context(_progress(console))
-        turns = 0
-        while not turns or (every == 1 and len(done) < least):
-            for ground in grounds:
-                for act in (one for one in ACTS if one.name in ground.acts):
-                    _enumerate(scratch / str(turns), act, ground, turns, every, progress, counted, done)
-            turns += 1
+    with opened(names, scratch) as grounds:
+        turn = 0
+        while not turn or len(done) < (wanted or 0):
+            requests = REQUESTS + 3 * turn
+            pairs = [(act, ground) for ground in grounds for act in ACTS if act.name in ground.acts]
+            rounds = [
+                (TracedRounds if syscalls else Rounds)(act, ground, requests, scratch / str(turn))
+                for act, ground in pairs
+                if not syscalls or act.name in TRACED
+            ]
+            boundaries = [one.count() for one in rounds]
+            counted += boundaries
+            total = sum(len(one.crossed) for one in boundaries)
+            left = total if wanted is None else min(total, wanted - len(done))
+            with _progress(console) as progress:
+                for one, crossed in zip(rounds, boundaries, strict=True):
+                    chosen = _spread(len(crossed.crossed), left / total)
+                    task = progress.add_task(f"{crossed.act}, {crossed.ground}", total=len(chosen))
+                    for result in one.run(crossed, chosen):
+                        done.append(result)
+                        progress.advance(task)
+                        progress.refresh()
+            turn += 1
     return counted, done
 
 
-def _enumerate(
-    scratch: Path,
-    act: Act,
-    ground: Ground,
-    turn: int,
-    every: int,
-    progress: Progress,
-    counted: list[Boundaries],
-    done: list[Round],
-) -> None:
-    rounds = Rounds(act, ground, story(REQUESTS + 3 * turn, "w"), scratch)
-    boundaries = rounds.count()
-    counted.append(boundaries)
-    chosen = range(1, len(boundaries.crossed) + 1, every)
-    task = progress.add_task(f"{act.name}, {ground.name}", total=len(chosen))
-    for one in rounds.run(boundaries, chosen):
-        done.append(one)
-        progress.advance(task)
-        progress.refresh()
+def _spread(count: int, share: float) -> list[int]:
+    """Numbers from 1 to `count`, so many of them as `share` says and some at least, the last among them."""
+    chosen = max(min(count, FEWEST), math.ceil(count * share))
+    return sorted({count - place * count // chosen for place in range(chosen)})
 
 
 def _progress(console: Console) -> Progress:

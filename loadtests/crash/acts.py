@@ -7,7 +7,7 @@ import struct
 from collections.abc import Callable, Iterable, Sequence
 from mmap import mmap
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from gateway.ledger.journal.writer import Journal
 from gateway.ledger.opening import open_store
@@ -19,7 +19,29 @@ from loadtests.crash.story import Said
 
 SEGMENT = 4_096  # about twenty records: a story turns many
 MOST_STEPS = 2_000
+CARRIER_STEPS = 5
 _COUNT = struct.Struct("<I")
+
+
+class Carrier(Protocol):
+    """Whoever stands between a sink and the ledger."""
+
+    def step(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Nobody:
+    """A sink that writes the ledger itself needs none."""
+
+    def __init__(self, ledger: str) -> None:
+        pass
+
+    def step(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
 
 
 class Stage(NamedTuple):
@@ -30,6 +52,7 @@ class Stage(NamedTuple):
     told: mmap
     said: Sequence[Said]
     open_sink: Callable[[str], Sink]
+    open_carrier: Callable[[str], Carrier]
 
 
 def told(shared: mmap) -> int:
@@ -73,38 +96,70 @@ def say(stage: Stage) -> None:
 def settle(stage: Stage) -> None:
     """A settler that finds the journals of the dead."""
     settler = _settler(stage.root, stage.open_sink(stage.ledger))
-    until_idle(settler)
+    _until_idle(settler, Nobody(""))
     settler.close()
 
 
-def both(stage: Stage) -> None:
-    """A gateway and its settler side by side, the ledger away half of the time; both are killed at once."""
+def hand_over(stage: Stage) -> None:
+    """A settler that brings the journals of the dead on their way, and lives no longer than that."""
+    settler = _settler(stage.root, stage.open_sink(stage.ledger))
+    settler.look_now()
+    while settler.step():
+        pass
+    settler.close()
+
+
+def say_and_hand_over(stage: Stage) -> None:
+    say(stage)
+    hand_over(stage)
+
+
+def carry(stage: Stage) -> None:
+    """What stands between the settler and the ledger brings what was handed over to its end."""
+    carrier = stage.open_carrier(stage.ledger)
+    for _ in range(CARRIER_STEPS):
+        carrier.step()
+    carrier.close()
+
+
+def all_of_them(stage: Stage) -> None:
+    """A gateway, its settler and what follows, the ledger away most of the time; all are killed at once."""
     journal = _journal(stage)
     settler = _settler(stage.root, Flaky(stage.open_sink(stage.ledger)))
+    carrier = stage.open_carrier(stage.ledger)
     numbered = enumerate(stage.said)
     while some := list(itertools.islice(numbered, 7)):
         _append(stage, journal, some)
         settler.step()
+        carrier.step()
     journal.close()
-    until_idle(settler)
+    _until_idle(settler, carrier)
+    carrier.close()
     settler.close()
 
 
-def recover(root: Path, sink: Sink) -> None:
-    """What the next settler does, undisturbed."""
+def recover(root: Path, sink: Sink, carrier: Carrier) -> None:
+    """What those who are started next do, undisturbed."""
     settler = _settler(root, sink)
-    until_idle(settler)
+    _until_idle(settler, carrier)
+    carrier.close()
     settler.close()
 
 
-def until_idle(settler: Settler) -> None:
+def _until_idle(settler: Settler, carrier: Carrier) -> None:
     quiet = 0
     for _ in range(MOST_STEPS):
         settler.look_now()
         quiet = 0 if settler.step() or not settler.is_idle else quiet + 1
         if quiet == 2:
             return
+        carrier.step()
     raise TimeoutError(f"the settler does not come to an end: {settler.status}")
+
+
+def stage_of(root: Path, ledger: str, told: mmap, said: Sequence[Said]) -> Stage:
+    """Where a settler writes the ledger itself."""
+    return Stage(root, ledger, told, said, open_store_sink, Nobody)
 
 
 def _journal(stage: Stage) -> Journal:

@@ -14,10 +14,10 @@ from typing import NamedTuple, Protocol
 
 from gateway.ledger.store import Sink
 from loadtests.crash import acts
-from loadtests.crash.acts import Stage
+from loadtests.crash.acts import Carrier, Stage
 from loadtests.crash.knife import Knife
 from loadtests.crash.referee import judge, look
-from loadtests.crash.story import Expected, Said, expected
+from loadtests.crash.story import Expected, expected, story
 
 UNHURT, FAILED = 0, 1  # exit statuses of a child
 
@@ -39,6 +39,8 @@ class Ground(Protocol):
 
     def open_sink(self, ledger: str) -> Sink: ...
 
+    def open_carrier(self, ledger: str) -> Carrier: ...
+
     def recover(self, root: Path, ledger: str) -> None:
         """Everything that is left is brought into the ledger."""
         ...
@@ -53,7 +55,10 @@ class Act(NamedTuple):
 ACTS = (
     Act("gateway", acts.say),
     Act("settler", acts.settle, acts.say),
-    Act("gateway and settler", acts.both),
+    Act("gateway and settler", acts.all_of_them),
+    Act("settler to stream", acts.hand_over, acts.say),
+    Act("consumer", acts.carry, acts.say_and_hand_over),
+    Act("gateway, settler and consumer", acts.all_of_them),
 )
 
 
@@ -76,36 +81,48 @@ class Round(NamedTuple):
 class Rounds:
     """Of one act on one ground."""
 
-    def __init__(self, act: Act, ground: Ground, said: Sequence[Said], scratch: Path) -> None:
+    def __init__(self, act: Act, ground: Ground, requests: int, scratch: Path) -> None:
         self._act = act
         self._ground = ground
-        self._said = said
+        self._requests = requests
+        self._said = story(requests)
         self._scratch = scratch
-        self._told = mmap(-1, 4_096)  # what is said to be safe outlives who was told so
+        scratch.mkdir(exist_ok=True)
+        self._told_file = scratch / f"told-{act.name}-{ground.name}".replace(" ", "-")
+        self._told_file.write_bytes(bytes(4_096))
+        with self._told_file.open("r+b") as file:
+            self._told = mmap(file.fileno(), 4_096)  # what is said to be safe outlives who was told so
 
     def count(self) -> Boundaries:
         """Of an undisturbed run, which must hold like any other."""
         directory = self._directory("count")
-        crossed = directory / "crossed.json"
         stage = self._stage(directory)
-        status = _child(lambda: _counted(lambda: self._act.run(stage), crossed))
+        status, crossed = self._watch(stage, directory / "crossed")
         if problems := self._problems(stage, status):
             raise AssertionError(f"{self._act.name} on {self._ground.name}, undisturbed: {problems}")
-        found = Boundaries(self._act.name, self._ground.name, json.loads(crossed.read_text()))
         shutil.rmtree(directory)
-        return found
+        return Boundaries(self._act.name, self._ground.name, crossed)
 
     def run(self, boundaries: Boundaries, chosen: Sequence[int]) -> Iterator[Round]:
         for at in chosen:
             directory = self._directory(str(at))
             stage = self._stage(directory)
-            status = _child(lambda stage=stage, at=at: _cut(lambda: self._act.run(stage), at))
+            boundary = boundaries.crossed[at - 1]
+            status = self._die(stage, at, boundaries.crossed)
             told = acts.told(self._told)
             problems = self._problems(stage, status)
-            boundary = boundaries.crossed[at - 1]
             yield Round(self._act.name, self._ground.name, at, boundary, status == -signal.SIGKILL, told, problems)
             if not problems:
                 shutil.rmtree(directory)
+
+    def _watch(self, stage: Stage, file: Path) -> tuple[int, list[str]]:
+        """The exit status of an undisturbed process, and what it crossed."""
+        status = child(lambda: _counted(lambda: self._act.run(stage), file))
+        return status, json.loads(file.read_text()) if file.exists() else []
+
+    def _die(self, stage: Stage, at: int, crossed: Sequence[str]) -> int:
+        """The exit status of a process that dies at the boundary number `at`."""
+        return child(lambda: _cut(lambda: self._act.run(stage), at))
 
     def _directory(self, name: str) -> Path:
         directory = self._scratch / f"{self._act.name}-{self._ground.name}-{name}".replace(" ", "-")
@@ -115,10 +132,12 @@ class Rounds:
     def _stage(self, directory: Path) -> Stage:
         self._told[:4] = bytes(4)
         ledger = self._ground.fresh(directory)
-        stage = Stage(directory / "journal", ledger, self._told, self._said, self._ground.open_sink)
+        stage = Stage(
+            directory / "journal", ledger, self._told, self._said, self._ground.open_sink, self._ground.open_carrier
+        )
         if self._act.before is not None:
             before = self._act.before
-            status = _child(lambda: before(stage))
+            status = child(lambda: before(stage))
             assert status == UNHURT, status
         return stage
 
@@ -155,7 +174,7 @@ def _counted(run: Callable[[], None], crossed: Path) -> None:
     crossed.write_text(json.dumps(knife.crossed))
 
 
-def _child(run: Callable[[], None]) -> int:
+def child(run: Callable[[], None]) -> int:
     """Runs it in a process of its own; its exit status, negative for the signal that ended it."""
     pid = os.fork()
     if pid == 0:

@@ -48,7 +48,8 @@ def postgres_server(scratch: Path) -> Generator[str]:
     directory = scratch / "postgres-data"
     directory.mkdir()
     if account:
-        scratch.chmod(0o711)
+        for above in (scratch, scratch.parent):  # a temporary directory is its user's alone
+            above.chmod(0o711)
         shutil.chown(directory, account)
     initdb = [_program("initdb"), "--no-sync", "--encoding=UTF8", "--locale=C", "--auth=trust", f"--username={USER}"]
     subprocess.run(

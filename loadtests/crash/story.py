@@ -24,7 +24,7 @@ class Expected(NamedTuple):
     readings: set[tuple[object, ...]]
 
 
-def story(requests: int, source: str) -> list[Said]:
+def story(requests: int, source: str = "w") -> list[Said]:
     """So many requests of `source`, each kind in its turn, in waves of three between which none is under way: segments
     are let go in time. The last wave is cut off."""
     kinds = cycle((_plain, _streamed, _retried, _hedged, _cached, _cascaded, _corrected))

@@ -35,10 +35,7 @@ logger = logging.getLogger("tollgate.ledger")
 MIB = 1024 * 1024
 SEGMENT_BYTES = 4 * MIB  # about 30,000 records: a request makes two
 SYNC_SECONDS = 1.0  # what a loss of power may cost; a killed process loses nothing
-RESERVE = (
-    4  # one part of so many of a segment: with it the next one is made, and when there is none, it is kept for the
-)
-# ends of what has begun
+RESERVE = 4  # one part of so many of a segment: where it begins the next one is made
 ABANDONED_SECONDS = 3600.0  # after which a directory that nobody ever claimed is nobody's
 
 
@@ -64,7 +61,7 @@ class Journal:
         self.full = False  # nothing new should begin: there is no segment after this one
         self.last_error = ""  # "" when the last segment could be made and brought to the disk
         self._segment_bytes = segment_bytes
-        self._max_segments = max(2, max_bytes // segment_bytes)
+        self._max_segments = max(3, max_bytes // segment_bytes)  # the last is for the ends of what has begun
         self._sync_seconds = sync_seconds
         # The segment being written.
         self._number = 0
@@ -76,6 +73,7 @@ class Journal:
         # Shared with the second thread.
         self._work = threading.Lock()  # of making a segment, and of what follows
         self._is_ready = False  # the next segment
+        self._is_hopeless = False  # not even one for ends could be made, at the last try
         self._left: list[int] = []  # files of earlier segments, not yet brought to the disk
         self._is_renamed = True  # a segment, since the directory was brought to the disk
         self._wake = threading.Event()
@@ -95,27 +93,29 @@ class Journal:
     def append(self, kind: Kind, attempt: Attempt) -> bool:
         """False when there is no room for it, or it fits no record: it is then in no file.
 
-        What is full takes ends only, as long as there is room for them.
+        What is full takes ends only, for which it has a segment more: where they find no place, what has begun would
+        hold the segments of its beginnings for ever.
         """
-        if self.full and kind != "settle":
+        is_end = kind == "settle"
+        if self.full and not is_end:
             return False
         key = attempt.line, attempt.label
         known = self._lines.get(key)
         letter = LETTERS[kind]
         try:
-            number = self._define(key) if known is None else known
+            number = self._define(key, is_end) if known is None else known
             if number < 0:
                 return False
             if not self._write(framed(entry(letter, number, attempt))):
-                if not self._turn():
+                if not self._turn(is_end):
                     return False
-                number = self._define(key)  # a segment's numbers are its own
+                number = self._define(key, is_end)  # a segment's numbers are its own
                 if number < 0 or not self._write(framed(entry(letter, number, attempt))):
                     return False
         except Unfit as error:
             self._say_unfit(error)
             return False
-        if kind == "settle":
+        if is_end:
             self.settled += 1
         return True
 
@@ -127,7 +127,7 @@ class Journal:
         except Unfit as error:
             self._say_unfit(error)
             return False
-        return self._write(record) or (self._turn() and self._write(record))
+        return self._write(record) or (self._turn(False) and self._write(record))
 
     def close(self) -> None:
         """What was appended stays; the directory is then a dead process's, whose records somebody else may settle."""
@@ -162,11 +162,11 @@ class Journal:
         self._wake.set()
         return end <= self._segment_bytes
 
-    def _define(self, key: tuple[Line, Label]) -> int:
+    def _define(self, key: tuple[Line, Label], is_end: bool) -> int:
         number = len(self._lines)
         record = self._long(define(number, *key))
         if not self._write(record):
-            if not self._turn():
+            if not self._turn(is_end):
                 return -1
             number = 0
             self._write(framed(define(number, *key)))
@@ -197,19 +197,26 @@ class Journal:
         self.directory = shown
         return owner
 
-    def _turn(self) -> bool:
-        """Goes on to the next segment."""
+    def _turn(self, is_end: bool) -> bool:
+        """Goes on to the next segment. Where none can be made the other thread tries again, not each record."""
         with self._work:
-            if self._closing or (self.full and not self._is_ready):  # the other thread tries again, not each record
+            if self._closing:
                 return False
             try:
-                if not self._is_ready:
+                if not self._is_ready and not self.full:
                     self._make()
-                self._begin()
             except OSError as error:
                 self._say_full(error)
-                return False
-            return True
+            try:
+                if not self._is_ready and is_end and not self._is_hopeless:
+                    self._make(for_ends=True)
+                if self._is_ready:
+                    self._begin()
+                    return True
+            except OSError as error:
+                self._is_hopeless = True
+                self._say_full(error)
+            return False
 
     def _begin(self) -> None:
         """Goes on in the spare segment. Raises OSError, and has then changed nothing."""
@@ -229,15 +236,14 @@ class Journal:
             self._left.append(self._file)
         self._number += 1
         self._file, self._map, self._at = file, mapped, START
-        self._limit = self._segment_bytes - self._segment_bytes // RESERVE
+        self._limit = self._segment_bytes - (0 if self.full else self._segment_bytes // RESERVE)
         self._lines.clear()
         self._is_renamed = True
-        self.full = False
 
-    def _make(self) -> None:
+    def _make(self, *, for_ends: bool = False) -> None:
         """The next segment, with its space taken, so that no write into it can fail."""
         segments = sum(1 for name in os.listdir(self.directory) if name.endswith(".log"))
-        if segments >= self._max_segments:
+        if segments >= self._max_segments - (not for_ends):
             raise OSError(errno.EFBIG, "it holds as much as `metering: {journal_max_mb: …}` lets it")
         fresh = self._spare.with_suffix(".new")
         file = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -251,8 +257,9 @@ class Journal:
         finally:
             os.close(file)
         self._is_ready = True
-        self.full = False
-        self.last_error = ""
+        if not for_ends:
+            self.full = False
+            self.last_error = ""
 
     # The second thread
 
@@ -266,6 +273,7 @@ class Journal:
     def _prepare(self) -> None:
         """Has the next segment ready before it is wanted."""
         with self._work:
+            self._is_hopeless = False
             if self._closing or self._is_ready or self._limit < self._segment_bytes:
                 return
             try:

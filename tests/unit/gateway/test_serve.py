@@ -29,10 +29,9 @@ BODY = {"model": "chat", "messages": [{"role": "user", "content": "hi"}]}
 class Settled:
     """A settlement that remembers what it was given."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, has_no_room: bool = False) -> None:
         self.traces: list[Trace] = []
-
-    has_no_room = False
+        self.has_no_room = has_no_room
 
     def settle(self, trace: Trace) -> None:
         self.traces.append(trace)
@@ -74,9 +73,11 @@ def service(settled: Settled, does: Callable[[], None]) -> Service:
     )
 
 
-def answered(does: Callable[[], None], change: Callable[[Exchange], None] = lambda _: None) -> tuple[bytes, Trace]:
+def answered(
+    does: Callable[[], None], change: Callable[[Exchange], None] = lambda _: None, *, has_no_room: bool = False
+) -> tuple[bytes, Trace]:
     """What a client gets whose request meets `does`, and the trace that was settled."""
-    transport, settled = stories.Transport(), Settled()
+    transport, settled = stories.Transport(), Settled(has_no_room=has_no_room)
 
     async def run() -> None:
         exchange = stories.exchange(transport, headers=[(b"authorization", f"Bearer {KEY}".encode())])
@@ -120,6 +121,18 @@ def test_who_is_stopped_before_its_answer_is_told_to_come_back() -> None:
     assert b"retry-after: 1" in head
     assert json.loads(body)["error"]["code"] == "overloaded"
     assert trace.error is not None
+
+
+def test_a_request_that_the_ledger_has_no_room_for_is_not_begun() -> None:
+    def admitted() -> None:
+        raise AssertionError("it was let in")
+
+    written, trace = answered(admitted, has_no_room=True)
+    head, _, body = written.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 503 ")
+    assert b"retry-after: 5" in head
+    assert json.loads(body)["error"]["code"] == "ledger_full"
+    assert trace.admitted is None
 
 
 def test_who_has_left_is_told_nothing() -> None:

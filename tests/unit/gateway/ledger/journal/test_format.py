@@ -201,7 +201,6 @@ def test_what_a_dying_process_leaves_is_told_from_damage():
         {"cost_nanousd": 2**63},
         {"prompt_tokens": -(2**63) - 1},
         {"outcome": "unheard of"},
-        {"duration_seconds": "long"},
     ],
 )
 def test_what_has_no_place_in_a_record_is_said_and_not_bent(fields):
