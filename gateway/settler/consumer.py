@@ -90,7 +90,9 @@ class Consumer:
             while not stop.is_set():
                 try:
                     self.step()
-                except LedgerError as error:
+                except Exception as error:
+                    if not isinstance(error, LedgerError):
+                        logger.exception("the consumer of the ledger's batches failed, and goes on")
                     self._say_away(str(error))
                     stop.wait(retry)
                     retry = min(2 * retry, self._last_retry)

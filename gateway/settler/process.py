@@ -16,7 +16,7 @@ from gateway.ledger.opening import open_store
 from gateway.ledger.store import LedgerError
 from gateway.settler.orders import Orders
 from gateway.settler.settler import FIRST_RETRY, LAST_RETRY, Settler
-from gateway.settler.sinks import open_sink
+from gateway.settler.sinks import consuming, open_sink
 from gateway.settler.status import Status, write_status
 
 logger = logging.getLogger("tollgate.settler")
@@ -45,7 +45,7 @@ def run(orders: Orders, stop: threading.Event, *, on_caught_up: Callable[[], Non
             metering = orders.metering
             # A store of its own, for the sink may be no database.
             auditor = Auditor(lambda: open_store(orders.ledger), metering.audit_every, metering.audit_drift)
-            with closing(auditor):
+            with closing(auditor), consuming(orders):
                 return _work(root, settler, auditor, stop, on_caught_up)
         finally:
             settler.close()
