@@ -38,6 +38,7 @@ STATEMENT_SECONDS = 30.0  # for one statement of a writer
 LOCK_SECONDS = 10.0  # of these, for others' locks
 IDLE_SECONDS = 20.0  # after which the server ends a transaction whose client says nothing: it holds locks
 READ_SECONDS = 120.0  # for one query of a report
+MIGRATION_SECONDS = 3_600.0  # for one statement of a migration
 MERCY_SECONDS = 5.0  # beyond which a server that should have given up itself is not waited for
 MOST_LABELS = 100_000  # kept by one connection
 ROWS_PER_FETCH = 10_000
@@ -221,12 +222,15 @@ class PostgresStore(PostgresBooks):
             connection.execute(b"SELECT pg_advisory_xact_lock(%s)", (_MIGRATING,))
             version = _version(connection)
             self._target.refuse(version)
+            connection.execute(b"SET LOCAL statement_timeout = 0")
+            connection.patience = MIGRATION_SECONDS
             if not version:
                 connection.execute(VERSION_TABLE.replace("CURRENT_TIMESTAMP", "CURRENT_TIMESTAMP::text").encode())
             for number, script in pending("postgresql", version):
                 for statement in script:
                     connection.execute(statement.encode())
                 connection.execute(b"INSERT INTO ledger_schema (version) VALUES (%s)", (number,))
+            connection.patience = STATEMENT_SECONDS + MERCY_SECONDS
 
 
 class _Target:
@@ -388,12 +392,12 @@ class _Names:
         lines, labels = self._lines, self._labels
         if len(labels) > MOST_LABELS:
             labels.clear()
-        new_lines = sorted({attempt.line for attempt in attempts if attempt.line not in lines}, key=repr)
-        new_labels = {attempt.label for attempt in attempts if attempt.label not in labels}
+        new_lines = list(dict.fromkeys(attempt.line for attempt in attempts if attempt.line not in lines))
+        new_labels = list(dict.fromkeys(attempt.label for attempt in attempts if attempt.label not in labels))
         whys = dict[object, str]()
         for line, why in sift(new_lines, partial(self._add_lines, connection), _BAD_VALUE)[1]:
             whys[line] = why
-        for label, why in sift(list(new_labels), partial(self._add_labels, connection), _BAD_VALUE)[1]:
+        for label, why in sift(new_labels, partial(self._add_labels, connection), _BAD_VALUE)[1]:
             whys[label] = why
         if not whys:
             return [(attempt, lines[attempt.line], labels[attempt.label]) for attempt in attempts], []

@@ -67,7 +67,7 @@ class Consumer:
         open_store: Callable[[], Store],
         *,
         claim_seconds: float = CLAIM_SECONDS,
-        first_retry: float = FIRST_RETRY,
+        retries: tuple[float, float] = (FIRST_RETRY, LAST_RETRY),
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = secrets.token_hex(8)
@@ -77,7 +77,7 @@ class Consumer:
         self._store: Store | None = None
         self._claim_ms = round(claim_seconds * 1000)
         self._look_seconds = min(LOOK_SECONDS, claim_seconds / 2)
-        self._first_retry = first_retry
+        self._first_retry, self._last_retry = retries
         self._monotonic = monotonic
         self._hand: list[_Held] = []
         self._looked = self._tidied = float("-inf")
@@ -90,10 +90,12 @@ class Consumer:
             while not stop.is_set():
                 try:
                     self.step()
-                except LedgerError as error:
+                except Exception as error:
+                    if not isinstance(error, LedgerError):
+                        logger.exception("the consumer of the ledger's batches failed, and goes on")
                     self._say_away(str(error))
                     stop.wait(retry)
-                    retry = min(2 * retry, LAST_RETRY)
+                    retry = min(2 * retry, self._last_retry)
                 else:
                     self._say_back()
                     retry = self._first_retry

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 
 class Progress(NamedTuple):
-    """Every attempt of the journals it ever met, `sources`, that began before `through` (Unix seconds) is in the ledger."""
+    """Every attempt of the journals it ever met, `sources`, that began before `through` (Unix seconds) is in the
+    ledger."""
 
     through: float
     sources: Collection[str]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from gateway.ledger.location import is_postgresql
 from gateway.ledger.opening import open_store
 from gateway.ledger.store import Batch, Counts, Sink, Store
-from gateway.settler.consumer import Consumer
 from gateway.settler.orders import Orders
 from gateway.settler.refusals import say_refused
-from gateway.settler.stream import StreamSink
-from gateway.state.stream import BatchStream
 
+if TYPE_CHECKING:
+    from gateway.settler.consumer import Consumer
+
+END_SECONDS = 2.0
 MEMORY = "memory://"  # a `state:` that no other process shares
 
 
@@ -43,19 +46,42 @@ class StoreSink:
 
 def open_sink(orders: Orders) -> Sink:
     """Of gateway.yaml's `ledger:` and `state:`; raises LedgerError when it can not be opened now."""
-    if uses_stream(orders):
-        return StreamSink(BatchStream(orders.state))
-    return StoreSink(open_store(orders.ledger, make=False))
+    if not uses_stream(orders):
+        return StoreSink(open_store(orders.ledger, make=False))
+    from gateway.settler.stream import StreamSink  # only who goes through Redis pays for its library
+    from gateway.state.stream import BatchStream
+
+    return StreamSink(BatchStream(orders.state))
 
 
 def open_consumer(orders: Orders) -> Consumer | None:
-    """The far end of the sink, to be run beside it or elsewhere; None where the sink needs none."""
-    if uses_stream(orders):
-        return Consumer(BatchStream(orders.state), lambda: open_store(orders.ledger, make=False))
-    return None
+    """The far end of that sink, to be run beside it or elsewhere; None where it needs none. Connects when it runs."""
+    if not uses_stream(orders):
+        return None
+    from gateway.settler.consumer import Consumer
+    from gateway.state.stream import BatchStream
+
+    return Consumer(BatchStream(orders.state), lambda: open_store(orders.ledger, make=False))
+
+
+@contextmanager
+def consuming(orders: Orders) -> Generator[Consumer | None]:
+    """With the far end running in a thread."""
+    consumer = open_consumer(orders)
+    if consumer is None:
+        yield None
+        return
+    stop = threading.Event()
+    thread = threading.Thread(target=consumer.run, args=(stop,), name="consumer", daemon=True)
+    thread.start()
+    try:
+        yield consumer
+    finally:
+        stop.set()
+        thread.join(END_SECONDS)  # no longer: what it holds is for another to claim
 
 
 def uses_stream(orders: Orders) -> bool:
-    """With Redis and PostgreSQL, batches go to the latter through the former: a database that is away for long is then
-    written by few, from what is in one place."""
+    """With Redis and PostgreSQL, batches go to the latter through the former: few then write the database, whatever the
+    number of gateways, and in few transactions."""
     return is_postgresql(orders.ledger) and orders.state != MEMORY

@@ -42,7 +42,7 @@ class Site:
         self._ttl = ttl
         self._budget = budget
         self._pause = pause
-        # Bound and never listening, it keeps the port from everybody but a server that sets SO_REUSEADDR, as Redis does.
+        # Bound and never listening, it keeps the port from all but a server that sets SO_REUSEADDR, as Redis does.
         self._reservation = socket.socket()
         self._reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._reservation.bind(("127.0.0.1", 0))

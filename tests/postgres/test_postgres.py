@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 
 import pytest
@@ -11,6 +13,7 @@ from gateway.ledger.opening import open_books, open_store
 from gateway.ledger.postgres import PostgresStore, translated
 from gateway.ledger.store import Batch, LedgerError, Written
 from tests.attempts import attempt
+from tests.eventually import eventually
 from tests.postgres.server import PASSWORD, PostgresServer
 
 
@@ -87,6 +90,30 @@ def test_a_lock_that_another_holds_is_named(store: PostgresStore, postgres: Post
         with pytest.raises(LedgerError, match="another transaction holds a lock: end it"):
             store.write(Batch([attempt()]))
     assert store.write(Batch([attempt()])) == Written(1, [])
+
+
+def test_writers_of_the_same_rows_do_not_wait_in_a_circle(postgres: PostgresServer, database: str, url: str) -> None:
+    rows = [attempt(f"r{number}", tenant=f"t{number % 9}", user=f"u{number}") for number in range(400)]
+    together = threading.Barrier(2)
+
+    def write(step: int) -> int:
+        with closing(open_store(url)) as store:
+            added = 0
+            for number in range(10):
+                together.wait(20)
+                batch = [
+                    one._replace(number=number, label=one.label._replace(tags=str(number))) for one in rows[::step]
+                ]
+                added += store.write(Batch(batch)).added
+            return added
+
+    with ThreadPoolExecutor(2) as pool:
+        assert sum(pool.map(write, (1, -1))) == 10 * len(rows)
+    with postgres.connect() as connection:
+        of_this = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = %s"
+        eventually(lambda: connection.execute(of_this, (database,)).fetchone() == (0,), "both have told their figures")
+        found = connection.execute("SELECT deadlocks FROM pg_stat_database WHERE datname = %s", (database,)).fetchone()
+    assert found == (0,)
 
 
 def test_a_reader_is_not_kept_waiting_by_a_writer(

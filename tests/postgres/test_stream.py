@@ -5,92 +5,27 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from itertools import count
 from pathlib import Path
 
 import pytest
 
-from gateway.ledger.opening import open_books, open_store
 from gateway.ledger.packing import pack
 from gateway.ledger.postgres import PostgresStore
-from gateway.ledger.store import Batch, Counts, LedgerError, Store, Written
-from gateway.settler.consumer import MOST_FAILURES, Consumer
+from gateway.ledger.store import Batch, Counts, LedgerError, Written
+from gateway.settler.consumer import MOST_FAILURES
 from gateway.settler.stream import StreamSink
 from gateway.state.stream import BATCHES, GROUP, BatchStream
 from tests.attempts import attempt
+from tests.certificates import Authority
 from tests.eventually import eventually
 from tests.postgres.consumer_process import BOUNDARIES
+from tests.postgres.scene import AGAIN_SECONDS, ROWS, Scene
 from tests.postgres.server import PostgresServer
 from tests.redis.conftest import RedisServer, cluster
-
-AGAIN_SECONDS = 0.3
-ROWS = 10  # of a batch
-
-
-class Scene:
-    """A sink, and consumers beside it. What was put is counted, by hand."""
-
-    def __init__(self, redis: str, ledger: str) -> None:
-        self.redis, self.ledger = redis, ledger
-        self.sink = StreamSink(BatchStream(redis, seconds=1.0), again_seconds=AGAIN_SECONDS)
-        self.rows = self.cost = self.number = 0
-        self._stack = ExitStack()
-        self._stack.callback(self.sink.close)
-        open_store(ledger).close()
-
-    def put(self, batches: int = 1) -> None:
-        """Patiently, as the settler does."""
-        for _ in range(batches):
-            batch = self.next_batch()
-            eventually(lambda batch=batch: self._put(batch), "the batch is taken")  # type: ignore[misc]
-            self.rows += ROWS
-            self.cost = self.rows * (self.rows + 1) // 2
-
-    def next_batch(self) -> Batch:
-        return Batch([attempt(f"r{self.rows + row}", cost_nanousd=self.rows + row + 1) for row in range(ROWS)])
-
-    def _put(self, batch: Batch) -> bool:
-        try:
-            self.number = self.sink.put(batch)
-        except LedgerError:
-            return False
-        return True
-
-    def consume(
-        self, *, claim_seconds: float = 0.5, store: Callable[[], Store] | None = None, seconds: float = 1.0
-    ) -> Consumer:
-        consumer = Consumer(
-            BatchStream(self.redis, seconds=seconds),
-            store or (lambda: open_store(self.ledger)),
-            claim_seconds=claim_seconds,
-            first_retry=0.02,
-        )
-        stop = threading.Event()
-        thread = threading.Thread(target=consumer.run, args=(stop,))
-        thread.start()
-        self._stack.callback(thread.join, 20)
-        self._stack.callback(stop.set)
-        return consumer
-
-    def is_settled(self) -> bool:
-        try:
-            return self.sink.settled() == self.number
-        except LedgerError:
-            return False
-
-    def settles(self) -> None:
-        """Everything that was put is in the ledger: each row once, and the sums of all."""
-        eventually(self.is_settled, "everything is acknowledged")
-        with open_books(self.ledger).snapshot() as ledger:
-            found = ledger.rows("SELECT COUNT(*), COUNT(DISTINCT request_id), SUM(cost_nanousd) FROM entries")
-            sums = ledger.rows("SELECT SUM(requests), SUM(attempts), SUM(cost_nanousd) FROM rollups")
-        assert found == sums == [(self.rows, self.rows, self.cost)]
-
-    def close(self) -> None:
-        self._stack.close()
 
 
 @pytest.fixture
@@ -199,6 +134,21 @@ def test_acknowledgements_that_were_evicted(scene: Scene, redis_server: RedisSer
     stream.close()
     scene.consume(claim_seconds=0.2)
     scene.settles()
+
+
+def test_what_nobody_needs_is_removed_and_nothing_else(redis_server: RedisServer) -> None:
+    with closing(BatchStream(redis_server.url)) as stream, redis_server.client() as client:
+        stream.make_group()
+        for number in range(4):
+            stream.add(b"%d" % number)
+        first, second, third = stream.read("one", 3, block=False)
+        stream.acknowledge({}, [second.id])
+        assert client.xlen(BATCHES) == 4  # the second stands after the first, which is with somebody
+        stream.acknowledge({}, [first.id])
+        assert client.xrange(BATCHES)[0][0] == third.id
+        stream.acknowledge({}, [third.id])
+        assert [entry[1] for entry in client.xrange(BATCHES)] == [{b"batch": b"3"}]  # nobody has read it
+        assert stream.figures()[:2] == (1, 0)
 
 
 def test_redis_that_is_killed_and_comes_back_empty(scene: Scene, redis_server: RedisServer) -> None:
@@ -329,6 +279,22 @@ def test_a_batch_that_cannot_be_written_is_set_aside_and_the_others_go_on(
         assert client.xlen("tollgate:{ledger}:1:aside") == 1
 
 
+def test_a_ledger_that_takes_nothing_for_long_is_no_reason_to_set_anything_aside(scene: Scene) -> None:
+    tries = count(1)
+
+    class AwayStore(PickyStore):
+        def write(self, batch: Batch) -> Written:
+            if next(tries) < 5 * MOST_FAILURES:
+                raise LedgerError("it is away")
+            return super().write(batch)
+
+    scene.put(3)
+    consumer = scene.consume(store=lambda: AwayStore(PostgresStore(scene.ledger)), retries=(0.001, 0.01))
+    scene.settles()
+    assert consumer.status.set_aside == 0
+    assert next(tries) > 5 * MOST_FAILURES
+
+
 def test_bytes_that_are_no_batch_are_set_aside(scene: Scene, redis_server: RedisServer) -> None:
     whole = pack("x", 1, Batch([attempt("never")]))
     with redis_server.client() as client:
@@ -364,6 +330,29 @@ def test_a_cluster(tmp_path: Path, url: str) -> None:
                 client.flushall()
         scene.put()
         scene.settles()
+
+
+def test_redis_over_tls(tmp_path: Path, url: str) -> None:
+    authority = Authority(tmp_path / "tls")
+    authority.server()
+    (certificate,) = [path for path in (tmp_path / "tls").glob("ca-*.pem")]
+    server = RedisServer(tmp_path / "redis")
+    options = {"port": 0, "tls-port": server.port, "tls-auth-clients": "no", "tls-ca-cert-file": authority.ca}
+    options |= {"tls-cert-file": certificate, "tls-key-file": certificate.with_suffix(".key")}
+    server._options = tuple(str(part) for name, value in options.items() for part in (f"--{name}", value))
+    server.start()
+    try:
+        with closing(Scene(f"rediss://{server.address}/0?ssl_ca_certs={authority.ca}", url)) as scene:
+            scene.consume()
+            scene.put(2)
+            scene.settles()
+        with (
+            closing(Scene(f"rediss://{server.address}/0", url)) as scene,
+            pytest.raises(LedgerError, match="certificate"),
+        ):
+            scene.sink.put(scene.next_batch())
+    finally:
+        server.stop()
 
 
 def test_a_stopped_consumer_leaves_nothing_behind(scene: Scene, redis_server: RedisServer) -> None:

@@ -12,6 +12,11 @@ import yaml
 from gateway.config import examine
 
 COMPOSE = Path(__file__).resolve().parents[3] / "deploy/compose"
+ENVIRON = {
+    "TOLLGATE_ADMIN_SHA256": "a" * 64,
+    "TOLLGATE_TEAM_SHA256": "b" * 64,
+    "TOLLGATE_POSTGRES_PASSWORD": "c" * 48,
+}
 
 
 @pytest.fixture(scope="module")
@@ -20,8 +25,7 @@ def services() -> dict[str, Any]:
 
 
 def test_the_shipped_configuration_is_valid() -> None:
-    environ = {"TOLLGATE_ADMIN_SHA256": "a" * 64, "TOLLGATE_TEAM_SHA256": "b" * 64}
-    outcome = examine(COMPOSE / "config", environ)
+    outcome = examine(COMPOSE / "config", ENVIRON)
     assert outcome.table is not None, outcome.problems
 
 
@@ -33,8 +37,7 @@ def test_every_mounted_file_is_there(services: dict[str, Any]) -> None:
 
 
 def test_the_gateway_finds_its_worker_and_redis_by_their_service_names(services: dict[str, Any]) -> None:
-    environ = {"TOLLGATE_ADMIN_SHA256": "a" * 64, "TOLLGATE_TEAM_SHA256": "b" * 64}
-    table = examine(COMPOSE / "config", environ).table
+    table = examine(COMPOSE / "config", ENVIRON).table
     assert table is not None
     (worker,) = table.workers.values()
     assert worker.url == "http://worker:8000"
@@ -43,9 +46,27 @@ def test_the_gateway_finds_its_worker_and_redis_by_their_service_names(services:
     assert table.settings.state.startswith("redis://redis:")
 
 
+def test_the_settler_shares_the_journal_of_the_gateway_and_both_know_the_ledger(services: dict[str, Any]) -> None:
+    table = examine(COMPOSE / "config", ENVIRON).table
+    assert table is not None
+    postgres = services["postgres"]["environment"]
+    user, database = postgres["POSTGRES_USER"], postgres["POSTGRES_DB"]
+    assert table.settings.ledger == f"postgresql://{user}:{'c' * 48}@postgres:5432/{database}"
+    assert table.settings.metering.settler == "external"
+    assert not table.settings.metering.journal.is_absolute()  # beneath the image's working directory, a volume
+    gateway, settler = services["gateway"], services["settler"]
+    assert settler["volumes"] == gateway["volumes"]
+    assert settler["environment"].keys() == gateway["environment"].keys() == ENVIRON.keys()
+    assert settler["image"] == gateway["image"]
+
+
+def test_redis_does_not_evict_what_is_on_its_way_to_the_ledger(services: dict[str, Any]) -> None:
+    command = services["redis"]["command"]
+    assert command[command.index("--maxmemory-policy") + 1].startswith("volatile-")
+
+
 def test_engines_and_state_are_not_published(services: dict[str, Any]) -> None:
-    assert "ports" not in services["worker"]
-    assert "ports" not in services["redis"]
+    assert all("ports" not in services[name] for name in ("worker", "redis", "postgres", "settler"))
     assert all(port.startswith("127.0.0.1:") for service in services.values() for port in service.get("ports", ()))
 
 
