@@ -24,6 +24,7 @@ def orders(ledger: str, state: str = "memory://", journal: Path = Path("journal"
 
 def test_sqlite_is_written_by_the_settler_itself(tmp_path: Path, redis_server: RedisServer) -> None:
     of_one_machine = orders(f"sqlite:///{tmp_path / 'ledger.db'}", redis_server.url)
+    open_store(of_one_machine.ledger).close()
     with closing(open_sink(of_one_machine)) as sink, consuming(of_one_machine) as consumer:
         assert isinstance(sink, StoreSink)
         assert consumer is None
