@@ -16,7 +16,7 @@ from gateway.settler.keeper import Keeper
 from gateway.settler.orders import Orders
 from gateway.settler.settler import FIRST_RETRY, LAST_RETRY, Settler
 from gateway.settler.sinks import consuming, open_sink
-from gateway.settler.status import Status, write_status
+from gateway.settler.status import read_status, write_status
 
 logger = logging.getLogger("tollgate.settler")
 
@@ -78,6 +78,8 @@ def _turn(root: Path, stop: threading.Event) -> int | None:
 def _opened(orders: Orders, stop: threading.Event) -> Settler | None:
     """With its sink open, however long that takes; None when asked to stop before."""
     retry, said = FIRST_RETRY, ""
+    root = orders.metering.journal
+    before = read_status(root)  # what has been settled stays true
     while True:
         try:
             return Settler(orders.metering.journal, open_sink(orders))
@@ -85,7 +87,9 @@ def _opened(orders: Orders, stop: threading.Event) -> Settler | None:
             if str(error) != said:
                 logger.error("%s. Records wait in the journal", error)
                 said = str(error)
-            write_status(orders.metering.journal, Status(at=time.time(), pid=os.getpid(), last_error=said))
+            now = time.time()
+            lag = before.lag_seconds + max(0.0, now - before.at) if before.at else 0.0
+            write_status(root, before._replace(at=now, pid=os.getpid(), lag_seconds=lag, last_error=said))
         if stop.wait(retry):
             return None
         retry = min(2 * retry, LAST_RETRY)

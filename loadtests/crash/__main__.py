@@ -13,6 +13,7 @@ import json
 import logging
 import math
 import shutil
+import signal
 import sys
 import time
 from collections import Counter
@@ -35,6 +36,7 @@ MOST_TOLD = 20  # rounds that did not hold, in the result
 def main() -> int:
     arguments = _arguments()
     logging.disable(logging.CRITICAL)  # of a thousand deaths
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # with its servers
     console = Console(width=None if sys.stdout.isatty() else 160)
     with scratch_directory() as scratch:
         began = time.monotonic()

@@ -38,6 +38,9 @@ class Sqlite:
     def open_carrier(self, ledger: str) -> Carrier:
         return Nobody(ledger)
 
+    def forget(self) -> None:
+        pass
+
     def recover(self, root: Path, ledger: str) -> None:
         recover(root, self.open_sink(ledger), self.open_carrier(ledger))
 
@@ -87,7 +90,7 @@ class Stream(Postgres):
         self._redis = redis
 
     def fresh(self, directory: Path) -> str:
-        self._forget()
+        self._empty()
         return super().fresh(directory)
 
     def open_sink(self, ledger: str) -> Sink:
@@ -96,7 +99,7 @@ class Stream(Postgres):
     def open_carrier(self, ledger: str) -> Carrier:
         return _Carrier(self._redis, ledger)
 
-    def _forget(self) -> None:
+    def _empty(self) -> None:
         with Redis.from_url(self._redis) as client:  # pyright: ignore[reportUnknownMemberType]
             client.flushall()  # pyright: ignore[reportUnknownMemberType]
 
@@ -106,9 +109,8 @@ class ForgetfulStream(Stream):
 
     name = "forgetful redis to postgresql"
 
-    def recover(self, root: Path, ledger: str) -> None:
-        self._forget()
-        super().recover(root, ledger)
+    def forget(self) -> None:
+        self._empty()
 
 
 class _Carrier:

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 
 from gateway.ledger.store import Sink
 from loadtests.crash import acts
-from loadtests.crash.acts import Carrier, Stage
+from loadtests.crash.acts import Carrier, Stage, Survivor
 from loadtests.crash.knife import Knife
 from loadtests.crash.referee import judge, look
 from loadtests.crash.story import Expected, expected, story
@@ -41,6 +41,10 @@ class Ground(Protocol):
 
     def open_carrier(self, ledger: str) -> Carrier: ...
 
+    def forget(self) -> None:
+        """Somebody died; and what is between here and the ledger may have died with him."""
+        ...
+
     def recover(self, root: Path, ledger: str) -> None:
         """Everything that is left is brought into the ledger."""
         ...
@@ -50,6 +54,7 @@ class Act(NamedTuple):
     name: str
     run: Callable[[Stage], None]
     before: Callable[[Stage], None] | None = None  # what has happened, undisturbed
+    settler_lives: bool = False  # through this death, with what it was told before
 
 
 ACTS = (
@@ -57,7 +62,7 @@ ACTS = (
     Act("settler", acts.settle, acts.say),
     Act("gateway and settler", acts.all_of_them),
     Act("settler to stream", acts.hand_over, acts.say),
-    Act("consumer", acts.carry, acts.say_and_hand_over),
+    Act("consumer", acts.carry, acts.say, settler_lives=True),
     Act("gateway, settler and consumer", acts.all_of_them),
 )
 
@@ -86,6 +91,7 @@ class Rounds:
         self._ground = ground
         self._requests = requests
         self._said = story(requests)
+        self._survivor: Survivor | None = None
         self._scratch = scratch
         scratch.mkdir(exist_ok=True)
         self._told_file = scratch / f"told-{act.name}-{ground.name}".replace(" ", "-")
@@ -139,6 +145,7 @@ class Rounds:
             before = self._act.before
             status = child(lambda: before(stage))
             assert status == UNHURT, status
+        self._survivor = Survivor(stage) if self._act.settler_lives else None
         return stage
 
     def _problems(self, stage: Stage, status: int) -> list[str]:
@@ -148,6 +155,9 @@ class Rounds:
         if status == UNHURT and told != len(self._said):
             return [f"unhurt, and only {told} of {len(self._said)} records were taken"]
         try:
+            self._ground.forget()
+            if self._survivor is not None:
+                self._survivor.finish(self._ground.open_carrier(stage.ledger))
             self._ground.recover(stage.root, stage.ledger)
             problems = judge(stage.ledger, stage.root, self._candidates(told))
             before = look(stage.ledger)
