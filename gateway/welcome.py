@@ -7,6 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from gateway.config.published import PUBLISHED_KEYS
+from gateway.ledger.location import without_password
 from gateway.routing.names import Names
 from gateway.table import Key, Table
 from gateway.tenancy.access import may_use
@@ -67,7 +68,7 @@ def welcome(table: Table, url: str, logs: Path, troubles: Sequence[str]) -> list
         f"  models   {', '.join(models_to_try(table, key))}",
         f"  config   {table.directory}/   (changes take effect within 2 s)",
         f"  logs     {logs}/NAME.log for workers; the gateway's is standard output",
-        f"  ledger   {table.settings.ledger}   (tollgate report)",
+        f"  ledger   {without_password(table.settings.ledger)}   (tollgate report)",
         f"  API      {url}/docs",
         "",
     ]

@@ -37,6 +37,11 @@ def check_location(url: str) -> None:
         raise LedgerError(f"the ledger URL names no PostgreSQL host and database: {_POSTGRESQL_EXAMPLE}")
 
 
+def without_password(url: str) -> str:
+    """For eyes."""
+    return re.sub(r"(?<=[?&]password=)[^&#]*", "***", re.sub(r"(://[^:@/]*):[^/]*@", r"\1:***@", url))
+
+
 def sqlite_path(url: str) -> Path:
     """The file behind `sqlite:///relative/path` or `sqlite:////absolute/path`; relative to the working directory."""
     path = url.removeprefix(_SQLITE)

@@ -36,8 +36,9 @@ logger = logging.getLogger(__name__)
 CONNECT_SECONDS = 5
 STATEMENT_SECONDS = 30.0  # for one statement of a writer
 LOCK_SECONDS = 10.0  # of these, for others' locks
-IDLE_SECONDS = 20.0  # after which the server ends a transaction whose client says nothing: it holds locks
+IDLE_SECONDS = 30.0  # after which the server ends a transaction whose client says nothing: it holds locks
 READ_SECONDS = 120.0  # for one query of a report
+READ_IDLE_SECONDS = 600.0  # between two of them: an export may be on its way to somebody slow
 MIGRATION_SECONDS = 3_600.0  # for one statement of a migration
 MERCY_SECONDS = 5.0  # beyond which a server that should have given up itself is not waited for
 MOST_LABELS = 100_000  # kept by one connection
@@ -127,7 +128,7 @@ class PostgresBooks:
     @contextmanager
     def snapshot(self) -> Generator[Snapshot]:
         target = self._target
-        with target.explained(), closing(target.connect({}, READ_SECONDS)) as connection:
+        with target.explained(), closing(target.connect({}, READ_SECONDS, READ_IDLE_SECONDS)) as connection:
             version = _version(connection)
             if version != latest("postgresql"):
                 target.refuse(version)
@@ -205,7 +206,7 @@ class PostgresStore(PostgresBooks):
 
     def _current(self) -> _Connection:
         if self._connection is None:
-            connection = self._target.connect(_FOR_WRITING, STATEMENT_SECONDS)
+            connection = self._target.connect(_FOR_WRITING, STATEMENT_SECONDS, IDLE_SECONDS)
             try:
                 self._migrate(connection)
             except BaseException:
@@ -253,7 +254,7 @@ class _Target:
         self.place = f"postgresql://{user}{given.get('host', 'localhost')}{port}/{given.get('dbname', '')}"
         self._password = given.get("password", "")
 
-    def connect(self, extra: Mapping[str, str | int], statement_seconds: float) -> _Connection:
+    def connect(self, extra: Mapping[str, str | int], statement_seconds: float, idle_seconds: float) -> _Connection:
         parameters: dict[str, Any] = {**_USUAL, **extra, **self._parameters}
         connection = _Connection.connect(autocommit=True, prepare_threshold=None, **parameters)
         try:
@@ -263,7 +264,7 @@ class _Target:
                 b"SELECT set_config('statement_timeout', %s, false), set_config('lock_timeout', %s, false), "
                 b"set_config('idle_in_transaction_session_timeout', %s, false), "
                 b"set_config('client_encoding', 'UTF8', false)",
-                [f"{round(seconds * 1000)}ms" for seconds in (statement_seconds, LOCK_SECONDS, IDLE_SECONDS)],
+                [f"{round(seconds * 1000)}ms" for seconds in (statement_seconds, LOCK_SECONDS, idle_seconds)],
             )
         except BaseException:
             connection.close()

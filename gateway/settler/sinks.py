@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Generator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from gateway.ledger.location import is_postgresql
@@ -16,7 +13,6 @@ from gateway.settler.refusals import say_refused
 if TYPE_CHECKING:
     from gateway.settler.consumer import Consumer
 
-END_SECONDS = 2.0
 MEMORY = "memory://"  # a `state:` that no other process shares
 
 
@@ -65,23 +61,6 @@ def open_consumer(orders: Orders) -> Consumer | None:
     from gateway.state.stream import BatchStream
 
     return Consumer(BatchStream(orders.state), lambda: open_store(orders.ledger, make=False))
-
-
-@contextmanager
-def consuming(orders: Orders) -> Generator[Consumer | None]:
-    """With the far end running in a thread."""
-    consumer = open_consumer(orders)
-    if consumer is None:
-        yield None
-        return
-    stop = threading.Event()
-    thread = threading.Thread(target=consumer.run, args=(stop,), name="consumer", daemon=True)
-    thread.start()
-    try:
-        yield consumer
-    finally:
-        stop.set()
-        thread.join(END_SECONDS)  # no longer: what it holds is for another to claim
 
 
 def uses_stream(orders: Orders) -> bool:

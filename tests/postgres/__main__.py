@@ -1,5 +1,6 @@
-"""`python -m tests.postgres --seconds 600 [--seed N]`: faults at random between a sink and PostgreSQL; fails where a
-row is lost or doubled."""
+"""`python -m tests.postgres --seconds 600 [--seed N]`: faults at random between a sink and PostgreSQL.
+
+Fails where a row is lost or doubled."""
 
 from __future__ import annotations
 

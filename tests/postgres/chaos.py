@@ -103,7 +103,8 @@ def run(grounds: Grounds, ledger: str, seconds: float) -> Counter[str]:
                 consumers = [consumer for consumer in consumers if consumer not in dead]
                 while len(consumers) < CONSUMERS:
                     consumers.append(_mortal(grounds, ledger))
-                scene.put(grounds.random.randint(1, MOST_BATCHES_AT_ONCE))
+                for _ in range(grounds.random.randint(1, MOST_BATCHES_AT_ONCE)):
+                    happened["refused batches"] += not scene.offer()
                 if grounds.random.random() < 0.6:
                     fault = grounds.random.choice(sorted(FAULTS))
                     FAULTS[fault](grounds)

@@ -32,20 +32,20 @@ class Scene:
     def put(self, batches: int = 1) -> None:
         """Patiently, as the settler does."""
         for _ in range(batches):
-            batch = self.next_batch()
-            eventually(lambda batch=batch: self._put(batch), "the batch is taken")  # type: ignore[misc]
-            self.rows += ROWS
-            self.cost = self.rows * (self.rows + 1) // 2
+            eventually(self.offer, "the batch is taken")
+
+    def offer(self) -> bool:
+        """Puts the next batch; where it is not taken, the next one is the same once more."""
+        try:
+            self.number = self.sink.put(self.next_batch())
+        except LedgerError:
+            return False
+        self.rows += ROWS
+        self.cost = self.rows * (self.rows + 1) // 2
+        return True
 
     def next_batch(self) -> Batch:
         return Batch([attempt(f"r{self.rows + row}", cost_nanousd=self.rows + row + 1) for row in range(ROWS)])
-
-    def _put(self, batch: Batch) -> bool:
-        try:
-            self.number = self.sink.put(batch)
-        except LedgerError:
-            return False
-        return True
 
     def consume(
         self,

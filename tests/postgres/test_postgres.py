@@ -143,6 +143,18 @@ def test_what_cannot_be_opened_is_named_without_its_password(url: str, change: o
     assert "wr0ng" not in str(caught.value)
 
 
+def test_a_user_without_rights_is_told_which(store: PostgresStore, postgres: PostgresServer, database: str) -> None:
+    guest = postgres.url(database).replace(f"owner:{PASSWORD}", "guest:guest-secret")
+    with postgres.connect(database) as connection:
+        connection.execute("CREATE ROLE guest LOGIN PASSWORD 'guest-secret'")
+        try:
+            with pytest.raises(LedgerError, match="grant this user all rights") as caught:
+                open_store(guest)
+        finally:
+            connection.execute("DROP ROLE guest")
+    assert "guest-secret" not in str(caught.value)
+
+
 def test_tables_of_another_program_are_left_alone(postgres: PostgresServer, database: str, url: str) -> None:
     with postgres.connect(database) as connection:
         connection.execute("CREATE TABLE labels (word TEXT)")

@@ -50,7 +50,7 @@ def test_a_batch_is_settled_when_it_is_in_the_database_and_not_before(scene: Sce
 def test_a_consumer_killed_at_any_boundary_loses_and_doubles_nothing(scene: Scene, boundary: str) -> None:
     scene.put(2)
     with _process(scene, boundary, 2 if boundary == "read" else 1) as process:
-        eventually(lambda: scene._put(Batch([])) and process.poll() is not None, "the consumer has died")
+        eventually(lambda: scene.offer() and process.poll() is not None, "the consumer has died")
     assert process.returncode == -signal.SIGKILL
     scene.consume()
     scene.put(2)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.ledger.location import check_location, sqlite_path
+from gateway.ledger.location import check_location, sqlite_path, without_password
 from gateway.ledger.store import LedgerError
 
 
@@ -71,3 +71,18 @@ def test_other_urls_are_refused_with_an_example(url):
     with pytest.raises(LedgerError, match=r"write `ledger: sqlite:///var/ledger\.db`") as caught:
         sqlite_path(url)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("sqlite:///var/ledger.db", "sqlite:///var/ledger.db"),
+        ("postgresql://db/ledger", "postgresql://db/ledger"),
+        ("postgresql://u@db/ledger", "postgresql://u@db/ledger"),
+        ("postgresql://u:secret@db,db2:5432/ledger", "postgresql://u:***@db,db2:5432/ledger"),
+        ("postgresql://u:sec@ret:x@db/ledger", "postgresql://u:***@db/ledger"),
+        ("postgresql://db/x?password=secret&sslmode=require", "postgresql://db/x?password=***&sslmode=require"),
+    ],
+)
+def test_a_location_can_be_shown(url, shown):
+    assert without_password(url) == shown
