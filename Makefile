@@ -74,6 +74,9 @@ crash: gateway-env ## kill -9 at every boundary of the ledger, over SQLite, Post
 	@deploy/need redis-server postgresql
 	$(BIN)/python -m loadtests.crash
 
+audit: compiled engine-env quantize-env models ## a thousand requests to a real engine, a fifth cut off: the ledger has its count of tokens
+	$(FAST) $(BIN)/python -m loadtests.audit
+
 clean: ## removes environments, caches and everything in var
 	rm -rf $(VENVS) var build *.egg-info .pytest_cache .ruff_cache .hypothesis loadtests/results tests/contract/node/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
