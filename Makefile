@@ -22,7 +22,7 @@ AS_WRITTEN := $(filter-out $(AS_SERVED) %/__pycache__,$(patsubst %/,%,$(wildcard
 AS_COMPILED := $(addprefix tests/unit/gateway/,cache downstream engines ledger protocol routing tenancy upstream \
 	fleet/test_room.py fleet/test_room_stateful.py test_dispatch.py test_logs.py test_telemetry.py)
 
-.PHONY: help demo up compiled test test-quick test-compiled check format bench soak limits crash fuzz clean python gateway-env engine-env quantize-env models node-env
+.PHONY: help demo up compiled test test-quick test-compiled check format bench soak limits crash audit fuzz clean python gateway-env engine-env quantize-env models node-env
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
