@@ -8,7 +8,8 @@ from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 
 from gateway.audit.drift import standings
-from gateway.audit.examine import Findings, Terms, examine
+from gateway.audit.examine import LONGEST_SECONDS, Findings, Terms, examine
+from gateway.audit.spans import CALM_SECONDS
 from gateway.ledger import audits
 from gateway.ledger.audits import Audit
 from gateway.ledger.store import Batch, Snapshot, Store
@@ -87,6 +88,10 @@ class Auditor:
         if calm is None and not overdue:
             return Findings([], [])
         self._examined[worker] = through if calm is None else calm
+        if calm is not None and not overdue:  # a look, before everything since the last audit is gone through
+            after = max(end, calm - LONGEST_SECONDS)
+            if audits.is_busy(ledger, worker, after, calm - CALM_SECONDS, calm):
+                return Findings([], [])
         found = examine(ledger, worker, Terms(now, through, own, overdue, self._prices))
         if any(audit.estimated or not audit.exact for audit in found.audits):
             return found

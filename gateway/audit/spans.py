@@ -8,9 +8,9 @@ from typing import NamedTuple
 from gateway.audit.marks import Mark
 from gateway.ledger.audits import Slot
 
-# What a reading's page says is of some moment in the second before it came, and an abort reaches the engine within a
-# fraction of one: for so long before a mark nothing may have been under way, if it is to be quiet.
-CALM_SECONDS = 1.5
+# A page's counters are of some moment in the quarter of a second before it came (`fleet/gauge.py`), and an abort
+# reaches the engine within a tenth: for so long before a mark nothing may have been under way, if it is to be quiet.
+CALM_SECONDS = 0.5
 PER_ESTIMATE = 64  # tokens by which an estimate in a span without quiet ends may be off, besides its own
 
 

@@ -114,7 +114,7 @@ def _read_now(table: Table, only: str | None) -> list[Reading]:
     import asyncio
 
     from gateway.engines import DIALECTS
-    from gateway.fleet.gauge import READ_SECONDS
+    from gateway.fleet.gauge import READ_SECONDS, SHARP_SECONDS
     from gateway.fleet.probes import Clients, ProbeFailed, Prober
     from gateway.ledger.record import Reading
     from gateway.routing.types import WorkerView
@@ -127,10 +127,14 @@ def _read_now(table: Table, only: str | None) -> list[Reading]:
                 if only not in (None, worker.name) or worker.engine == "openai":
                     continue
                 prober = Prober(clients.trusting(worker.ca), WorkerView(worker=worker), DIALECTS[worker.engine])
+                began = time.monotonic()
                 try:
                     load = await prober.load(READ_SECONDS)
                 except ProbeFailed as error:
                     complain(f"worker {worker.name}: {error}")
+                    continue
+                if time.monotonic() - began > SHARP_SECONDS:
+                    complain(f"worker {worker.name}: too slow to say when its counters were as it says")
                     continue
                 if load.prompt_tokens < 0:
                     complain(f"worker {worker.name}: its engine has no counters of tokens")

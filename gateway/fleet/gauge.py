@@ -7,7 +7,7 @@ import logging
 import time
 from random import Random
 
-from gateway.engines.load import NO_LOAD
+from gateway.engines.load import NO_LOAD, UNKNOWN
 from gateway.fleet.backend import Backend
 from gateway.fleet.books import Books, reading_of
 from gateway.fleet.probes import ProbeFailed, Prober
@@ -15,7 +15,8 @@ from gateway.fleet.probes import ProbeFailed, Prober
 logger = logging.getLogger("tollgate.fleet")
 
 JITTER = 0.1  # of the interval, either way: many gateways shall not read in step
-READ_SECONDS = 1.0  # a reading may take; what came later is of no certain moment, and an audit needs one
+READ_SECONDS = 1.0  # a reading may take
+SHARP_SECONDS = 0.25  # and the counters on a page that took longer are of no certain moment, which an audit needs
 
 
 class Gauge:
@@ -42,8 +43,12 @@ class Gauge:
     async def _read(self) -> None:
         """What the worker does not tell is written down as unknown: that it was there or not is worth knowing too."""
         backend = self._backend
+        began = time.monotonic()
         try:
-            backend.load = await self._prober.load(READ_SECONDS)
+            load = await self._prober.load(READ_SECONDS)
+            if time.monotonic() - began > SHARP_SECONDS:
+                load = load._replace(prompt_tokens=UNKNOWN, output_tokens=UNKNOWN)
+            backend.load = load
             self._failed = False
         except ProbeFailed as error:
             backend.load = NO_LOAD

@@ -125,6 +125,17 @@ def last_calm(ledger: Snapshot, worker: str, after: float, until: float) -> floa
     return float(rows[0][0]) if rows else None
 
 
+def is_busy(ledger: Snapshot, worker: str, after: float, start: float, end: float) -> bool:
+    """Whether an attempt was under way between `start` and `end`, of those that began after `after`."""
+    query = """
+        SELECT 1 FROM entries JOIN lines ON lines.id = entries.line
+        WHERE entries.opened_at > :after AND entries.opened_at <= :end AND lines.worker = :worker
+            AND entries.opened_at + entries.duration_seconds >= :start
+        ORDER BY entries.opened_at DESC LIMIT 1
+    """
+    return bool(ledger.rows(query, {"worker": worker, "after": after, "start": start, "end": end}))
+
+
 def slots(ledger: Snapshot, worker: str, after: float, until: float) -> Iterator[Slot]:
     """Of the attempts that began in (after, until], by when they began; corrections among them."""
     query = """

@@ -16,6 +16,7 @@ from gateway.ledger.opening import open_store
 from gateway.ledger.store import LedgerError
 from gateway.settler.orders import Orders
 from gateway.settler.progress import Progress
+from gateway.table import Price
 
 logger = logging.getLogger("tollgate.settler")
 
@@ -35,7 +36,9 @@ class Keeper:
         pause, said = STEP_SECONDS, ""
         opened = partial(open_store, self._orders.ledger, make=False)  # its own: the sink may be no database
         shared = is_postgresql(self._orders.ledger)
-        with closing(Auditor(opened, metering.audit_every, metering.audit_drift, shared=shared)) as auditor:
+        prices = {worker: Price(*price) for worker, price in self._orders.prices.items()}
+        auditor = Auditor(opened, metering.audit_every, metering.audit_drift, shared=shared, prices=prices)
+        with closing(auditor):
             while not stop.wait(pause):
                 try:
                     self._step(auditor)

@@ -27,7 +27,7 @@ def test_a_mark_within_an_attempt_is_not_quiet() -> None:
 
 def test_a_mark_too_soon_after_an_attempt_is_not_quiet() -> None:
     soon, later = mark(120 + CALM_SECONDS / 2, 9), mark(120 + 2 * CALM_SECONDS, 10)
-    (span,) = quiet_spans(START, [soon, later], [slot(110, 120, 10)])
+    (span,) = quiet_spans(START, [soon, later], [slot(110, 120, 10, estimated=True)])
     assert span.end == later
 
 
