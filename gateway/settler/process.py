@@ -15,7 +15,7 @@ from gateway.ledger.store import LedgerError
 from gateway.settler.keeper import Keeper
 from gateway.settler.orders import Orders
 from gateway.settler.settler import FIRST_RETRY, LAST_RETRY, Settler
-from gateway.settler.sinks import consuming, open_sink
+from gateway.settler.sinks import open_consumer, open_sink
 from gateway.settler.status import read_status, write_status
 
 logger = logging.getLogger("tollgate.settler")
@@ -42,8 +42,9 @@ def run(orders: Orders, stop: threading.Event, *, on_caught_up: Callable[[], Non
         if settler is None:
             return False
         ends.callback(settler.close)
-        ends.enter_context(consuming(orders))
-        keeper = Keeper(orders)
+        consumer, keeper = open_consumer(orders), Keeper(orders)
+        if consumer is not None:
+            ends.enter_context(_beside("consumer", consumer.run))
         ends.enter_context(_beside("keeper", keeper.run))
         return _work(root, settler, keeper, stop, on_caught_up)
 

@@ -18,6 +18,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from typing import NoReturn
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -36,7 +37,7 @@ MOST_TOLD = 20  # rounds that did not hold, in the result
 def main() -> int:
     arguments = _arguments()
     logging.disable(logging.CRITICAL)  # of a thousand deaths
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # with its servers
+    signal.signal(signal.SIGTERM, _end)
     console = Console(width=None if sys.stdout.isatty() else 160)
     with scratch_directory() as scratch:
         began = time.monotonic()
@@ -52,6 +53,11 @@ def main() -> int:
     _print(console, counted, rounds)
     console.print(f"results: {file}", highlight=False, soft_wrap=True)
     return 0 if document["holds"] else 1
+
+
+def _end(number: int, _: object) -> NoReturn:
+    """With its servers."""
+    sys.exit(128 + number)
 
 
 def _arguments() -> argparse.Namespace:
