@@ -8,12 +8,10 @@ import signal
 import sys
 import threading
 from contextlib import suppress
-from pathlib import Path
 
-from gateway.loghandler import JsonHandler
-from gateway.logs import LogWriter
 from gateway.settler.orders import Orders
 from gateway.settler.process import run
+from gateway.settler.say import logging_json
 
 INCOMPLETE = 3  # exit status when journals hold what is not in the ledger
 NICENESS = 10  # requests go first where cores are few; records wait in the journal
@@ -22,11 +20,6 @@ CAUGHT_UP = b"."  # said on the descriptor that is named as the only argument
 
 def main() -> int:
     told = int(sys.argv[1])
-    turn = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-    log = LogWriter(turn=Path(turn, "log.turn") if turn and Path(turn).exists() else None)
-    root = logging.getLogger()
-    root.handlers[:] = [JsonHandler(log)]
-    root.setLevel(logging.INFO)
     for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):  # what a terminal says is for the gateway to hear
         signal.signal(ignored, signal.SIG_IGN)
     os.nice(NICENESS)
@@ -38,13 +31,12 @@ def main() -> int:
             os.write(told, CAUGHT_UP)
         os.close(told)
 
-    try:
-        return 0 if run(Orders.read(os.environ), stop, on_caught_up=caught_up) else INCOMPLETE
-    except Exception:
-        logging.getLogger("tollgate.settler").exception("the settler failed")
-        return 1
-    finally:
-        log.close()
+    with logging_json():
+        try:
+            return 0 if run(Orders.read(os.environ), stop, on_caught_up=caught_up) else INCOMPLETE
+        except Exception:
+            logging.getLogger("tollgate.settler").exception("the settler failed")
+            return 1
 
 
 def _wait_for_end(stop: threading.Event) -> None:
