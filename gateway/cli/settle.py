@@ -44,7 +44,11 @@ def run(arguments: argparse.Namespace) -> int:
         complain(error)
         return 1
     stop = threading.Event()
+
+    def end(_: int, __: object) -> None:
+        stop.set()
+
     for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, lambda *_: stop.set())
+        signal.signal(signum, end)
     with logging_json():
         return 0 if settle(Orders.of(table), stop) else 1
