@@ -170,11 +170,12 @@ class Site:
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
     def rows(self) -> list[Row]:
-        """The ledger, whole."""
+        """The attempts of the ledger as their gateway had them at their end: no corrections, and no probes."""
         with closing(sqlite3.connect(f"file:{self.directory / 'ledger.db'}?mode=ro", uri=True)) as connection:
             connection.row_factory = sqlite3.Row
             columns = "worker, outcome, status, estimated, prompt_tokens, cached_tokens, output_tokens, cost_nanousd"
-            return [dict(row) for row in connection.execute(f"SELECT {columns} FROM attempts")]
+            query = f"SELECT {columns} FROM attempts WHERE correction = 0 AND tenant <> '__probe__'"
+            return [dict(row) for row in connection.execute(query)]
 
     def stop_gateway(self) -> int:
         """Its exit status after SIGTERM."""

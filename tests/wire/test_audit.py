@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,3 +71,19 @@ def test_a_gateway_that_is_killed(gateway: GatewayProcess, worker: LiveWorker) -
     found = settled(gateway, worker)
     assert found.outcomes["crashed"] == found.estimated == 1
     assert found.corrections == 1
+
+
+def test_who_goes_past_the_gateway_is_seen(tmp_path: Path, worker: LiveWorker) -> None:
+    written = configuration({"w": worker.url}, metering={"readings": "100ms", "audit": {"every": "3s"}})
+
+    def drift() -> float | None:
+        text = httpx2.get(f"{gateway.url}/metrics").text
+        found = re.search(r'^tollgate_ledger_drift_ratio\{worker="w"\} (\S+)$', text, re.MULTILINE)
+        return None if found is None else float(found[1])
+
+    with GatewayProcess(tmp_path, written) as gateway:
+        eventually(lambda: drift() == 0.0, "an audit that finds nothing")
+        body = {"model": "tiny@v1", "prompt": "past it", "max_tokens": 50}
+        assert httpx2.post(f"{worker.url}/v1/completions", json=body, timeout=30).status_code == 200
+        eventually(lambda: (drift() or 0.0) > 0.5, "what it took is drift")
+        gateway.wait_log(lambda line: line["event"] == "ledger and worker differ")
