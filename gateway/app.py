@@ -29,7 +29,7 @@ from uvicorn.server import ServerState
 from gateway import readings
 from gateway.api import create_control_plane
 from gateway.books_host import BooksHost, BooksUnavailable
-from gateway.cache import open_store
+from gateway.cache import open_store as open_cache
 from gateway.cache.flight import Flights
 from gateway.child import LEAVING, SERVING, Inheritance, Line, end_with_parent, inherited, listeners_of, obey
 from gateway.compiled import is_compiled
@@ -43,9 +43,9 @@ from gateway.fleet.backend import Backend
 from gateway.fleet.registry import Fleet
 from gateway.keyring.opening import open_key_store
 from gateway.keyring.ring import Keyring
-from gateway.ledger import opening
 from gateway.ledger.journal.writer import Journal, fresh_name
-from gateway.ledger.location import NONE
+from gateway.ledger.location import NONE, is_sqlite
+from gateway.ledger.opening import open_books, open_store
 from gateway.ledger.pricing import Meter
 from gateway.ledger.store import LedgerError
 from gateway.ledger.writer import Ledger
@@ -101,7 +101,7 @@ class Gateway:
         self.settler = settler
         self.metrics = Metrics()
         self.ledger = open_ledger(table)
-        self._books = None if table.settings.ledger == NONE else opening.open_store(table.settings.ledger)
+        self._books = None if table.settings.ledger == NONE else open_books(table.settings.ledger)
         endpoint = table.settings.otlp_endpoint
         self.spans = open_spans(endpoint) if endpoint else None
         self.limiter = _limiter(table, place, self._budget_alert)
@@ -112,7 +112,7 @@ class Gateway:
             revision=Revision(table, Router(table), self.keyring.keys),
             fleet=self.fleet,
             limiter=self.limiter,
-            store=open_store(table.settings.state, table.settings.cache),
+            store=open_cache(table.settings.state, table.settings.cache),
             flights=Flights(),
             metrics=self.metrics,
             settlement=Settlement(self.ledger, self.metrics, log, self.spans),
@@ -132,7 +132,7 @@ class Gateway:
         ):
             self.metrics.watch(read)
         self.limiter.retain(table.accounts)
-        seed_budgets(self.limiter, table.tenants.values(), self._spent, time.time())
+        self._seed_budgets(table)
 
     @property
     def table(self) -> Table:
@@ -148,15 +148,18 @@ class Gateway:
         """Puts a new configuration into effect; requests under way keep the one they started with."""
         self.limiter.tick(time.time())
         self.limiter.retain(table.accounts)
-        try:
-            seed_budgets(self.limiter, table.tenants.values(), self._spent, time.time())
-        except LedgerError as error:  # a tenant whose budget is new starts at nothing spent rather than not at all
-            logger.error("budgets could not be read from the ledger: %s", error)
+        self._seed_budgets(table)
         self.fleet.apply(table)
         self.keyring.apply(table)
         self.service.revision = Revision(table, Router(table), self.keyring.keys)
         if self.settler is not None:
             self.settler.reserve(Orders.of(table).reservations)
+
+    def _seed_budgets(self, table: Table) -> None:
+        try:
+            seed_budgets(self.limiter, table.tenants.values(), self._spent, time.time())
+        except LedgerError as error:  # a tenant whose budget is new starts at nothing spent rather than not at all
+            logger.error("budgets could not be read from the ledger: %s", error)
 
     def _spent(self, tenant: str, since: float) -> int:
         return 0 if self._books is None else self._books.spent(tenant, since)
@@ -365,7 +368,8 @@ def settler_of(table: Table) -> SettlerHost | None:
     settings = table.settings
     if settings.ledger == NONE or settings.metering.settler == "external":
         return None
-    opening.open_store(settings.ledger).close()
+    if is_sqlite(settings.ledger):  # a server that is away need not keep anybody from serving
+        open_store(settings.ledger).close()
     return SettlerHost(Orders.of(table))
 
 
