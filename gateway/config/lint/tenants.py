@@ -31,7 +31,21 @@ def lint_tenants(draft: Draft, references: References) -> None:
                     f"`{name}` has no key here, so it can call only with one of the store",
                     f"make one with `tollgate keys create {name}`, or leave it so",
                 )
+    _reservations(draft)
     _keys(draft, ("admin",), [(key.id, key.sha256) for key in draft.settings.admin.keys], digests)
+
+
+def _reservations(draft: Draft) -> None:
+    """Idle time can be given out once."""
+    reserved = {name: tenant.reservation for name, tenant in draft.tenants.items() if tenant and tenant.reservation}
+    total = sum(reserved.values())
+    if total > 1 + 1e-9:
+        name = max(reserved, key=lambda name: reserved[name])
+        draft.source.findings.error(
+            draft.source.place("tenants", name, "reservation"),
+            f"the reservations of all tenants are {100 * total:.6g}% of the idle time",
+            f"reserve at most 100% in all: lower that of {' or '.join(sorted(reserved))}",
+        )
 
 
 def _keys(draft: Draft, owner: tuple[str, ...], keys: list[tuple[str, str]], digests: dict[str, Place]) -> None:

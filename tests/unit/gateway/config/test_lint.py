@@ -295,6 +295,13 @@ def test_parts_longer_than_the_whole_are_told_where_both_are_written(expect):
 # tenants.yaml
 
 
+def test_idle_time_is_reserved_once(expect):
+    more = "  a: {{keys: [], reservation: {}}}{}\n  b: {{keys: [], reservation: 25%}} #?\n"
+    expect({"tenants.yaml": ("", more.format("75%", " #?").replace("  a: {", "  a: {"))})
+    message = expect({"tenants.yaml": ("", more.format("76%", " #! #?"))})
+    assert "the reservations of all tenants are 101% of the idle time" in message
+
+
 @pytest.mark.parametrize(
     ("tenant", "fragment"),
     [
