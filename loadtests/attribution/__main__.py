@@ -1,9 +1,10 @@
 """`python -m loadtests.attribution`: bills against the Shapley value, on an engine whose step time is known.
 
 Tenants of very different shapes send to a simulated engine; the bill is made from what a gateway sees of it, the cost
-model's coefficients included, which it finds on the way. What each tenant is worth is the Shapley value of the game in
-which a set of tenants is worth the time that the engine is busy when only their requests come. Counting tokens (those
-of the prompt, and those of the answer twice) is held against the same. Exits 1 when a target is missed.
+model's coefficients included, which it finds on the way (and from as much traffic before that, unless --cold). What
+each tenant is worth is the Shapley value of the game in which a set of tenants is worth the time that the engine is
+busy when only their requests come. Counting tokens (those of the prompt, and those of the answer twice) is held
+against the same. Exits 1 when a target is missed.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from loadtests.attribution.families import FAMILIES, Case, recorded
 from loadtests.attribution.shapley import shapley
 
 WORST = 0.05  # error of a tenant's bill that 99 % of them keep within
+BEFORE = 1_000  # seeds away is the traffic that came before
 BETTER = 4.0  # times better than counting tokens
 
 
@@ -37,11 +39,14 @@ class Errors(NamedTuple):
     r2: float
 
 
-def errors(case: Case, orders: int, seed: int) -> Errors:
-    """Of one bill."""
+def errors(case: Case, orders: int, seed: int, before: Case | None = None) -> Errors:
+    """Of one bill; `before` came the traffic that coefficients are found from, beside the bill's own."""
+    known = None
+    if before is not None:
+        known = bill(run(before.engine, before.requests, look_every=5.0), before.tenants).observations
     done = run(case.engine, case.requests, look_every=5.0)
     worth = shapley(case.engine, case.requests, case.tenants, orders, seed)
-    made = bill(done, case.tenants)
+    made = bill(done, case.tenants, known=known)
     counted = by_tokens(done.seen, case.tenants)
     whole = sum(worth.seconds)
     return Errors(
@@ -69,7 +74,10 @@ def main() -> int:
         began = time.monotonic()
         make = FAMILIES.get(name) or recorded(arguments.traces)[name]
         seeds = range(arguments.seed, arguments.seed + arguments.seeds)
-        some = [errors(make(seed), arguments.orders, seed) for seed in seeds]
+        some = [
+            errors(make(seed), arguments.orders, seed, None if arguments.cold else make(seed + BEFORE))
+            for seed in seeds
+        ]
         found[name] = all_of(some)
         _row(table, name, found[name], time.monotonic() - began)
     told = all_of(list(found.values()))
@@ -116,6 +124,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--orders", type=int, default=0, metavar="N", help="orders to sample; 0 for every set of tenants"
     )
+    parser.add_argument("--cold", action="store_true", help="nothing is known of the engine at first")
     parser.add_argument("--traces", type=Path, metavar="DIR", help="with recorded traffic from there (see replay)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="writes every error there")
     return parser.parse_args()

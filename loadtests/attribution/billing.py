@@ -22,13 +22,17 @@ class Bill(NamedTuple):
     nanousd: list[int]
     residue: int
     fit: Fit | None  # the last one
+    observations: Observations
 
 
-def bill(run: Run, tenants: int, window: float = 60.0, streamed: bool = True) -> Bill:
+def bill(
+    run: Run, tenants: int, window: float = 60.0, streamed: bool = True, known: Observations | None = None
+) -> Bill:
     """As the settler makes it: window by window, the coefficients found on the way. Not `streamed`: every answer came
-    whole, and nobody saw its first token."""
-    observations, c = Observations(), PRIOR
-    fit: Fit | None = None
+    whole, and nobody saw its first token. `known` is what was seen before."""
+    observations = known or Observations()
+    fit = observations.fit()
+    c = PRIOR if fit is None else fit.coefficients
     found, idle = [0] * tenants, 0
     seen = sorted(run.seen, key=lambda one: one.opened)
     end = max(one.end for one in seen)
@@ -50,7 +54,7 @@ def bill(run: Run, tenants: int, window: float = 60.0, streamed: bool = True) ->
         fit = observations.fit() or fit
         c = c if fit is None else fit.coefficients
         start = until
-    return Bill(found, sum(found) + idle - cost_until(HOURLY, round(start * _NS)), fit)
+    return Bill(found, sum(found) + idle - cost_until(HOURLY, round(start * _NS)), fit, observations)
 
 
 def _entry(one: Seen, streamed: bool) -> Entry:
