@@ -1,0 +1,69 @@
+-- The bill: the cost of every worker and window, and whose it was. Times are Unix seconds in whole milliseconds.
+CREATE TABLE windows (
+    worker        TEXT    NOT NULL,
+    "start"       REAL    NOT NULL,
+    "end"         REAL    NOT NULL,
+    hourly        INTEGER NOT NULL,
+    cost_nanousd  INTEGER NOT NULL,
+    busy_ns       INTEGER NOT NULL,
+    attributed_at REAL    NOT NULL,
+    PRIMARY KEY (worker, "start")
+) WITHOUT ROWID;
+
+-- How far the time of each worker is in the bill.
+CREATE TABLE billed (
+    worker  TEXT NOT NULL PRIMARY KEY,
+    through REAL NOT NULL
+) WITHOUT ROWID;
+
+-- By window, as long as one may have to be shared out again. They sum to the window's cost.
+CREATE TABLE shares (
+    worker       TEXT    NOT NULL,
+    "start"      REAL    NOT NULL,
+    line         INTEGER NOT NULL REFERENCES lines (id),
+    label        INTEGER NOT NULL REFERENCES labels (id),
+    cost_nanousd INTEGER NOT NULL,
+    PRIMARY KEY (worker, "start", line, label)
+) WITHOUT ROWID;
+
+-- Sums of the shares by the hour in which a window begins: for good.
+CREATE TABLE allocations (
+    hour         INTEGER NOT NULL,
+    line         INTEGER NOT NULL REFERENCES lines (id),
+    label        INTEGER NOT NULL REFERENCES labels (id),
+    cost_nanousd INTEGER NOT NULL,
+    PRIMARY KEY (hour, line, label)
+) WITHOUT ROWID;
+
+-- Coefficients of the cost model, seconds; fitted from n stretches of work, of whose variance they tell r2.
+CREATE TABLE fits (
+    model   TEXT    NOT NULL,
+    version TEXT    NOT NULL,
+    gpu     TEXT    NOT NULL,
+    at      REAL    NOT NULL,
+    n       INTEGER NOT NULL,
+    r2      REAL    NOT NULL,
+    a0      REAL    NOT NULL,
+    a1      REAL    NOT NULL,
+    a2      REAL    NOT NULL,
+    a3      REAL    NOT NULL,
+    a4      REAL    NOT NULL,
+    PRIMARY KEY (model, version, gpu, at)
+) WITHOUT ROWID;
+
+-- Attempts that came after the windows they lie in were closed.
+CREATE TABLE late (
+    worker  TEXT NOT NULL,
+    "start" REAL NOT NULL,
+    "end"   REAL NOT NULL,
+    PRIMARY KEY (worker, "start", "end")
+) WITHOUT ROWID;
+
+-- A window is made of the attempts that were there.
+
+CREATE TRIGGER entries_late AFTER INSERT ON entries WHEN NEW.opened_at < (SELECT MAX(through) FROM billed)
+BEGIN
+    INSERT OR IGNORE INTO late SELECT lines.worker, NEW.opened_at, MAX(NEW.opened_at, NEW.opened_at + NEW.duration_seconds) FROM lines JOIN billed ON billed.worker = lines.worker WHERE lines.id = NEW.line AND NEW.opened_at < billed.through; END;
+
+-- What of the bill has no request is booked under no label.
+INSERT INTO labels (model_asked, user, tags) VALUES ('', '', '') ON CONFLICT DO NOTHING;
