@@ -59,7 +59,7 @@ CREATE TABLE late (
     PRIMARY KEY (worker, "start", "end")
 ) WITHOUT ROWID;
 
--- A window is made of the attempts that were there.
+
 
 CREATE TRIGGER entries_late AFTER INSERT ON entries WHEN NEW.opened_at < (SELECT MAX(through) FROM billed)
 BEGIN

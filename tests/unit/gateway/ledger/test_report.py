@@ -150,6 +150,14 @@ def test_what_clients_said(store, url, path):
     assert column(build(url, by=["tag:app"]), "tag:app") == ["", "a"]
 
 
+def test_the_bill_is_not_kept_by_outcome_and_that_is_said(store, url, path):
+    write(store, attempt(started_at=NOON, cost_nanousd=5))
+    cost = share_out(path, LINE.worker, NOON, NOON + 60, RATE, {(LINE, LABEL): 1})
+    report = build(url, by=["outcome"])
+    assert [(row[0], *row[-2:]) for row in report.rows] == [("", exact(0), exact(cost)), ("ok", exact(5), exact(0))]
+    assert "not kept by outcome" in report.notes[-1]
+
+
 def test_a_retried_request_counts_once_where_it_ended(store, url):
     write(
         store,
