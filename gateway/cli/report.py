@@ -20,8 +20,8 @@ Times are dates or ISO times (UTC unless they say otherwise), or a duration that
 
 dimensions: tenant, key, model, version, adapter, route, worker, endpoint, outcome, day, hour, user, model_asked, \
 tag:NAME
-`user`, `model_asked` and the tags in `metadata` are what clients said; once `metering.retention` has removed the rows of
-single attempts, they are known by the day only.
+`user`, `model_asked` and the tags in `metadata` are what clients said. Once `metering.retention` has removed the rows
+of single attempts, they are known by the day only.
 
 metered_usd is what each attempt was known to cost at its end, and what budgets count. cost_usd is the bill: a worker
 priced by time is shared out minute by minute so that the parts sum to rate x time, to the nano-dollar. What nobody used

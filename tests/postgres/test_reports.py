@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.ledger import fits, report
+from gateway.ledger.days import DaySums, valid
 from gateway.ledger.export import attempts, focus, totals
 from gateway.ledger.opening import open_books, open_store
 from gateway.ledger.record import Label, Line
@@ -132,6 +133,17 @@ def test_fits_are_the_same(stores) -> None:
     urls, _ = stores
     assert fits.latest(urls[0]) == fits.latest(urls[1])
     assert [fit.at for fit in fits.latest(urls[1])] == [2.0]
+
+
+def test_sums_by_day_are_the_same(stores) -> None:
+    urls, opened = stores
+    before = report.build(urls[0], ["user", "day"])
+    for store in opened:
+        days = DaySums()
+        assert sum(1 for _ in iter(lambda days=days, store=store: days.step(store, NOON + 2 * 86_400), False)) == 24
+        with store.snapshot() as ledger:
+            assert valid(ledger, 0, 1 << 20) == [int(NOON // 86_400)]
+    assert [report.build(url, ["user", "day"]) for url in urls] == [before, before]
 
 
 def test_pruning_takes_the_same(stores) -> None:
