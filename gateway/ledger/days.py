@@ -6,12 +6,15 @@ up to its rollups, which are kept with the rows themselves. A row that comes lat
 
 from __future__ import annotations
 
-from gateway.ledger.money import halves
+from gateway.ledger.money import halves, whole
+from gateway.ledger.retention import pruned_before
 from gateway.ledger.rollup import HOUR
 from gateway.ledger.store import Snapshot, Store
 
 DAY = 24 * HOUR
 SETTLED = 2 * HOUR  # seconds after its end a day is made: most of what comes late has come
+
+_Sums = dict[int, tuple[int, ...]]
 
 _MEASURES = "requests, attempts, prompt_tokens, cached_tokens, output_tokens, gpu_ns, cost_nanousd"
 _SUMS = f"""
@@ -35,8 +38,8 @@ _ADD = f"""
 
 def valid(ledger: Snapshot, first: int, last: int) -> list[int]:
     """The days (since 1970) in [first, last) whose sums by label hold, in order."""
-    whole, made = _sums(ledger, first, last)
-    return sorted(day for day, sums in made.items() if whole.get(day) == sums)
+    kept, made = _sums(ledger, first, last)
+    return sorted(day for day, sums in made.items() if kept.get(day) == sums)
 
 
 class DaySums:
@@ -45,11 +48,12 @@ class DaySums:
     def __init__(self) -> None:
         self._day: int | None = None
         self._hour = 0  # of that day, the next
+        self._tried: _Sums = {}  # the rollups of days that were made: what did not come right is not made over and over
 
     def step(self, store: Store, now: float) -> bool:
         """Sums up an hour of a day that is over; False when there is none left to do. Raises LedgerError."""
         if self._day is None:
-            self._day, self._hour = _next(store, now), 0
+            self._day, self._hour = self._next(store, now), 0
         day = self._day
         if day is None:
             return False
@@ -63,22 +67,21 @@ class DaySums:
             self._day = None
         return True
 
-
-def _next(store: Store, now: float) -> int | None:
-    """The latest day that is over, not pruned, and has no sums that hold."""
-    last = int((now - SETTLED) // DAY)
-    with store.snapshot() as ledger:
-        pruned = int(ledger.rows("SELECT pruned_before FROM retention")[0][0])
-        whole, made = _sums(ledger, -(-pruned // DAY), last)
-    return max((day for day, sums in whole.items() if made.get(day) != sums), default=None)
-
-
-_Sums = dict[int, tuple[int, ...]]
+    def _next(self, store: Store, now: float) -> int | None:
+        """The latest day that is over, not pruned, and has no sums that hold."""
+        last = int((now - SETTLED) // DAY)
+        with store.snapshot() as ledger:
+            kept, made = _sums(ledger, -(-pruned_before(ledger) // DAY), last)
+        todo = [day for day, sums in kept.items() if made.get(day) != sums != self._tried.get(day)]
+        if not todo:
+            return None
+        self._tried[max(todo)] = kept[max(todo)]
+        return max(todo)
 
 
 def _sums(ledger: Snapshot, first: int, last: int) -> tuple[_Sums, _Sums]:
     """Of rollups, and of what has been made of them."""
-    whole = ledger.rows(
+    kept = ledger.rows(
         f"SELECT hour / {DAY}, {_SUMS} FROM rollups WHERE hour >= :first AND hour < :last GROUP BY 1",
         {"first": first * DAY, "last": last * DAY},
     )
@@ -86,4 +89,9 @@ def _sums(ledger: Snapshot, first: int, last: int) -> tuple[_Sums, _Sums]:
         f"SELECT day, {_SUMS} FROM days WHERE day >= :first AND day < :last GROUP BY day",
         {"first": first, "last": last},
     )
-    return ({int(day): tuple(sums) for day, *sums in whole}, {int(day): tuple(sums) for day, *sums in made})
+    return {int(row[0]): _together(row) for row in kept}, {int(row[0]): _together(row) for row in made}
+
+
+def _together(row: tuple[int, ...]) -> tuple[int, ...]:
+    _, *counts, gpu, gpu_rest, cost, cost_rest = row
+    return (*counts, whole(gpu, gpu_rest), whole(cost, cost_rest))

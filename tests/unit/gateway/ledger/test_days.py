@@ -94,6 +94,24 @@ def test_one_that_was_begun_and_left_counts_for_nothing(store, path):
     assert [row[:2] for row in build(f"sqlite:///{path}", ["user"]).rows] == [("ann", 24)]
 
 
+def test_amounts_of_whole_dollars_add_up(store):
+    costs = [1_999_999_999, 10**15 + 7, -1_500_000_001]
+    users = ["a", "b", "c"]
+    store.write(
+        Batch([attempt(f"r{n}", started_at=START, user=users[n], cost_nanousd=cost) for n, cost in enumerate(costs)])
+    )
+    assert sum_up(store) == 24
+    assert summed(store) == [FIRST]
+
+
+def test_a_day_that_does_not_come_right_is_made_once(store, path):
+    store.write(Batch([attempt("r1", started_at=START)]))
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE rollups SET requests = 2")
+    assert sum_up(store) == 24
+    assert summed(store) == []
+
+
 def test_they_outlive_the_rows(store, path):
     store.write(Batch([attempt("r1", started_at=START, user="ann"), attempt("r2", started_at=START + DAY, user="bob")]))
     sum_up(store, START + DAY + SETTLED)
@@ -107,12 +125,15 @@ def test_they_outlive_the_rows(store, path):
 
 
 numbers = itertools.count()
+costs = st.integers(-(10**12), 10**12)
 moments = st.integers(0, 4 * DAY).map(lambda seconds: float(START + seconds))
 
 
 @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    drawn=st.lists(st.tuples(moments, st.sampled_from("abc"), st.booleans(), st.integers(-100, 100)), max_size=25),
+    drawn=st.lists(
+        st.tuples(moments, st.sampled_from("abc"), st.booleans(), st.integers(-(10**12), 10**12)), max_size=25
+    ),
     since=st.none() | moments,
     until=st.none() | moments,
     by=st.sampled_from([["user"], ["user", "day"], ["outcome", "user"], ["user", "hour"]]),
