@@ -314,6 +314,7 @@ class Table:
     tenants: Mapping[str, Tenant]
     keys: Mapping[bytes, Key]  # by digest
     model_keys: Mapping[str, Key] = field(default_factory=dict[str, Key])  # model -> in whose name its limits are kept
+    prices: Mapping[str, Price] = field(default_factory=dict[str, Price])  # to show beside the bill; never charged
 
     @property
     def accounts(self) -> Mapping[str, Tenant]:

@@ -18,9 +18,9 @@ from gateway.api.ports import GatewayPort
 from gateway.config.problems import Problem
 from gateway.errors import BadRequest, NotFound, Overloaded
 from gateway.fleet.backend import Backend
-from gateway.ledger.report import MEASURES, Report, build
+from gateway.ledger.dimensions import DIMENSIONS, is_dimension
+from gateway.ledger.report import build
 from gateway.ledger.store import LedgerError
-from gateway.ledger.sums import DIMENSIONS
 from gateway.routing.router import spell
 from gateway.table import Match, Route
 
@@ -80,18 +80,24 @@ def router(gateway: GatewayPort) -> APIRouter:
             str | None, Query(alias="from", description="Start: a date, an ISO time (UTC), or Unix seconds")
         ] = None,
         until: Annotated[str | None, Query(alias="to", description="End, exclusive; like `from`")] = None,
+        prices: Annotated[
+            bool, Query(description="Show beside the bill what the price list in `prices:` makes of the same tokens")
+        ] = False,
     ) -> Response:
-        """The bill summed over any dimensions. Amounts are exact decimal strings."""
+        """Use and cost summed over any dimensions. Amounts are exact decimal strings: `metered_usd` is what budgets
+        count, `cost_usd` the bill, in which workers' time is shared out through `shared_through`; `unshared_usd` was
+        metered and awaits that."""
         names = [name for name in by.split(",") if name]
         for name in names:
-            if name not in DIMENSIONS:
-                raise BadRequest(f"`{name}` is no dimension: choose among {', '.join(DIMENSIONS)}.", param="by")
+            if not is_dimension(name):
+                raise BadRequest(f"`{name[:80]}` is no dimension: choose among {', '.join(DIMENSIONS)}.", param="by")
         start, end = _moment(since, "from"), _moment(until, "to")
         try:
-            report = await asyncio.to_thread(build, ledger, list(dict.fromkeys(names)), start, end)
+            listed = gateway.table.prices if prices else None
+            report = await asyncio.to_thread(build, ledger, list(dict.fromkeys(names)), start, end, listed)
         except LedgerError as error:
             raise Overloaded(f"The ledger cannot be read: {error}.", retry_after=5.0) from None
-        return Json(_usage(report))
+        return Json(report.document())
 
     return routes
 
@@ -158,14 +164,6 @@ def _conditions(match: Match) -> Iterator[tuple[str, object]]:
             yield name, sorted(names)
     if match.max_prompt_tokens is not None:
         yield "max_prompt_tokens", match.max_prompt_tokens
-
-
-def _usage(report: Report) -> dict[str, Any]:
-    return {
-        "by": [column for column in report.columns if column not in MEASURES],
-        "rows": [dict(zip(report.columns, row, strict=True)) for row in report.rows],
-        "total": dict(zip(MEASURES, report.total[-len(MEASURES) :], strict=True)),
-    }
 
 
 def _problem(problem: Problem) -> dict[str, Any]:

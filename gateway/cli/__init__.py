@@ -7,9 +7,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from gateway.cli import audit, check, keys, report, serve, settle
+from gateway.cli import audit, check, export, keys, report, serve, settle
 
-COMMANDS = (serve, check, keys, report, audit, settle)
+COMMANDS = (serve, check, keys, report, export, audit, settle)
 
 _EPILOG = """\
 examples:

@@ -9,8 +9,20 @@ load       all of these in one call
 watch      the directory over time   → a new Table for every valid change
 """
 
-from gateway.config.load import Outcome, check, examine, ledger_location, load
+from gateway.config.load import Outcome, check, examine, ledger_location, load, price_list, read_prices
 from gateway.config.problems import ConfigError, Problem
 from gateway.config.watch import Watcher, WatchState
 
-__all__ = ["ConfigError", "Outcome", "Problem", "WatchState", "Watcher", "check", "examine", "ledger_location", "load"]
+__all__ = [
+    "ConfigError",
+    "Outcome",
+    "Problem",
+    "WatchState",
+    "Watcher",
+    "check",
+    "examine",
+    "ledger_location",
+    "load",
+    "price_list",
+    "read_prices",
+]

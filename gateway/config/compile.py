@@ -37,6 +37,7 @@ def compile_table(draft: Draft) -> table.Table:
         tenants=tenants,
         keys=keys,
         model_keys=_model_keys(compiled),
+        prices={name: compile_price(spec) for name, spec in draft.settings.prices.items()},
     )
 
 
@@ -110,7 +111,7 @@ def _worker(spec: fleet.Worker, gpus: dict[str, table.Gpu], authorities: dict[st
         gpu=gpus[spec.gpu] if spec.gpu else None,
         gpus=spec.gpus,
         max_loras=spec.max_loras,
-        price=_price(spec.price) if spec.price else None,
+        price=compile_price(spec.price) if spec.price else None,
         api_key=spec.api_key,
         launch=launch,
         serves_as=spec.serves_as,
@@ -119,7 +120,7 @@ def _worker(spec: fleet.Worker, gpus: dict[str, table.Gpu], authorities: dict[st
     )
 
 
-def _price(spec: fleet.Price) -> table.Price:
+def compile_price(spec: fleet.Price) -> table.Price:
     cached = spec.input_usd_per_m if spec.cached_input_usd_per_m is None else spec.cached_input_usd_per_m
     return table.Price(nanousd(spec.input_usd_per_m), nanousd(cached), nanousd(spec.output_usd_per_m))
 

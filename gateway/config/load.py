@@ -5,14 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
-from gateway.config.compile import compile_table
+import yaml
+from pydantic import ValidationError
+
+from gateway.config.compile import compile_price, compile_table
 from gateway.config.draft import Draft, draft
 from gateway.config.lint import lint
 from gateway.config.problems import ConfigError, Problem
 from gateway.config.source import read
-from gateway.table import Table
+from gateway.config.written.models import Models
+from gateway.table import Price, Table
+
+MAX_PRICE_LIST = 1_000_000  # characters
 
 
 class Outcome(NamedTuple):
@@ -49,6 +55,31 @@ def ledger_location(directory: Path, environ: Mapping[str, str] | None = None) -
     drafted = draft(read(directory, os.environ if environ is None else environ))
     _require(drafted, "ledger")
     return drafted.settings.ledger
+
+
+def price_list(directory: Path, environ: Mapping[str, str] | None = None) -> dict[str, Price]:
+    """The `prices:` of a directory, whatever else is wrong with it. Raises ConfigError where they cannot be known."""
+    drafted = draft(read(directory, os.environ if environ is None else environ))
+    _require(drafted, "prices")
+    return {name: compile_price(spec) for name, spec in drafted.settings.prices.items()}
+
+
+def read_prices(text: str) -> dict[str, Price]:
+    """A price list in YAML by itself, with `prices:` above it or without. Raises ValueError that says what is wrong."""
+    if len(text) > MAX_PRICE_LIST:
+        raise ValueError(f"a price list of more than {MAX_PRICE_LIST} characters")
+    try:
+        found: Any = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"it is not YAML: {' '.join(str(error).split())}") from None
+    listed: Any = cast("dict[str, Any]", found).get("prices", found) if isinstance(found, dict) else found
+    try:
+        written = Models.model_validate({"prices": listed}).prices
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(step) for step in first["loc"][1:])
+        raise ValueError(f"{where or 'the list'}: {first['msg']}") from None
+    return {name: compile_price(spec) for name, spec in written.items()}
 
 
 def key_store_location(drafted: Draft) -> tuple[str, str]:

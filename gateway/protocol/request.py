@@ -10,6 +10,7 @@ import orjson
 from gateway.errors import BadRequest
 from gateway.protocol import multipart
 from gateway.protocol.endpoints import Endpoint
+from gateway.protocol.tags import read_tags
 
 Preferences = dict[str, Any]
 
@@ -48,6 +49,7 @@ class Request:
     max_output_tokens: int | None
     choices: int  # answers asked for at once (`n`)
     user: str
+    tags: str  # of `metadata`, for the ledger: a JSON object with sorted keys; "" for none
     routing: Preferences | None
     fields: dict[str, Any] | None
     raw: bytes
@@ -95,7 +97,7 @@ def read_request(endpoint: Endpoint, content_type: bytes | None, body: bytes) ->
     routing = fields.pop("routing", None)
     if routing is not None and not isinstance(routing, dict):
         raise BadRequest('`routing` must be an object, for example {"optimize": "cost"}.', param="routing")
-    user, choices = fields.get("user"), fields.get("n")
+    user, metadata, choices = fields.get("user"), fields.get("metadata"), fields.get("n")
     size = len(body)
     return Request(  # by position: naming its fields would cost as much as reading them
         endpoint,
@@ -104,7 +106,8 @@ def read_request(endpoint: Endpoint, content_type: bytes | None, body: bytes) ->
         wants_usage,
         _max_output(fields),
         1 if choices is None else _choices(choices),
-        user[:MAX_NAME_CHARS] if isinstance(user, str) else "",
+        user[:MAX_NAME_CHARS].replace("\0", "") if isinstance(user, str) else "",  # PostgreSQL keeps no NUL
+        "" if metadata is None else read_tags(metadata),
         cast("Preferences | None", routing),
         fields,
         body,
@@ -151,6 +154,7 @@ def _read_multipart(endpoint: Endpoint, content_type: bytes, body: bytes) -> Req
         max_output_tokens=None,
         choices=1,
         user="",
+        tags="",
         routing=None,
         fields=None,
         raw=body,

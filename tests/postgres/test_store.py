@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
+from gateway.ledger.dimensions import DIMENSIONS
 from gateway.ledger.opening import open_books, open_store
 from gateway.ledger.record import Attempt, Label, Line, Reading
 from gateway.ledger.report import build
 from gateway.ledger.store import Batch, LedgerError, Store, Written
-from gateway.ledger.sums import DIMENSIONS
 from gateway.ledger.text import REPLACEMENT
 from tests.attempts import attempt
 
@@ -158,7 +158,7 @@ def test_spending_is_by_tenant_and_hour(store: Store) -> None:
 
 def test_every_dimension_can_be_asked_for_and_sorts_by_its_bytes(store: Store, location: str) -> None:
     store.write(Batch([attempt(f"r{name}", tenant=name, started_at=NOON) for name in ("b", "B", "_", "é", "a")]))
-    report = build(location, by=list(DIMENSIONS))
+    report = build(location, by=["tag:team" if name == "tag:NAME" else name for name in DIMENSIONS])
     assert [row[0] for row in report.rows] == ["B", "_", "a", "b", "é"]
     assert dict(zip(report.columns, report.rows[0], strict=True)) == {
         "tenant": "B",
@@ -172,13 +172,17 @@ def test_every_dimension_can_be_asked_for_and_sorts_by_its_bytes(store: Store, l
         "outcome": "ok",
         "day": "2026-11-21",
         "hour": "2026-11-21T12:00Z",
+        "user": "",
+        "model_asked": "auto",
+        "tag:team": "",
         "requests": 1,
         "attempts": 1,
         "prompt_tokens": 100,
         "cached_tokens": 40,
         "output_tokens": 25,
         "gpu_seconds": "0.012345678",
-        "cost_usd": "0.000309000",
+        "metered_usd": "0.000309000",
+        "cost_usd": "0.000000000",
     }
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from gateway.config.draft import Draft
 from gateway.config.published import PUBLISHED_DIGESTS, is_loopback
 from gateway.ledger.location import check_location
+from gateway.ledger.retention import LEAST
 from gateway.ledger.store import LedgerError
 
 
 def lint_gateway(draft: Draft) -> None:
     _ledger(draft)
+    _retention(draft)
     _published_keys(draft)
 
 
@@ -19,6 +21,16 @@ def _ledger(draft: Draft) -> None:
     except LedgerError as error:
         wrong, _, remedy = str(error).partition(": ")
         draft.source.findings.error(draft.source.place("ledger"), wrong, remedy)
+
+
+def _retention(draft: Draft) -> None:
+    """Rows that are younger may still be delivered a second time, or await their share of the bill."""
+    if draft.settings.metering.retention < LEAST:
+        draft.source.findings.error(
+            draft.source.place("metering", "retention"),
+            "rows of single attempts are kept for two days at least",
+            "write `retention: 2d` or more; `400d` is usual",
+        )
 
 
 def _published_keys(draft: Draft) -> None:

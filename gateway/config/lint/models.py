@@ -18,6 +18,7 @@ def lint_models(draft: Draft, references: References) -> None:
             if serving is not None:
                 _served(draft, name, model, serving.get(name, []))
     _aliases(draft, references)
+    _prices(draft, references)
 
 
 def _traffic(draft: Draft, name: str, model: Model) -> None:
@@ -102,3 +103,18 @@ def _aliases(draft: Draft, references: References) -> None:
                 )
         elif len(chain) == 2 and (complaint := references.complaint(target, virtual=True)):
             source.findings.error(place, complaint.wrong, complaint.remedy)
+
+
+def _prices(draft: Draft, references: References) -> None:
+    """The ledger knows models by their own names only."""
+    source = draft.source
+    for name in draft.settings.prices:
+        place = source.place("prices", name)
+        if complaint := references.complaint(name, virtual=False):
+            source.findings.error(place, complaint.wrong, complaint.remedy)
+        elif name in draft.aliases:
+            source.findings.error(
+                place,
+                f"`{name}` is an alias, and its requests are billed as what it leads to",
+                f"write `{references.follow(name)}` instead",
+            )

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from gateway.config.written.base import Asked, Count, Limits, ModelName, Name, Text, Written
+from gateway.config.written.fleet import Price
 
 Share = Annotated[int, Field(ge=0, le=100)]
 
@@ -59,4 +60,10 @@ class Models(Written):
         default={},
         description="Other names: for a model, model@version, model:adapter or another alias",
         examples=["{gpt-4o-mini: chat-8b}"],
+    )
+    prices: dict[Asked, Price] = Field(
+        default={},
+        description="A price list by model, model@version or model:adapter, that `tollgate report --prices` shows "
+        "beside the bill",
+        examples=["{chat-8b: {input_usd_per_m: 0.20, output_usd_per_m: 0.60}}"],
     )

@@ -138,11 +138,20 @@ def billed(tmp_path: Path, plane_with_ledger: Callable[[str], Plane]) -> Plane:
 def test_usage_by_tenant(billed: Plane) -> None:
     usage = billed.admin("/usage")
     assert usage["by"] == ["tenant"]
-    assert [(row["tenant"], row["requests"], row["cost_usd"]) for row in usage["rows"]] == [
+    assert [(row["tenant"], row["requests"], row["metered_usd"]) for row in usage["rows"]] == [
         ("a", 2, "0.000003000"),
         ("b", 1, "0.000001500"),
     ]
-    assert usage["total"]["cost_usd"] == "0.000004500"
+    assert usage["total"]["metered_usd"] == usage["unshared_usd"] == "0.000004500"
+    assert usage["shared_through"] is None
+    assert "0.000004500 metered is not in cost_usd" in usage["notes"][0]
+
+
+def test_usage_beside_a_price_list(billed: Plane) -> None:
+    usage = billed.admin("/usage?by=tag:team,user&prices=true")
+    assert usage["by"] == ["tag:team", "user"]
+    assert usage["total"]["price_usd"] == "0.000000000"
+    assert usage["notes"][-1].startswith("no price is listed for chat-8b")
 
 
 @pytest.mark.parametrize(

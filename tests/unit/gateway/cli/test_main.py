@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ import pytest
 
 from gateway import cli
 from gateway.cli import create_parser, main
-from gateway.ledger.sums import DIMENSIONS
+from gateway.ledger.dimensions import DIMENSIONS
 
 COMMANDS = (
     ["serve"],
@@ -20,6 +21,7 @@ COMMANDS = (
     *(["keys", name] for name in ("list", "rotate", "revoke")),
     ["report"],
     ["audit"],
+    ["export"],
 )
 
 
@@ -33,10 +35,10 @@ def test_every_command_has_help_with_an_example_that_parses(command, capsys):
         main([*command, "--help"])
     assert ended.value.code == 0
     text = capsys.readouterr().out
-    examples = re.findall(r"^ {2}(?:export \w+=\$\()?tollgate ([^>)\n]*)", text, re.MULTILINE)
+    examples = re.findall(r"^ {2}(?:export \w+=\$\()?tollgate ([^>)|\n]*)", text, re.MULTILINE)
     assert examples
     for example in examples:
-        arguments = create_parser().parse_args(example.split())
+        arguments = create_parser().parse_args(shlex.split(example))
         assert callable(arguments.run)
 
 
@@ -44,7 +46,7 @@ def test_the_help_of_all_names_every_command_once(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
     text = capsys.readouterr().out
-    for command in ("serve", "up", "check", "keys", "report"):
+    for command in ("serve", "up", "check", "keys", "report", "export"):
         assert len(re.findall(rf"^    {command} ", text, re.MULTILINE)) == 1
     assert "exit status: 0 done, 1 found a problem, 2 wrong usage" in text
 

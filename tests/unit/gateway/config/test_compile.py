@@ -111,3 +111,10 @@ def test_a_table_knows_where_it_is_from(write, example, environ):
     assert table.directory == directory
     assert len(table.revision) == 12
     assert load(directory, environ) == table
+
+
+def test_prices_are_nano_usd_and_cached_tokens_cost_what_others_do(write, example, environ):
+    text = "prices: {chat-8b: {input_usd_per_m: 0.20, output_usd_per_m: 0.6}}\n"
+    table = load(write(example | {"models.yaml": example["models.yaml"] + text}), environ)
+    assert table.prices == {"chat-8b": Price(200_000_000, 200_000_000, 600_000_000)}
+    assert load(write(example), environ).prices == {}

@@ -52,6 +52,21 @@ def test_the_example_is_without_fault(expect):
 # models.yaml
 
 
+def test_prices_are_of_models_by_their_own_names(expect):
+    price = "{input_usd_per_m: 0.2, output_usd_per_m: 0.6}"
+    expect({"models.yaml": ("", f"prices:\n  chat-8b: {price}\n  chat-8b@fp8: {price}\n  chat-8b:support: {price}\n")})
+    message = expect(
+        {
+            "models.yaml": (
+                "",
+                f"prices:\n  chat-9b: {price} #!\n  chat-8b@fp9: {price} #!\n  helpdesk: {price} #!\n",
+            )
+        }
+    )
+    assert "no model is called `chat-9b`: did you mean `chat-8b`?" in message
+    assert "`helpdesk` is an alias, and its requests are billed as what it leads to: write `chat-8b:support`" in message
+
+
 def test_traffic_sums_to_a_hundred_over_known_versions(expect):
     message = expect({"models.yaml": ("traffic: {fp8: 95, int4: 5}", "traffic: {fp8: 95, int4: 6} #!")})
     assert "sums to 101" in message
@@ -453,3 +468,9 @@ def test_a_faulty_route_does_not_make_the_names_it_matches_wrong(expect):
     expect({"routes.yaml": [elsewhere, ("    minimize: cost\n", "    minimize: costs #!\n")]})
     faulty = ("match: {model: auto, tier: [standard], max_prompt_tokens: 8000}", "mach: {model: auto} #!")
     expect({"routes.yaml": [elsewhere, faulty]})
+
+
+def test_rows_are_kept_for_two_days_at_least(expect):
+    message = expect({"gateway.yaml": ("", "metering:\n  retention: 36h #!\n")})
+    assert "write `retention: 2d` or more" in message
+    expect({"gateway.yaml": ("", "metering:\n  retention: 2d\n")})
