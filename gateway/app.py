@@ -153,7 +153,7 @@ class Gateway:
         self.keyring.apply(table)
         self.service.revision = Revision(table, Router(table), self.keyring.keys)
         if self.settler is not None:
-            self.settler.reserve(Orders.of(table).reservations)
+            self.settler.revise(Orders.of(table))
 
     def _seed_budgets(self, table: Table) -> None:
         try:

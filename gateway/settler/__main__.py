@@ -1,4 +1,4 @@
-"""The process that a gateway starts beside it. Its standard input ends when the gateway does."""
+"""The process that a gateway starts beside it. Its standard input has its orders, and ends when the gateway does."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ def main() -> int:
     for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):  # what a terminal says is for the gateway to hear
         signal.signal(ignored, signal.SIG_IGN)
     os.nice(NICENESS)
+    orders = Orders.read(sys.stdin.buffer.readline())
     stop = threading.Event()
     threading.Thread(target=_wait_for_end, args=(stop,), daemon=True).start()
 
@@ -33,15 +34,14 @@ def main() -> int:
 
     with logging_json():
         try:
-            return 0 if run(Orders.read(os.environ), stop, on_caught_up=caught_up) else INCOMPLETE
+            return 0 if run(orders, stop, on_caught_up=caught_up) else INCOMPLETE
         except Exception:
             logging.getLogger("tollgate.settler").exception("the settler failed")
             return 1
 
 
 def _wait_for_end(stop: threading.Event) -> None:
-    while os.read(0, 64):
-        pass
+    sys.stdin.buffer.read()
     stop.set()
 
 

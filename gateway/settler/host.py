@@ -8,7 +8,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from contextlib import suppress
 
 from gateway.ledger.journal.reader import journals
 from gateway.settler.orders import Orders
@@ -50,14 +50,13 @@ class SettlerHost:
         logger.error("the settler ended with %d: starting another", process.returncode)
         os.close(self._spawn())
 
-    def reserve(self, reservations: Mapping[str, float]) -> None:
-        """Tenants' shares of idle time are others: the settler is replaced by one that knows. What else it was told
-        takes a restart of the gateway."""
-        if reservations == self._orders.reservations:
-            return
-        self._orders = self._orders._replace(reservations=reservations)
-        self._dismiss()
-        os.close(self._spawn())
+    def revise(self, orders: Orders) -> None:
+        """After a reload of the configuration: a settler that is concerned is replaced by one that knows."""
+        revised = self._orders.revised(orders)
+        if revised != self._orders:
+            self._orders = revised
+            self._dismiss()
+            os.close(self._spawn())
 
     def stop(self) -> bool:
         """Lets it settle what is left; False when that takes too long. What is then left waits for the next start."""
@@ -83,13 +82,14 @@ class SettlerHost:
         """Gives the descriptor on which it says that it has caught up."""
         ours, theirs = os.pipe()
         try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "gateway.settler", str(theirs)],
-                stdin=subprocess.PIPE,
-                pass_fds=(theirs,),
-                env={**os.environ, **self._orders.environ()},
+            process = subprocess.Popen(
+                [sys.executable, "-m", "gateway.settler", str(theirs)], stdin=subprocess.PIPE, pass_fds=(theirs,)
             )
         finally:
             os.close(theirs)
-        self._started = time.monotonic()
+        assert process.stdin is not None
+        with suppress(BrokenPipeError):  # it has ended already, and is started again
+            process.stdin.write(self._orders.line())
+            process.stdin.flush()
+        self._process, self._started = process, time.monotonic()
         return ours
