@@ -9,7 +9,7 @@ import time
 import pytest
 
 from gateway.ledger.journal.reader import Tail, journals
-from gateway.ledger.journal.writer import ABANDONED_SECONDS, Journal
+from gateway.ledger.journal.writer import ABANDONED_SECONDS, Journal, fresh_name
 from gateway.ledger.store import LedgerError
 from tests.eventually import eventually
 from tests.unit.gateway.ledger.journal.rows import NEVER, SEGMENT, numbers, records, row, segments
@@ -17,21 +17,27 @@ from tests.unit.gateway.ledger.journal.rows import NEVER, SEGMENT, numbers, reco
 
 def test_strangers_in_the_directories(open_journal, tmp_path):
     journal = open_journal()
-    for name in ("x.log", "1.log", "-0000001.log", "00000002.log.bak", "0000000a.log", "٠٠٠٠٠٠٠٩.log", ".log", "notes"):
+    strangers = ("x.log", "1.log", "-0000001.log", "00000002.log.bak", "0000000a.log", "٠٠٠٠٠٠٠٩.log", ".log", "notes")
+    for name in strangers:
         (journal.directory / name).write_text("hello")
     (tmp_path / "settler.json").write_text("{}")
     (tmp_path / ".hidden").mkdir()
+    (tmp_path / "empty").mkdir()
     (tmp_path / "stranger").mkdir()
-    assert journals(tmp_path) == ["me", "stranger"]
+    (tmp_path / "stranger" / "00000001.log").write_text("of somebody else")
+    assert journals(tmp_path) == ["me"]
     assert journals(tmp_path / "nowhere") == []
+    assert not (tmp_path / "empty").exists()
     journal.append("settle", row(1))
-    tail, stranger = Tail(journal.directory), Tail(tmp_path / "stranger")
+    tail = Tail(journal.directory)
     assert numbers(tail) == [1]
     tail.release(99)
-    assert list(stranger.read()) == []
-    assert stranger.is_dead()
-    stranger.remove()
-    assert journals(tmp_path) == ["me"]
+    journal.close()
+    assert numbers(tail) == []
+    tail.remove()
+    assert sorted(path.name for path in journal.directory.iterdir()) == sorted(strangers), "what is others' stays"
+    assert (tmp_path / "stranger" / "00000001.log").exists()
+    assert journals(tmp_path) == []
     with pytest.raises(LedgerError, match="cannot be read"):
         journals(tmp_path / "settler.json")
 
@@ -152,17 +158,30 @@ def test_it_is_shown_when_it_is_claimed(tmp_path):
 
 
 def test_what_processes_left_that_died_at_their_start_is_swept(tmp_path):
-    claimed, fresh, old = (tmp_path / name for name in (".claimed", ".fresh", ".old"))
-    for directory in (claimed, fresh, old):
+    claimed, fresh, old = (tmp_path / f".{fresh_name()}" for _ in range(3))
+    snapshots = tmp_path / ".snapshots"
+    for directory in (claimed, fresh, old, snapshots):
         directory.mkdir()
         (directory / "spare").write_bytes(bytes(SEGMENT))
     (claimed / "owner").touch()
     long_ago = time.time() - 2 * ABANDONED_SECONDS
-    os.utime(old, (long_ago, long_ago))
+    for directory in (old, snapshots):
+        os.utime(directory, (long_ago, long_ago))
     living = Journal(tmp_path, "living", max_bytes=1, segment_bytes=SEGMENT)
     try:
-        living.directory.rename(tmp_path / ".living")
+        hidden = living.directory.rename(tmp_path / f".{fresh_name()}")
         Journal(tmp_path, "me", max_bytes=1, segment_bytes=SEGMENT).close()
-        assert sorted(path.name for path in tmp_path.iterdir()) == [".fresh", ".living", "me"]
+        assert {path.name for path in tmp_path.iterdir()} == {fresh.name, ".snapshots", hidden.name, "me"}
     finally:
         living.close()
+
+
+def test_a_journal_without_its_lock_file_is_left_alone(open_journal, tmp_path):
+    """Somebody removed it: whether the writer lives is not known, so nothing is taken from it."""
+    journal = open_journal()
+    tail = Tail(journal.directory)
+    (journal.directory / "owner").unlink()
+    assert not tail.is_dead()
+    assert journals(tmp_path) == []
+    assert journal.append("settle", row(1))
+    assert numbers(tail) == [1]
