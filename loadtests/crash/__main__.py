@@ -30,7 +30,7 @@ from loadtests.crash.syscalls import TRACED, TracedRounds
 from loadtests.peers.base import ROOT
 
 REQUESTS = 25
-FEWEST = 8  # rounds of an act
+FEWEST = 6  # rounds of an act
 MOST_TOLD = 20  # rounds that did not hold, in the result
 
 

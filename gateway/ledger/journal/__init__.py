@@ -5,6 +5,7 @@ A process writes a directory of its own, `<root>/<name>/`: a file `owner`, locke
 record costs no system call and is the kernel's, not the process's, when `append` returns: a killed process has lost
 nothing. A timer has the kernel bring it to the disk (fdatasync), against the loss of power.
 
+owner   who owns a journal, and whether he is dead
 format  records <-> bytes: length, CRC-32, body. No IO
 writer  Journal: append, the next segment, the bound on disk
 reader  Tail: what was appended since, of a process that may live or be dead; which segments nobody needs any more

@@ -6,19 +6,19 @@ import logging
 import mmap
 import os
 import re
-import shutil
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from gateway.ledger.journal.format import Entry, Torn, is_blank, is_cut_short, records, settled_before
-from gateway.ledger.journal.owner import is_dead
+from gateway.ledger.journal.owner import OWNER, is_dead
 from gateway.ledger.record import Label, Line, Reading
 from gateway.ledger.store import LedgerError
 
 logger = logging.getLogger("tollgate.ledger")
 
+SPARES = ("spare", "spare.new")  # segments that are not yet used
 _SEGMENT = re.compile(r"([0-9]{8,18})\.log", re.ASCII)
 
 
@@ -30,12 +30,21 @@ class Found(NamedTuple):
 
 
 def journals(root: Path) -> list[str]:
-    """The names of all journals under `root`, the oldest first; raises LedgerError."""
+    """The names of all journals under `root`, the oldest first; raises LedgerError. Others' directories are none, and
+    an empty one is what a reader left that was killed while it removed one."""
     with _explained(root):
         try:
-            return sorted(found.name for found in os.scandir(root) if found.is_dir() and not found.name.startswith("."))
+            found = [one.name for one in os.scandir(root) if one.is_dir() and not one.name.startswith(".")]
         except FileNotFoundError:
             return []
+        names: list[str] = []
+        for name in sorted(found):
+            if (root / name / OWNER).exists():
+                names.append(name)
+            else:
+                with suppress(OSError):
+                    os.rmdir(root / name)
+        return names
 
 
 class Tail:
@@ -77,7 +86,8 @@ class Tail:
     def is_dead(self) -> bool:
         """Whether its writer has ended. What was appended before is then all there is: read once more after this."""
         with _explained(self.directory):
-            return is_dead(self.directory) is not False
+            dead = is_dead(self.directory)
+        return not self.directory.exists() if dead is None else dead
 
     def release(self, before: int) -> None:
         """Removes the segments before that number, never the one being read."""
@@ -87,12 +97,16 @@ class Tail:
 
     def remove(self) -> None:
         """The whole of it, when everything is in the ledger and its writer is dead. The oldest go first, so that one
-        who starts over reads the end of each attempt that he reads the beginning of."""
+        who starts over reads the end of each attempt that he reads the beginning of. What is no journal's stays."""
         if self.segment and not self._check(is_cut_short):
             self._say_damaged()
         for number in self._numbers():
             self._drop(number)
-        shutil.rmtree(self.directory, ignore_errors=True)
+        for name in (*SPARES, OWNER):
+            with suppress(OSError):
+                os.unlink(self.directory / name)
+        with suppress(OSError):
+            os.rmdir(self.directory)
 
     def _read_segment(self) -> Generator[Found]:
         with self._mapped() as data:

@@ -6,6 +6,7 @@ import errno
 import logging
 import mmap
 import os
+import re
 import secrets
 import shutil
 import threading
@@ -36,6 +37,7 @@ MIB = 1024 * 1024
 SEGMENT_BYTES = 4 * MIB  # about 30,000 records: a request makes two
 SYNC_SECONDS = 1.0  # what a loss of power may cost; a killed process loses nothing
 RESERVE = 4  # one part of so many of a segment: where it begins the next one is made
+_HIDDEN = re.compile(r"\.[0-9]{13}-[0-9]+-[0-9a-f]{6}")  # as fresh_name makes them
 ABANDONED_SECONDS = 3600.0  # after which a directory that nobody ever claimed is nobody's
 
 
@@ -320,7 +322,7 @@ class Journal:
 def _sweep(root: Path) -> None:
     """Removes what processes left that died before their journal was whole."""
     for found in os.scandir(root):
-        if found.name.startswith(".") and found.is_dir(follow_symlinks=False):
+        if _HIDDEN.fullmatch(found.name) and found.is_dir(follow_symlinks=False):
             dead = is_dead(Path(found))
             if dead or (dead is None and time.time() - found.stat().st_mtime > ABANDONED_SECONDS):
                 shutil.rmtree(found, ignore_errors=True)

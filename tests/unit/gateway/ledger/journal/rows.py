@@ -7,8 +7,11 @@ import math
 from hypothesis import strategies as st
 
 from gateway.ledger.journal.reader import Tail
+from gateway.ledger.journal.writer import Journal
 from gateway.ledger.record import OUTCOMES, Attempt, Label, Line, Reading
 
+SEGMENT = 4_096  # bytes: about 25 records
+NEVER = 3_600.0  # seconds between two turns of the second thread
 LINE = Line("support", "prod", "chat.completions", "chat-8b", "int4", "", "cheap-first", "chat-int4-0", "gpu_time")
 LABEL = Label("auto", "alice", '{"team": "search"}')
 READING = Reading(1.79e9, "me", "w", "m", "v", 3_600, True, 5, 1, 2, 3, 0.25, 10, 20, 1.7e9)
@@ -41,6 +44,10 @@ def row(number: int = 1, **fields: object) -> Attempt:
         cost_nanousd=309_000 + number,
     )
     return usual._replace(**fields)
+
+
+def segments(journal: Journal) -> list[str]:
+    return sorted(path.name for path in journal.directory.glob("*.log"))
 
 
 def records(tail: Tail) -> list[object]:
