@@ -3,7 +3,7 @@
 A window of a worker closes when every attempt that began before its end is in the ledger, and when the worker has been
 seen after it (or has not been seen for so long that it may be gone: then its last moments are closed, and if it comes
 back, the time between is `__unobserved__`). Each is one transaction that also says how far the bill is: whoever is
-killed goes on there. Rows that come later than that leave a mark (a trigger's), and their windows are shared out again:
+killed goes on there. Rows that come later than that leave a mark (the store's), and their windows are shared out again:
 the differences are added, so that the sum stays the cost.
 """
 

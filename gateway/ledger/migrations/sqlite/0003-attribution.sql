@@ -51,7 +51,7 @@ CREATE TABLE fits (
     PRIMARY KEY (model, version, gpu, at)
 ) WITHOUT ROWID;
 
--- Attempts that came after the windows they lie in were closed.
+-- Attempts that came after the windows they lie in were closed, marked by whoever adds them.
 CREATE TABLE late (
     worker  TEXT NOT NULL,
     "start" REAL NOT NULL,
@@ -59,11 +59,6 @@ CREATE TABLE late (
     PRIMARY KEY (worker, "start", "end")
 ) WITHOUT ROWID;
 
-
-
-CREATE TRIGGER entries_late AFTER INSERT ON entries WHEN NEW.opened_at < (SELECT MAX(through) FROM billed)
-BEGIN
-    INSERT OR IGNORE INTO late SELECT lines.worker, NEW.opened_at, MAX(NEW.opened_at, NEW.opened_at + NEW.duration_seconds) FROM lines JOIN billed ON billed.worker = lines.worker WHERE lines.id = NEW.line AND NEW.opened_at < billed.through; END;
 
 -- What of the bill has no request is booked under no label.
 INSERT INTO labels (model_asked, user, tags) VALUES ('', '', '') ON CONFLICT DO NOTHING;
