@@ -273,10 +273,10 @@ class Gateway:
             self.metrics.pour()
 
 
-def run(config_dir: Path, port: int | None, limits: Limits | None = None) -> int:
+def run(config_dir: Path, port: int | None, limits: Limits | None = None, pace: Pace | None = None) -> int:
     """`tollgate serve`: 0 after a clean end, 1 when the configuration or the start was refused.
 
-    `limits` of clients are derived from the configuration and the system when left out.
+    `limits` of clients are derived from the configuration and the system when left out, `pace` is that of `Gateway`.
     """
     try:
         table = load(config_dir)
@@ -309,7 +309,7 @@ def run(config_dir: Path, port: int | None, limits: Limits | None = None) -> int
         settler = None if left is not None else settler_of(table)
         if settler is not None:
             settler.start()
-        gateway = Gateway(config_dir, table, log, limits, place, settler)
+        gateway = Gateway(config_dir, table, log, limits, place, settler, pace)
         # What exists now lives as long as the process; requests leave hardly a cycle behind. At the default threshold
         # the collector would walk the young objects of every few requests for nothing: 5 % of all CPU.
         gc.collect()

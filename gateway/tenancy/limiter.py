@@ -194,30 +194,25 @@ class MemoryLimiter:
         return is_current or allotment.seed_period == period_start
 
     def spent(self, tenant: Tenant, period_start: int) -> Spent | None:
-        allotment = self._budgeted(tenant)
-        view = None if allotment is None else allotment.view
-        if allotment is None or view is None or allotment.is_alone or allotment.money_period != period_start:
-            return None
-        if view.money_period != period_start:
-            return None
-        return Spent(view.money_spent, allotment.is_settled())
-
-    def inquire(self, tenant: Tenant, sure: int) -> None:
-        allotment = self._budgeted(tenant)
-        if allotment is None or allotment.is_alone:
-            return
-        allotment.money_sure = sure
-        purse = self._purses[tenant.name]
-        purse.touched[allotment.name] = allotment
-        self._active[tenant.name] = purse
-
-    def _budgeted(self, tenant: Tenant) -> Allotment | None:
-        """The account of a budget that requests have been counted in."""
         purse = self._purses.get(tenant.name)
         if purse is None or tenant.budget is None:
             return None
         allotment = purse.allotments.get(budget_account(tenant.budget))
-        return None if allotment is None or allotment.budget is None else allotment
+        if allotment is None or allotment.budget is None or allotment.is_alone:
+            return None
+        view = allotment.view
+        if view is None or not (allotment.money_period == view.money_period == period_start):
+            return None
+        return Spent(view.money_spent, allotment.is_settled())
+
+    def inquire(self, tenant: Tenant, sure: int) -> None:
+        if tenant.budget is None:
+            return
+        purse = self._purse(tenant.name)
+        allotment = purse.account(budget_account(tenant.budget))
+        allotment.budget, allotment.money_sure = tenant.budget, sure
+        purse.touched[allotment.name] = allotment
+        self._active[tenant.name] = purse
 
     def retain(self, tenants: Mapping[str, Tenant]) -> None:
         self._tenants = tenants
