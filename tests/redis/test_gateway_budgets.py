@@ -27,7 +27,7 @@ def test_gateways_that_share_a_redis_agree_with_their_ledger(tmp_path: Path, red
         ledger = f"sqlite:///{tmp_path / 'one' / 'ledger.db'}"
         gateways: list[GatewayProcess] = []
         for name in ("one", "two"):
-            metering = {"readings": "300ms", "journal": str(tmp_path / name / "journal")}
+            metering = {"readings": "1h", "journal": str(tmp_path / name / "journal")}
             settings = written(timed, priced, state=redis_server.url, ledger=ledger, metering=metering)
             (tmp_path / name).mkdir()
             gateways.append(GatewayProcess(tmp_path / name, settings, program=program(tmp_path / name)))
