@@ -53,6 +53,7 @@ INTERPRETED = {
     "gateway/loghandler.py": "derives from the standard library's handler",
     "gateway/processes.py": "runs once",
     "gateway/readings.py": "runs when metrics are collected",
+    "gateway/reconciling.py": "runs every few seconds",
     "gateway/protocol/multipart.py": "mypyc fails on a slice of bytes that ends before it begins; and it is rare",
     "gateway/spans.py": "its library is optional",
     "gateway/stopping.py": "runs once",

@@ -54,6 +54,7 @@ from gateway.loghandler import JsonHandler
 from gateway.logs import LogWriter
 from gateway.processes import Parent
 from gateway.protocol.endpoints import ENDPOINTS
+from gateway.reconciling import Pace, Reconciling
 from gateway.routing.router import Router
 from gateway.serve import Revision, Service
 from gateway.settle import Settlement
@@ -94,9 +95,11 @@ class Gateway:
         limits: Limits | None = None,
         place: str = "",
         settler: SettlerHost | None = None,
+        pace: Pace | None = None,
     ) -> None:
         """`place` is the same for a process and for the one that is started in its place, and for no other. `settler`
-        is looked after while this process serves; None where somebody else does."""
+        is looked after while this process serves; None where somebody else does. `pace` is that of the budgets'
+        comparison with the ledger."""
         self.log = log
         self.settler = settler
         self.metrics = Metrics()
@@ -105,6 +108,7 @@ class Gateway:
         endpoint = table.settings.otlp_endpoint
         self.spans = open_spans(endpoint) if endpoint else None
         self.limiter = _limiter(table, place, self._budget_alert)
+        self.reconciling = Reconciling(self.limiter, self.ledger, self._books, lambda: self.table, pace)
         self.fleet = Fleet(_backend, self.ledger)
         self.watcher = Watcher(directory, self.apply, table)
         self.keyring = Keyring(open_key_store(table.settings.state, table.settings.ledger), table, self._let_in)
@@ -178,6 +182,7 @@ class Gateway:
             asyncio.create_task(self.watcher.run(), name="watch the configuration"),
             asyncio.create_task(self._measure_lag(), name="measure the event loop"),
             asyncio.create_task(self.limiter.run(), name="keep the limits' accounts"),
+            asyncio.create_task(self.reconciling.run(), name="compare the budgets with the ledger"),
             asyncio.create_task(self.service.spending.run(), name="watch what running requests cost"),
             asyncio.create_task(self.service.settlement.run(), name="checkpoint what runs"),
             asyncio.create_task(self._look_after_settler(), name="look after the settler"),
@@ -268,10 +273,10 @@ class Gateway:
             self.metrics.pour()
 
 
-def run(config_dir: Path, port: int | None, limits: Limits | None = None) -> int:
+def run(config_dir: Path, port: int | None, limits: Limits | None = None, pace: Pace | None = None) -> int:
     """`tollgate serve`: 0 after a clean end, 1 when the configuration or the start was refused.
 
-    `limits` of clients are derived from the configuration and the system when left out.
+    `limits` of clients are derived from the configuration and the system when left out, `pace` is that of `Gateway`.
     """
     try:
         table = load(config_dir)
@@ -304,7 +309,7 @@ def run(config_dir: Path, port: int | None, limits: Limits | None = None) -> int
         settler = None if left is not None else settler_of(table)
         if settler is not None:
             settler.start()
-        gateway = Gateway(config_dir, table, log, limits, place, settler)
+        gateway = Gateway(config_dir, table, log, limits, place, settler, pace)
         # What exists now lives as long as the process; requests leave hardly a cycle behind. At the default threshold
         # the collector would walk the young objects of every few requests for nothing: 5 % of all CPU.
         gc.collect()

@@ -67,7 +67,7 @@ class Settlement:
                 self._ledger.record(one)
                 cost += one.cost_nanousd
             tokens = 0 if trace.cache == "hit" else usage.prompt_tokens + usage.output_tokens
-            trace.admitted.lease.settle(tokens, cost, time.time())
+            trace.admitted.lease.settle(tokens, cost, time.time(), trace.started_at)
         if not self._settled:
             asyncio.get_running_loop().call_soon(self._report_all)
         duration = time.monotonic() - trace.exchange.arrived

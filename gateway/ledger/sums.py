@@ -222,3 +222,28 @@ def spent(ledger: Snapshot, tenant: str, since: float) -> int:
         {"since": int(since), "tenant": tenant},
     )
     return int(rows[0][0])
+
+
+def spent_by_tenant(ledger: Snapshot, since: float) -> dict[str, int]:
+    """The same of every tenant that had any."""
+    rows = ledger.rows(
+        "SELECT lines.tenant, SUM(one.cost) FROM "
+        "(SELECT line, SUM(cost_nanousd) AS cost FROM rollups WHERE hour >= :since GROUP BY line) AS one "
+        "JOIN lines ON lines.id = one.line GROUP BY lines.tenant",
+        {"since": int(since)},
+    )
+    return {tenant: int(cost) for tenant, cost in rows}
+
+
+def heard_from(ledger: Snapshot, workers: Sequence[str], since: float) -> dict[str, float]:
+    """The time of the last reading of any of the `workers` by each process that made one since then. A process's
+    records come into the ledger in their order: what it recorded before is there as well."""
+    found: dict[str, float] = {}
+    for worker in workers:
+        rows = ledger.rows(
+            "SELECT source, MAX(at) FROM readings WHERE worker = :worker AND at >= :since GROUP BY source",
+            {"worker": worker, "since": since},
+        )
+        for source, at in rows:
+            found[source] = max(at, found.get(source, 0.0))
+    return found

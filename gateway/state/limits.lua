@@ -34,6 +34,20 @@ local function taken_over(base, seen, drained)
   return max(0, level - max(0, base - drained)), max(base, level + drained)
 end
 
+local function place_of(name) return string.match(name, '^(.*)/') or '' end
+
+local function correct(account, spent)
+  local place, charged = place_of(holder), {}
+  for name, other in pairs(account.holders) do
+    if other.dead and other.mh > 0 and other.mp == account.mp then
+      if place == '' or place_of(name) ~= place then return end
+      charged[#charged + 1] = other
+    end
+  end
+  for _, other in ipairs(charged) do other.mh = 0 end
+  account.ms = spent
+end
+
 local accounts = {}
 for i, packed in ipairs(redis.call('HMGET', KEYS[1], unpack(names))) do
   local account = packed and cmsgpack.unpack(packed)
@@ -95,6 +109,7 @@ local function take_down(account, c)
       if c.born ~= 0 and c.born ~= account.b then more = max(0, c.mseen - account.mb) end
       more = max(more, c.mseed - account.ms)
       account.mb, account.ms = account.mb + more, account.ms + more
+      if c.msure == account.ms and c.born == account.b then correct(account, c.mseed) end
       own.mu, own.mh, own.mp = c.mu, c.mh, c.mp
     end
   end
@@ -194,7 +209,7 @@ local free, given, wanted = {}, {}, {}
 for i, account in ipairs(accounts) do
   local c = {}
   c.ago, c.rl, c.ru, c.ra, c.rh, c.rw, c.rs, c.kl, c.ku, c.ka, c.kh, c.kw, c.ks, c.pl, c.ph, c.pw,
-    c.ml, c.mr, c.mu, c.ma, c.mh, c.mw, c.mp, c.mseen, c.born, c.mseed = unpack(claims[i])
+    c.ml, c.mr, c.mu, c.ma, c.mh, c.mw, c.mp, c.mseen, c.born, c.mseed, c.msure = unpack(claims[i])
   wanted[i] = c
   take_down(account, c)
   free[i] = free_of(account, c)

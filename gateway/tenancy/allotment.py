@@ -87,6 +87,7 @@ class Allotment:
         "money_inuse",
         "money_period",
         "money_seen",
+        "money_sure",
         "money_used",
         "name",
         "places_free",
@@ -121,6 +122,7 @@ class Allotment:
         self.money_end = 0
         self.money_seen = 0
         self._money_born = 0  # the account that said so, if one did
+        self.money_sure = -1  # what the book said, where the ledger is sure to know better
         self.seed_period = -1  # a period the ledger was asked about
         self.seed = 0
         self.view: Grant | None = None
@@ -261,6 +263,7 @@ class Allotment:
     def _begin(self, start: int) -> None:
         self.money_period = start
         self.money_free = self.money_inuse = self.money_used = self.money_acked = 0
+        self.money_sure = -1
         self.money_seen = self.seed if self.seed_period == start else 0
         self._money_born = 0
 
@@ -309,6 +312,7 @@ class Allotment:
             self.money_seen,
             self._money_born,
             self.seed if self.seed_period == self.money_period else 0,
+            self.money_sure if money and self.is_settled() and self.seed_period == self.money_period else -1,
         )
 
     def _places_ahead(self, now: int) -> int:
@@ -354,6 +358,7 @@ class Allotment:
     def _hear_money(self, claim: Claim, grant: Grant) -> None:
         if claim.money_limit < 0:
             return
+        self.money_sure = -1
         if grant.money_period > self.money_period:  # its clock is ahead of ours
             self._begin(grant.money_period)
             self.money_seen, self._money_born = grant.money_spent, grant.born
@@ -451,6 +456,7 @@ class Allotment:
             self.money_seen,
             self._money_born,
             self.seed if self.seed_period == self.money_period else 0,
+            -1,
         )
 
     def told(self, claim: Claim, grant: Grant, now: int) -> None:
@@ -515,6 +521,10 @@ class Allotment:
             or self.places_free > 0
             or self._given_up > 0
         )
+
+    def is_settled(self) -> bool:
+        """Whether nothing is under way, and the book has heard what all came to."""
+        return self.places_inuse == 0 and self.money_used == self.money_acked
 
     def is_idle(self) -> bool:
         return self.places_inuse == 0 and not self.has_news()

@@ -15,6 +15,11 @@ that was overtaken on its way. A process that makes no claim for `ttl` is taken 
 tokens and money is charged, for it may have been used; its places come free. Should it come back, its own account of
 what it spent takes the place of that charge; of requests and tokens the charge stays, for it drains by itself.
 
+The ledger knows what was really spent, later. Its word raises an account at once (`money_seed`). It lowers one only
+where a process is sure that the ledger has heard all of what the account says (`money_sure`): if that is still all the
+account says, the ledger's word takes its place, and charges for the dead are forgotten. A charge for one that may come
+back and spend what it held is not: it is dead for certain only where the process that is sure stands in its place.
+
 `limits.lua` is this file once more, for Redis; a property test keeps the two alike. All numbers are integers below
 2^53, which Lua's are exact to. Times are Unix milliseconds, money is nano-USD.
 """
@@ -61,6 +66,7 @@ class Claim(NamedTuple):
     money_seen: int  # what is known to be spent of it, by the word of the account that began at `money_born`
     money_born: int
     money_seed: int  # the same by the ledger's word, or 0
+    money_sure: int  # all that the account says, if the ledger's word is the truth of it; -1 when that is not sure
 
 
 class Demand(NamedTuple):
@@ -258,6 +264,8 @@ def _take_down(account: _Account, holder: str, claim: Claim, now: int) -> None:
             more = max(more, claim.money_seed - account.money_spent)
             account.money_base += more
             account.money_spent += more
+            if claim.money_sure == account.money_spent and claim.money_born == account.born:
+                _correct(account, holder, claim.money_seed)
             own.money_used, own.money_held = claim.money_used, claim.money_held
             own.money_period = claim.money_period
     own.requests_held = own.tokens_held = 0
@@ -287,6 +295,25 @@ def _take_down(account: _Account, holder: str, claim: Claim, now: int) -> None:
     if claim.tokens_limit >= 0:
         own.tokens_limit = claim.tokens_limit
         account.tokens.limited(max([other.tokens_limit for other in account.holders.values() if not other.dead]))
+
+
+def _correct(account: _Account, holder: str, spent: int) -> None:
+    """By the ledger's word, unless somebody who was charged for what it held may still spend it."""
+    place = place_of(holder)
+    charged: list[_Holder] = []
+    for name, other in account.holders.items():
+        if other.dead and other.money_held and other.money_period == account.money_period:
+            if not place or place_of(name) != place:
+                return
+            charged.append(other)
+    for other in charged:
+        other.money_held = 0
+    account.money_spent = spent
+
+
+def place_of(holder: str) -> str:
+    """Its name up to the last `/`: whoever is there now stands in for whoever was there before. "" for none."""
+    return holder.rpartition("/")[0]
 
 
 def _commit(level: int, since: int, limit: int, used: int, at: int, now: int) -> tuple[int, int]:

@@ -12,13 +12,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from math import inf
 
 from gateway.errors import GatewayError, InternalError
 from gateway.table import Budget, Key, Limits, Tenant
 from gateway.tenancy import refusals
 from gateway.tenancy.allotment import Allotment
 from gateway.tenancy.book import MINUTE, Books, Grant
-from gateway.tenancy.limits import UNLIMITED, Headers, Lease, LimiterState, Standing
+from gateway.tenancy.limits import UNLIMITED, Headers, Lease, LimiterState, Spent, Standing
 from gateway.tenancy.purse import Demanded, Errand, Purse, Scopes
 from gateway.tenancy.ratelimit_headers import triple
 
@@ -192,6 +193,27 @@ class MemoryLimiter:
         is_current = allotment.budget is not None and allotment.money_period == period_start
         return is_current or allotment.seed_period == period_start
 
+    def spent(self, tenant: Tenant, period_start: int) -> Spent | None:
+        purse = self._purses.get(tenant.name)
+        if purse is None or tenant.budget is None:
+            return None
+        allotment = purse.allotments.get(budget_account(tenant.budget))
+        if allotment is None or allotment.budget is None or allotment.is_alone:
+            return None
+        view = allotment.view
+        if view is None or not (allotment.money_period == view.money_period == period_start):
+            return None
+        return Spent(view.money_spent, allotment.is_settled())
+
+    def inquire(self, tenant: Tenant, sure: int) -> None:
+        if tenant.budget is None:
+            return
+        purse = self._purse(tenant.name)
+        allotment = purse.account(budget_account(tenant.budget))
+        allotment.budget, allotment.money_sure = tenant.budget, sure
+        purse.touched[allotment.name] = allotment
+        self._active[tenant.name] = purse
+
     def retain(self, tenants: Mapping[str, Tenant]) -> None:
         self._tenants = tenants
         self._scopes.clear()  # built anew from the keys that requests come with
@@ -286,11 +308,13 @@ class TenantLease:
             purse.touched[allotment.name] = allotment
         self._limiter.ended(self.scopes)
 
-    def settle(self, tokens: int, cost: int, now: float) -> None:
+    def settle(self, tokens: int, cost: int, now: float, arrived: float = inf) -> None:
         if not self.is_open:
             return
         self.is_open = False
         clock = int(now * 1_000)
+        if arrived * 1_000 < self.period:
+            cost = 0
         scopes = self.scopes
         touched = scopes.purse.touched
         taken = self.taken

@@ -8,6 +8,7 @@ are looked at before anything is taken, so a refusal takes nothing. What is gran
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from math import inf
 from typing import NamedTuple, Protocol
 
 from gateway.table import Key, Tenant
@@ -35,8 +36,12 @@ class Lease(Protocol):
         """Give everything back, as if it had not been asked for, or nearly: what was told to others stays counted."""
         ...
 
-    def settle(self, tokens: int, cost: int, now: float) -> None:
-        """Give the place back and account for what was used; also after an abort. Only the first call counts."""
+    def settle(self, tokens: int, cost: int, now: float, arrived: float = inf) -> None:
+        """Give the place back and account for what was used; also after an abort. Only the first call counts.
+
+        A cost belongs to the period the request `arrived` in (Unix seconds), as in the ledger: what came before
+        midnight and had its place after it costs the new day nothing.
+        """
         ...
 
 
@@ -64,6 +69,13 @@ class LimiterState(NamedTuple):
     is_away: bool  # the store that processes share is
     processes: int  # that share it
     waiting: int  # requests, for the store's answer
+
+
+class Spent(NamedTuple):
+    """What the books last said of a budget's current period."""
+
+    money: int  # nano-USD
+    is_settled: bool  # as far as this process goes: nothing of the tenant is under way or untold
 
 
 class Limiter(Protocol):
@@ -109,6 +121,15 @@ class Limiter(Protocol):
         """Whether that period's account is kept, or was seeded."""
         ...
 
+    def spent(self, tenant: Tenant, period_start: int) -> Spent | None:
+        """None while this process has no word of the books' on that period."""
+        ...
+
+    def inquire(self, tenant: Tenant, sure: int) -> None:
+        """Have the books say how the tenant's budget stands. `sure` is what they said, where what was seeded is the
+        truth of it and should take its place; -1 otherwise."""
+        ...
+
     def retain(self, tenants: Mapping[str, Tenant]) -> None:
         """A changed configuration: forget what others than these tenants have left behind."""
         ...
@@ -145,7 +166,7 @@ class _Unlimited:
     def cancel(self) -> None:
         pass
 
-    def settle(self, tokens: int, cost: int, now: float) -> None:
+    def settle(self, tokens: int, cost: int, now: float, arrived: float = inf) -> None:
         pass
 
 
@@ -175,6 +196,6 @@ class Both:
         self._own.cancel()
         self._common.cancel()
 
-    def settle(self, tokens: int, cost: int, now: float) -> None:
-        self._own.settle(tokens, cost, now)
+    def settle(self, tokens: int, cost: int, now: float, arrived: float = inf) -> None:
+        self._own.settle(tokens, cost, now, arrived)
         self._common.settle(tokens, 0, now)

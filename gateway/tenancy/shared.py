@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from gateway.errors import GatewayError
 from gateway.state.limits import Call, Presence
 from gateway.state.redis import FAILURES
-from gateway.table import Key, Limits
+from gateway.table import Key, Limits, Tenant
 from gateway.tenancy import refusals
 from gateway.tenancy.allotment import PLACES_PAUSE, Allotment
 from gateway.tenancy.book import Books, Grant
@@ -234,6 +234,10 @@ class SharedLimiter(MemoryLimiter):
         elif self.is_alone and changed:
             self._set_apart(purse, allotment, int(self._clock() * 1_000))
         return allotment.limits if self.is_alone else limits
+
+    def inquire(self, tenant: Tenant, sure: int) -> None:
+        if not self.is_alone:
+            super().inquire(tenant, sure)
 
     @property
     def state(self) -> LimiterState:

@@ -18,6 +18,7 @@ from gateway.ledger.opening import open_books, open_store
 from gateway.ledger.record import Attempt, Label, Line, Reading
 from gateway.ledger.report import build
 from gateway.ledger.store import Batch, LedgerError, Store, Written
+from gateway.ledger.sums import heard_from, spent_by_tenant
 from gateway.ledger.text import REPLACEMENT
 from tests.attempts import attempt
 
@@ -154,6 +155,18 @@ def test_spending_is_by_tenant_and_hour(store: Store) -> None:
     assert store.spent("support", NOON + 3600) == 1_110
     assert store.spent("support", NOON + 9 * 3600) == 0
     assert store.spent("nobody", 0) == 0
+    with store.snapshot() as ledger:
+        assert spent_by_tenant(ledger, 0) == {"support": 1_111, "another": 5}
+        assert spent_by_tenant(ledger, NOON + 3600) == {"support": 1_110}
+
+
+def test_whom_the_ledger_has_heard_from_of_late(store: Store) -> None:
+    made = [(0, "w", "a"), (3, "w", "a"), (2, "x", "a"), (1, "x", "b"), (9, "gone", "c"), (-1, "w", "d")]
+    store.write(Batch([], [READING._replace(at=NOON + at, worker=w, source=source) for at, w, source in made]))
+    with store.snapshot() as ledger:
+        assert heard_from(ledger, ["w", "x"], NOON) == {"a": NOON + 3, "b": NOON + 1}
+        assert heard_from(ledger, ["w", "x"], NOON + 1.5) == {"a": NOON + 3}
+        assert heard_from(ledger, [], NOON) == {}
 
 
 def test_every_dimension_can_be_asked_for_and_sorts_by_its_bytes(store: Store, location: str) -> None:

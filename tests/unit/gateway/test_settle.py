@@ -49,7 +49,7 @@ class Books:
     def record(self, attempt: Attempt) -> None:
         self.rows.append(attempt)
 
-    def settle(self, tokens: int, cost: int, now: float) -> None:
+    def settle(self, tokens: int, cost: int, now: float, arrived: float) -> None:
         self.leases.append((tokens, cost))
 
     def line(self) -> dict[str, Any]:

@@ -217,6 +217,16 @@ def test_what_the_ledger_knows_is_told_at_the_first_request(limiter):
     assert limiter.alerts == [("support", 100, 2 * USD)]
 
 
+def test_what_arrived_before_midnight_costs_the_new_day_nothing(limiter):
+    who = tenant(budget=Budget(nanousd=USD, per="day", on_exceed="reject"))
+    late = limiter.admit(who, 10, 100, MIDNIGHT + 0.5)  # it waited for its place
+    late.settle(10, 70, MIDNIGHT + 1, MIDNIGHT - 0.001)
+    usage = limiter.usage(who, MIDNIGHT + 1)
+    assert (usage.spent, usage.reserved) == (0, 0)
+    limiter.admit(who, 10, 100, MIDNIGHT + 2).settle(10, 70, MIDNIGHT + 3, MIDNIGHT)
+    assert limiter.usage(who, MIDNIGHT + 3).spent == 70
+
+
 def test_budgets_begin_with_what_the_ledger_says(limiter):
     asked = []
 
