@@ -38,7 +38,7 @@ def test_gateways_that_share_a_redis_agree_with_their_ledger(tmp_path: Path, red
         with ThreadPoolExecutor(6) as pool:
             list(pool.map(lambda at: ask(gateways[at % 2], *requests()[at]), range(26)))
         for gateway in gateways:
-            eventually(lambda gateway=gateway: agree(gateway, one), "the budgets are the ledger's sums", 10.0)
+            eventually(lambda gateway=gateway: agree(gateway, one), "the budgets are the ledger's sums", 20.0)
         for key, model in ENDLESS:
             client = ends.enter_context(RawClient(two.port))
             client.send(post("/v1/chat/completions", endless(model), f"authorization: Bearer {key}"))
@@ -55,4 +55,4 @@ def test_gateways_that_share_a_redis_agree_with_their_ledger(tmp_path: Path, red
 
         eventually(all_are_there, "what was under way is in the ledger", 10.0)
         for gateway in gateways:
-            eventually(lambda gateway=gateway: agree(gateway, one), "the budgets are the ledger's sums", 10.0)
+            eventually(lambda gateway=gateway: agree(gateway, one), "the budgets are the ledger's sums", 20.0)

@@ -109,7 +109,7 @@ def test_what_an_audit_takes_back_the_budgets_take_back(tmp_path: Path) -> None:
                     return (taken_back or 0) < 0 or None
 
             eventually(lowered, "an audit has found less", 15.0)
-            eventually(lambda: agree(gateway), "the budgets are the ledger's sums", 10.0)
+            eventually(lambda: agree(gateway), "the budgets are the ledger's sums", 20.0)
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -125,7 +125,7 @@ def test_a_budget_is_the_ledger_s_sum(processes: int, tmp_path: Path) -> None:
                 timed.behave(cached_tokens=3, pace=0.001)
                 list(pool.map(lambda args: ask(gateway, *args), requests()[:39]))
             eventually(lambda: timed.active == priced.active == 0 or None, "nothing runs")
-            eventually(lambda: agree(gateway), "the budgets are the ledger's sums", 10.0)
+            eventually(lambda: agree(gateway), "the budgets are the ledger's sums", 20.0)
             outcomes = {row["outcome"] for row in gateway.all_rows()}
             assert outcomes >= {"ok", "aborted", "broken", "failed", "rejected"}
             if processes == 1:  # each has a cache, and a measure for hedging, of its own
@@ -156,7 +156,7 @@ def test_a_killed_gateway_s_budgets_are_the_ledger_s_sum_soon(tmp_path: Path) ->
                 return len(crashed) == len(ENDLESS) or None
 
             eventually(all_are_there, "what was under way is in the ledger", 10.0)
-            eventually(lambda: agree(gateway), "the budgets are the ledger's sums", 10.0)
+            eventually(lambda: agree(gateway), "the budgets are the ledger's sums", 20.0)
 
 
 def endless(model: str) -> bytes:
