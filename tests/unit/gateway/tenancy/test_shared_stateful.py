@@ -352,7 +352,7 @@ class Replicas(RuleBasedStateMachine):
         claim = Claim(
             *(0, none(limits.rpm), 0, 0, 0, 0, 0, none(limits.tpm), 0, 0, 0, 0, 0, none(limits.concurrency), 0, 0),
             *((BUDGET, 1) if name.startswith("budget") else (-1, 0)),
-            *(0, 0, 0, 0, 0, 0, 0, 0),
+            *(0, 0, 0, 0, 0, 0, 0, 0, -1),
         )
         return self.store.books.claim("support", "auditor", seq, 1, [name], [claim], [], int(self.now() * 1_000))[0]
 
