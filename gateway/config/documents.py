@@ -16,7 +16,7 @@ from typing import Any, cast
 from pydantic import BaseModel, WithJsonSchema
 from pydantic.fields import FieldInfo
 
-from gateway.config.units import show_duration, show_percent
+from gateway.config.units import show_duration, show_percent, show_span
 from gateway.config.written import Configuration
 from gateway.config.written.fleet import Fleet
 from gateway.config.written.gateway import Gateway
@@ -96,6 +96,8 @@ def _written(value: Any, pattern: str) -> Any:
         return show_percent(value)
     if isinstance(value, float) and "ms" in pattern:
         return show_duration(value)
+    if isinstance(value, float) and "d)" in pattern:
+        return show_span(value)
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

@@ -114,5 +114,13 @@ def show_duration(seconds: float) -> str:
     return f"{seconds * 1000:.9g}ms"
 
 
+def show_span(seconds: float) -> str:
+    """The shortest way to write a span of whole seconds."""
+    for unit in ("d", "h", "m"):
+        if seconds and seconds % _SPAN_SECONDS[unit] == 0:
+            return f"{int(seconds) // _SPAN_SECONDS[unit]}{unit}"
+    return f"{int(seconds)}s"
+
+
 def show_percent(share: float) -> str:
     return f"{share * 100:g}%"

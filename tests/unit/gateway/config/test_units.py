@@ -15,6 +15,7 @@ from gateway.config.units import (
     resolve_env,
     show_duration,
     show_percent,
+    show_span,
 )
 
 SECONDS = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Decimal(3600)}
@@ -169,3 +170,9 @@ def test_money_does_not_drift():
     assert nanousd(1e-6) == 1000
     assert nanousd(1e-10) == 0
     assert nanousd(500) == 500_000_000_000
+
+
+@pytest.mark.parametrize(("seconds", "written"), [(34_560_000.0, "400d"), (5400.0, "90m"), (7.0, "7s"), (0.0, "0s")])
+def test_a_span_is_shown_as_it_is_written(seconds: float, written: str) -> None:
+    assert show_span(seconds) == written
+    assert parse_span(written) == seconds
