@@ -14,7 +14,7 @@ from gateway.attribution.model import PRIOR, Coefficients
 
 UNKNOWNS = 5
 LEAST = 30  # stretches, before what they say is believed
-TRUST = 1e-3  # in the prior, against what is seen: decides where the seen says nothing
+TRUST = 0.1  # stretches that the prior weighs as much as: decides where the seen says nothing
 HALF_LIFE = 20_000  # stretches after which one counts half
 
 
@@ -24,8 +24,9 @@ class Totals(NamedTuple):
     at: float
     new: float
     attention: float
-    generating: float  # visits that generate, times seconds
-    contexts: float  # tokens of context of those, times seconds
+    stepping: float  # seconds of generating that are not the computing of prompts
+    generating: float  # visits that generate, times those
+    contexts: float  # tokens of context of those, times those
 
 
 class Fit(NamedTuple):
@@ -45,25 +46,28 @@ class Observations:
         self._time = 0.0
         self._time_squared = 0.0
 
-    def add(self, before: Totals, after: Totals, steps: float) -> None:
-        """The stretch between two moments, of so many steps."""
+    def add(self, before: Totals, after: Totals, steps: float, weight: float = 1.0) -> None:
+        """The stretch between two moments, of so many steps; `weight`: how far to believe what is known of it."""
         took = after.at - before.at
         if took <= 0:
             return
+        stepping = after.stepping - before.stepping
+        rate = steps / stepping if stepping > 0 else 0.0
         x = (
             steps,
             after.new - before.new,
             after.attention - before.attention,
-            steps / took * (after.generating - before.generating),
-            steps / took * (after.contexts - before.contexts),
+            rate * (after.generating - before.generating),
+            rate * (after.contexts - before.contexts),
         )
         self.n += 1
-        self._weight += 1
-        self._time += took
-        self._time_squared += took * took
+        self._weight += weight
+        self._time += weight * took
+        self._time_squared += weight * took * took
         with_time = self._with_time
-        for i, (row, value) in enumerate(zip(self._products, x, strict=True)):
-            if value:
+        for i, (row, one) in enumerate(zip(self._products, x, strict=True)):
+            if one:
+                value = weight * one
                 with_time[i] += value * took
                 row[0] += value * x[0]
                 row[1] += value * x[1]
@@ -90,7 +94,7 @@ class Observations:
         with_time = [value * unit for value, unit in zip(self._with_time, units, strict=True)]
         predicted = sum(map(sum, products))
         scale = sum(with_time) / predicted if predicted > 0 else 1.0  # of the whole: the prior's may be another engine
-        trust = TRUST * max(products[i][i] for i in range(UNKNOWNS))
+        trust = TRUST / self._weight * max(products[i][i] for i in range(UNKNOWNS))
         for i in range(UNKNOWNS):
             products[i][i] += trust
             with_time[i] += trust * scale

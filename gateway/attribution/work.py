@@ -7,6 +7,7 @@ generates gets one token a step: how many tokens those that are there get is how
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -27,6 +28,9 @@ class Work(NamedTuple):
     busy: float
 
 
+TOGETHER = 1e-3  # seconds between first tokens of the same step, at most
+UNSURE = 0.01  # weight of a stretch that cuts a prompt or an answer: what happened in it is a guess
+MOST_COMPUTING = 0.9  # of a moment is the computing of prompts: answers go on meanwhile
 MOST_OBSERVED = 300  # visits of a window that coefficients are found from: more add time and nothing else
 _OPENED, _COMPUTED, _FILLED, _CLOSED = 0, 1, 2, 3  # in the order in which one visit has them
 
@@ -78,9 +82,10 @@ def work_of(
             events.append((max(first, start), _FILLED, i))
         events.append((until, _CLOSED, i))
     prompts = _prompts(visits, start, end) if seen is not None else {}
+    queue = _Queue(visits) if seen is not None else None
     events += [(prompt.since, _COMPUTED, i) for i, prompt in prompts.items()]
     events.sort()
-    walk, alone = _Walk(len(numbers), start), Alone(len(numbers), start)
+    walk, alone = _Walk(len(numbers), start, a1, a2), Alone(len(numbers), start)
     stride = 1 + count // MOST_OBSERVED
     marks: dict[int, Totals] = {}
     fresh: list[int] = []
@@ -105,17 +110,20 @@ def work_of(
             fixed[i] = -walk.join(tenant, rate, visit.prompt - rate * (visit.first - start))
             if visit.first >= start:
                 fresh.append(i)
-            if seen is not None and i in marks and not visit.whole:
+            if seen is not None and queue is not None and i in marks and not visit.whole:
                 now = walk.totals()
                 if now.generating == marks[i].generating:  # while others generate, nobody sees how many steps it took
-                    seen.add(marks[i], now, 1.0)
+                    seen.add(marks[i], now, 1.0, queue.weight(marks[i].at, at))
                 marks[i] = now
         else:
             if visit.first < end:
                 fixed[i] += walk.leave(tenant, rate, visit.prompt - rate * (visit.first - start))
             walk.close()
-            if seen is not None and i in marks and rate:
-                seen.add(marks[i], walk.totals(), steps[i] if visit.whole else rate * (at - marks[i].at))
+            if seen is not None and queue is not None and i in marks and rate:
+                made = steps[i] if visit.whole else rate * (at - marks[i].at)
+                began = visit.opened if visit.whole else visit.first
+                cut = began < start or visit.end > end  # how many steps a part of it had, nobody sees
+                seen.add(marks[i], walk.totals(), made, UNSURE if cut else queue.weight(marks[i].at, at))
     return Work(linear, [a0 * part for part in fixed], present, memory, tenants, alone.until(end), walk.busy)
 
 
@@ -148,12 +156,29 @@ def _prompts(visits: Sequence[Visit], start: float, end: float) -> dict[int, _Pr
     return found
 
 
+class _Queue:
+    """Who waited for a first token, and when: how much of such a prompt was computed by then, nobody sees."""
+
+    def __init__(self, visits: Sequence[Visit]) -> None:
+        self._opened = sorted(visit.opened for visit in visits)
+        self._first = sorted(visit.first for visit in visits)
+
+    def weight(self, start: float, end: float) -> float:
+        """Of what a stretch says: little where it cuts the computing of a prompt."""
+        return UNSURE if self._waiting(start) or self._waiting(end) else 1.0
+
+    def _waiting(self, at: float) -> bool:
+        return bisect_left(self._opened, at) > bisect_right(self._first, at + TOGETHER)
+
+
 class _Walk:
     """The state of the worker at one moment of the walk."""
 
-    def __init__(self, tenants: int, start: float) -> None:
+    def __init__(self, tenants: int, start: float, a1: float, a2: float) -> None:
         self.at = self._start = start
+        self._a1, self._a2 = a1, a2
         self.busy = 0.0
+        self._stepping = 0.0  # seconds in which no prompt was computed: steps are even in these
         self._there = self._generating = self._tenants = 0  # visits, those that generate, their tenants
         self._new = self._attention = self._generated = self._contexts = 0.0
         self._new_rate = self._attention_rate = 0.0
@@ -173,13 +198,16 @@ class _Walk:
             self._attention += self._attention_rate * passed
             if self._generating:
                 self._shared += passed / self._tenants
-                self._generated += self._generating * passed
                 middle = (self.at + at) / 2 - self._start
-                self._contexts += (self._context + self._context_growth * middle) * passed
+                computing = self._a1 * self._new_rate + self._a2 * self._attention_rate
+                stepping = passed * (1 - min(computing, MOST_COMPUTING))
+                self._stepping += stepping
+                self._generated += self._generating * stepping
+                self._contexts += (self._context + self._context_growth * middle) * stepping
         self.at = at
 
     def totals(self) -> Totals:
-        return Totals(self.at, self._new, self._attention, self._generated, self._contexts)
+        return Totals(self.at, self._new, self._attention, self._stepping, self._generated, self._contexts)
 
     def open(self) -> None:
         self._there += 1

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rich.console import Console
-from rich.table import Table
 
 from loadtests.attribution.billing import bill, by_tokens
 from loadtests.attribution.engine import run
@@ -27,6 +26,7 @@ from loadtests.attribution.shapley import shapley
 WORST = 0.05  # error of a tenant's bill that 99 % of them keep within
 BEFORE = 1_000  # seeds away is the traffic that came before
 BETTER = 4.0  # times better than counting tokens
+COLUMNS = ("bills", "p50", "p99", "max", "tokens p50", "tokens p99", "R²", "s")
 
 
 class Errors(NamedTuple):
@@ -65,12 +65,12 @@ def quantile(values: list[float], part: float) -> float:
 
 def main() -> int:
     arguments = _arguments()
-    console = Console(width=None if sys.stdout.isatty() else 140)
-    table = Table(box=None, pad_edge=False)
-    for title in ("traffic", "bills", "p50", "p99", "tokens p50", "tokens p99", "R²", "s"):
-        table.add_column(title, justify="left" if title == "traffic" else "right")
+    console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+    names = arguments.only or [*FAMILIES, *recorded(arguments.traces)]
+    width = max(map(len, ("traffic", *names)))
+    console.print(_line(width, "traffic", *COLUMNS))
     found: dict[str, Errors] = {}
-    for name in arguments.only or [*FAMILIES, *recorded(arguments.traces)]:
+    for name in names:
         began = time.monotonic()
         make = FAMILIES.get(name) or recorded(arguments.traces)[name]
         seeds = range(arguments.seed, arguments.seed + arguments.seeds)
@@ -79,10 +79,9 @@ def main() -> int:
             for seed in seeds
         ]
         found[name] = all_of(some)
-        _row(table, name, found[name], time.monotonic() - began)
+        console.print(_row(width, name, found[name], time.monotonic() - began))  # some take minutes: as each is done
     told = all_of(list(found.values()))
-    _row(table, "all", told, 0.0)
-    console.print(table)
+    console.print(_row(width, "all", told, 0.0))
     p99, tokens = quantile(told.bill, 0.99), quantile(told.tokens, 0.99)
     checks = {
         f"the shares sum to the cost: residue {told.residue} nano-USD": told.residue == 0,
@@ -107,9 +106,17 @@ def all_of(some: list[Errors]) -> Errors:
     )
 
 
-def _row(table: Table, name: str, one: Errors, seconds: float) -> None:
-    parts = [f"{quantile(errors, part):.1%}" for errors in (one.bill, one.tokens) for part in (0.5, 0.99)]
-    table.add_row(name, str(len(one.bill)), *parts, f"{one.r2:.4f}", f"{seconds:.0f}" if seconds else "")
+def _row(width: int, name: str, one: Errors, seconds: float) -> str:
+    parts = [quantile(one.bill, 0.5), quantile(one.bill, 0.99), max(one.bill)]
+    parts += [quantile(one.tokens, 0.5), quantile(one.tokens, 0.99)]
+    shown = [f"{part:.1%}" for part in parts]
+    return _line(width, name, str(len(one.bill)), *shown, f"{one.r2:.4f}", f"{seconds:.0f}" if seconds else "")
+
+
+def _line(width: int, name: str, *cells: str) -> str:
+    return name.ljust(width) + "".join(
+        cell.rjust(max(7, len(title) + 2)) for cell, title in zip(cells, COLUMNS, strict=True)
+    )
 
 
 def _arguments() -> argparse.Namespace:

@@ -22,9 +22,11 @@ def observed(count: int, noise: float = 0.0, true: Coefficients = TRUE) -> Obser
         new = dice.choice([0, dice.randint(1, 20_000)])
         x = (steps, new, new * dice.randint(100, 4_000), steps * tenants, steps * tenants * dice.randint(100, 3_000))
         took = sum(a * b for a, b in zip(true, x, strict=True)) * (1 + dice.gauss(0, noise))
-        per_second = took / steps
-        start = Totals(5.0, 1.0, 2.0, 3.0, 4.0)
-        end = Totals(5.0 + took, 1.0 + x[1], 2.0 + x[2], 3.0 + x[3] * per_second, 4.0 + x[4] * per_second)
+        stepping = took * dice.uniform(0.1, 1.0)
+        per_second = stepping / steps
+        start = Totals(5.0, 1.0, 2.0, 0.0, 3.0, 4.0)
+        of_generating = 3.0 + x[3] * per_second, 4.0 + x[4] * per_second
+        end = Totals(5.0 + took, 1.0 + x[1], 2.0 + x[2], stepping, *of_generating)
         found.add(start, end, steps)
     return found
 
@@ -46,6 +48,15 @@ def test_the_share_told_of_the_variance_falls_with_noise():
     assert noisy.r2 < 0.95 < clear.r2
 
 
+def test_what_is_sure_decides_against_much_that_is_not():
+    found, wrong = observed(200), Totals(1.0, 5_000.0, 0.0, 0.0, 0.0, 0.0)  # seconds a token: twice what they are
+    for _ in range(2_000):
+        found.add(Totals(0, 0, 0, 0, 0, 0), wrong, 1.0, weight=0.001)
+    fit = found.fit()
+    assert fit is not None
+    assert fit.coefficients.a1 == pytest.approx(TRUE.a1, rel=0.05)
+
+
 def test_too_few_say_nothing():
     assert observed(LEAST - 1).fit() is None
 
@@ -53,7 +64,7 @@ def test_too_few_say_nothing():
 def test_what_was_never_seen_keeps_the_prior_in_proportion():
     found = Observations()
     for steps in range(1, 100):
-        found.add(Totals(0, 0, 0, 0, 0), Totals(steps * 2 * PRIOR.a0, 0, 0, 0, 0), steps)
+        found.add(Totals(0, 0, 0, 0, 0, 0), Totals(steps * 2 * PRIOR.a0, 0, 0, 0, 0, 0), steps)
     fit = found.fit()
     assert fit is not None
     assert fit.coefficients == pytest.approx([2 * value for value in PRIOR], rel=1e-3)

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.attribution.fit import Observations, Totals
 from gateway.attribution.model import Coefficients
 from gateway.attribution.visit import Visit, visit_of
-from gateway.attribution.work import work_of
+from gateway.attribution.work import UNSURE, work_of
 
 C = Coefficients(8e-3, 3e-5, 5e-10, 3e-5, 4e-8)
 
@@ -60,7 +61,7 @@ def test_nothing_is_negative_and_nobody_is_alone_for_longer_than_the_window(visi
     work = work_of(visits, C, 0.0, 60.0)
     assert min([*work.linear, *work.fixed, *work.present], default=0.0) >= -1e-9
     assert all(0 <= seconds <= 60.0 + 1e-6 for seconds in work.alone)
-    assert 0 <= work.busy <= 60.0
+    assert 0 <= work.busy <= 60.0 + 1e-6
     assert len(work.alone) == len({one.tenant for one in visits})
 
 
@@ -97,3 +98,45 @@ def test_impossible_numbers_are_put_right():
     odd = visit_of(1, 1, "a", 5.0, 9.0, -1.0, 10, 50, -3, C)
     assert (odd.opened, odd.first, odd.end, odd.cached, odd.output) == (5.0, 5.0, 5.0, 10, 0)
     assert sum(work_of([odd], C, 0.0, 60.0).linear) == 0.0
+
+
+class _Heard(Observations):
+    """What is told of stretches, by when they ended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights: dict[float, float] = {}
+        self.stepping: dict[float, float] = {}
+
+    def add(self, before: Totals, after: Totals, steps: float, weight: float = 1.0) -> None:
+        self.weights[after.at] = weight
+        self.stepping[after.at] = after.stepping - before.stepping
+
+
+def test_stretches_that_cut_a_prompt_or_an_answer_are_hardly_believed():
+    heard = _Heard()
+    work_of(
+        [
+            visit(),  # answers from 1 to 11, while the next one's prompt is computed
+            visit(opened=9.0, ttft=4.0, duration=9.0),  # from 13 to 18
+            visit(opened=20.0, duration=40.0),  # from 21 on, past the window's end
+        ],
+        C,
+        0.0,
+        30.0,
+        heard,
+    )
+    assert heard.weights == {1.0: 1.0, 11.0: UNSURE, 18.0: 1.0, 21.0: 1.0, 30.0: UNSURE}
+
+
+def test_first_tokens_of_one_step_cut_nothing():
+    heard = _Heard()
+    work_of([visit(), visit(ttft=1.0005)], C, 0.0, 30.0, heard)
+    assert set(heard.weights.values()) == {1.0}
+
+
+def test_steps_are_even_in_the_time_that_prompts_leave():
+    heard = _Heard()
+    work_of([visit(), visit(opened=2.0, ttft=1.0, duration=2.0, prompt=10_000)], C, 0.0, 30.0, heard)
+    computing = C.a1 * 10_000 + C.a2 * 10_000 * 5_000
+    assert heard.stepping[11.0] == pytest.approx(10 - computing)
