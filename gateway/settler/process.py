@@ -21,7 +21,7 @@ from gateway.settler.status import read_status, write_status
 logger = logging.getLogger("tollgate.settler")
 
 TURN = "settler.lock"  # held by the one that works
-POLL_SECONDS = 0.05  # between two looks into the journals, when nothing is new
+POLL_SECONDS = 0.1  # between two looks into the journals, when nothing is new
 STATUS_SECONDS = 1.0  # between two status files when nothing is new
 NEWS_SECONDS = 0.2  # and when something is
 END_SECONDS = 4.0  # for what is left to be settled at the end
