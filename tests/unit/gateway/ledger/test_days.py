@@ -20,18 +20,6 @@ START = FIRST * DAY
 NOW = START + 3 * DAY + SETTLED
 
 
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "ledger.db"
-
-
-@pytest.fixture
-def store(path):
-    store = SqliteStore(path)
-    yield store
-    store.close()
-
-
 def sum_up(store, now=NOW):
     days = DaySums()
     return sum(1 for _ in iter(lambda: days.step(store, now), False))

@@ -3,13 +3,10 @@
 import sqlite3
 from contextlib import closing
 
-import pytest
-
 from gateway.ledger import retention
 from gateway.ledger.record import Reading
 from gateway.ledger.report import build
 from gateway.ledger.retention import LEAST, prune
-from gateway.ledger.sqlite import SqliteStore
 from gateway.ledger.store import Batch
 from tests.attempts import LINE, attempt
 
@@ -20,18 +17,6 @@ KEEP = 10 * DAY
 
 def reading(at, worker=LINE.worker):
     return Reading(at, "s", worker, "m", "v", 1, True, 0, 0, 0, 0, 0.0, 0, 0, 0.0)
-
-
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "ledger.db"
-
-
-@pytest.fixture
-def store(path):
-    store = SqliteStore(path)
-    yield store
-    store.close()
 
 
 def rows(path, table):

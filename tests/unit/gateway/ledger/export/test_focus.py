@@ -161,18 +161,6 @@ def check(path, rows):
         assert sum(row[name] for row in rows) == Decimal(report.total[-1])
 
 
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "ledger.db"
-
-
-@pytest.fixture
-def store(path):
-    store = SqliteStore(path)
-    yield store
-    store.close()
-
-
 def test_an_hour_of_a_worker_is_an_origin_charge_and_its_shares_are_allocated(store, path):
     label = Label("auto", "ann", '{"team":"search","tollgate/route":"mine"}')
     store.write(Batch([attempt(started_at=NOON, **label._asdict())]))

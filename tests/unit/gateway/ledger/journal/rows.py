@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from gateway.ledger.journal.reader import Tail
 from gateway.ledger.journal.writer import Journal
 from gateway.ledger.record import OUTCOMES, Attempt, Label, Line, Reading
+from tests.attempts import LINE, attempt
 
 SEGMENT = 4_096  # bytes: about 25 records
 NEVER = 3_600.0  # seconds between two turns of the second thread
-LINE = Line("support", "prod", "chat.completions", "chat-8b", "int4", "", "cheap-first", "chat-int4-0", "gpu_time")
 LABEL = Label("auto", "alice", '{"team": "search"}')
 READING = Reading(1.79e9, "me", "w", "m", "v", 3_600, True, 5, 1, 2, 3, 0.25, 10, 20, 1.7e9)
 
@@ -23,27 +23,8 @@ def request_id(number: int) -> str:
 
 def row(number: int = 1, **fields: object) -> Attempt:
     """A plausible attempt of request `number`; what a reader must give back shows in its numbers."""
-    usual = Attempt(
-        request_id=request_id(number),
-        number=1,
-        correction=0,
-        line=LINE,
-        label=LABEL,
-        started_at=1_790_000_000.25,
-        opened_at=1_790_000_000.5,
-        ttft_seconds=0.125,
-        duration_seconds=0.75,
-        outcome="ok",
-        status=200,
-        estimated=False,
-        final=True,
-        prompt_tokens=100 + number,
-        cached_tokens=40,
-        output_tokens=25,
-        gpu_ns=12_345_678,
-        cost_nanousd=309_000 + number,
-    )
-    return usual._replace(**fields)
+    usual = attempt(request_id(number), prompt_tokens=100 + number, cost_nanousd=309_000 + number)
+    return usual._replace(**{"line": LINE, "label": LABEL, **fields})
 
 
 def segments(journal: Journal) -> list[str]:
