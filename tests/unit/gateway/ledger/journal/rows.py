@@ -23,8 +23,8 @@ def request_id(number: int) -> str:
 
 def row(number: int = 1, **fields: object) -> Attempt:
     """A plausible attempt of request `number`; what a reader must give back shows in its numbers."""
-    usual = attempt(request_id(number), prompt_tokens=100 + number, cost_nanousd=309_000 + number)
-    return usual._replace(**{"line": LINE, "label": LABEL, **fields})
+    numbers = {"prompt_tokens": 100 + number, "cost_nanousd": 309_000 + number, "opened_at": 1_790_000_000.5}
+    return attempt(request_id(number), **numbers)._replace(**{"line": LINE, "label": LABEL, **fields})
 
 
 def segments(journal: Journal) -> list[str]:
