@@ -42,5 +42,5 @@ def read_status(root: Path) -> Status:
     try:
         written: dict[str, Any] = json.loads((root / NAME).read_text())
         return Status(**{name: value for name, value in written.items() if name in Status._fields})
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, AttributeError):
         return Status()
