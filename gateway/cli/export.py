@@ -157,6 +157,11 @@ def _opened(output: Path | None) -> Generator[IO[bytes]]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
+    if output.exists() and not output.is_file():  # a device or a pipe is written to: a file must not take its place
+        with output.open("wb") as file:
+            yield file
+        return
+    output = output.resolve()  # a link stays one
     partial = output.with_name(f"{output.name}.partial")
     try:
         with partial.open("wb") as file:

@@ -3,14 +3,18 @@
 import csv
 import io
 import json
+import os
 import sqlite3
+import subprocess
 import sys
 import time
 from argparse import ArgumentTypeError
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
+import gateway
 from gateway.cli import main
 from gateway.cli.report import moment
 from gateway.ledger.sqlite import SqliteStore
@@ -150,6 +154,35 @@ def test_a_price_list_that_is_none(config, capsys, given, message):
 
 
 # A picture
+
+
+def test_what_clients_said_steers_no_terminal(config, tmp_path, capsys):
+    store = SqliteStore(tmp_path / "ledger.db")
+    store.write(Batch([attempt("r3", started_at=NOVEMBER, user="\x1b[31ma\nb\u202eä")]))
+    store.close()
+    assert main(["report", "--by", "user"]) == 0
+    out = capsys.readouterr().out
+    assert "\\x1b[31ma\\nb\\u202eä" in out
+    assert "\x1b" not in out
+    assert main(["report", "--by", "user", "--format", "csv"]) == 0
+    assert '"\x1b[31ma\nb\u202eä"' in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full disk here")
+@pytest.mark.parametrize("form", ["table", "csv", "json"])
+def test_a_full_disk_is_told(config, form):
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "gateway.cli", "report", "--format", form, "--config", str(config)],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(Path(gateway.__file__).parent.parent)},
+        )
+    assert done.returncode == 1
+    assert done.stderr.decode().splitlines()[-1:] == [
+        "tollgate: standard output cannot be written (No space left on device)"
+    ]
+    assert b"Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("name", ["bill.png", "bill.svg"])
