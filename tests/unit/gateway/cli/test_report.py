@@ -104,6 +104,22 @@ def test_only_the_time_asked_for(config, capsys, span, requests):
     assert json.loads(capsys.readouterr().out)["total"]["requests"] == requests
 
 
+@pytest.mark.parametrize("command", ["report", "export"])
+def test_time_the_wrong_way_round_is_wrong_usage(config, capsys, command):
+    assert main([command, "--from", "2026-11-03", "--to", "2026-11-01"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "--to is before --from" in captured.err
+
+
+def test_what_is_known_by_the_hour_only_is_told_of_parts_of_one(config, capsys):
+    assert main(["report", "--from", "2026-11-01T00:00:30Z"]) == 0
+    out = capsys.readouterr().out
+    assert "hours that begin in the time asked for" in out
+    assert main(["report", "--from", "2026-11-01", "--to", "2026-11-02"]) == 0
+    assert "hours that begin" not in capsys.readouterr().out
+
+
 def test_times_are_dates_iso_times_or_reach_back_from_now():
     assert moment("2026-11-01") == moment("2026-11-01T00:00Z") == NOVEMBER
     before = time.time()
