@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
 
 from gateway.cli import audit, check, export, keys, report, serve, settle
+from gateway.cli.common import complain
 
 COMMANDS = (serve, check, keys, report, export, audit, settle)
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # what writing to a full or broken disk says
 _EPILOG = """\
 examples:
   tollgate check                        is router_config/ right?
@@ -36,8 +39,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of our output has seen enough, as in `tollgate report | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit complains
+        _drop_output()
         return 0
+    except OSError as error:
+        if error.filename is not None or error.errno not in _FULL:
+            raise
+        _drop_output()
+        complain(f"standard output cannot be written ({error.strerror})")
+        return 1
+
+
+def _drop_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit complains
 
 
 def create_parser() -> argparse.ArgumentParser:

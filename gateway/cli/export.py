@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
 
 from gateway.cli.common import Commands, add_command, add_config, complain
-from gateway.cli.report import moment, names
+from gateway.cli.report import NO_TIME, moment, names, reversed_time
 
 if TYPE_CHECKING:
     from gateway.ledger.export.columns import Column, Row
@@ -65,6 +65,9 @@ def run(arguments: argparse.Namespace) -> int:
         return 2
     if arguments.by is not None and (wrong := [name for name in arguments.by if not is_dimension(name)]):
         complain(f"--by {','.join(wrong)}: `tollgate report --help` lists the dimensions")
+        return 2
+    if reversed_time(arguments.since, arguments.until):
+        complain(NO_TIME)
         return 2
     if parquet and output is None and sys.stdout.isatty():
         complain("Parquet is not for terminals: name a file with -o")
@@ -157,6 +160,11 @@ def _opened(output: Path | None) -> Generator[IO[bytes]]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
+    if output.exists() and not output.is_file():  # a device or a pipe is written to: a file must not take its place
+        with output.open("wb") as file:
+            yield file
+        return
+    output = output.resolve()  # a link stays one
     partial = output.with_name(f"{output.name}.partial")
     try:
         with partial.open("wb") as file:

@@ -74,6 +74,9 @@ def run(arguments: argparse.Namespace) -> int:
     if wrong or len(set(arguments.by)) < len(arguments.by):
         complain(f"--by {','.join(arguments.by)}: name each of these at most once: {', '.join(dimensions.DIMENSIONS)}")
         return 2
+    if reversed_time(arguments.since, arguments.until):
+        complain(NO_TIME)
+        return 2
     if arguments.plot is not None and arguments.plot.suffix.lower() not in PLOT_SUFFIXES:
         complain(f"--plot {arguments.plot}: end the name in {' or '.join(PLOT_SUFFIXES)}")
         return 2
@@ -137,6 +140,13 @@ def _prices(written: str | None, directory: Path) -> Mapping[str, Price] | None:
 
 def names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+NO_TIME = "--to is before --from: exchange them"
+
+
+def reversed_time(since: float | None, until: float | None) -> bool:
+    return since is not None and until is not None and until < since
 
 
 def moment(text: str) -> float:

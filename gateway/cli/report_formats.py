@@ -61,9 +61,15 @@ def _show_table(columns: Sequence[str], rows: Sequence[tuple[Cell, ...]], total:
         footer = "total" if total is not None and text and place == 0 else str(sample)
         table.add_column(name, footer if total is not None else "", justify="left" if text else "right")
     for row in rows:
-        table.add_row(*(str(cell) for cell in row))
+        table.add_row(*map(_plain, row))
     # A pipe has no width, and a bill with its figures cut off is no bill.
     Console(width=None if sys.stdout.isatty() else 1000, markup=False, highlight=False).print(table)
+
+
+def _plain(cell: Cell) -> str:
+    """For a terminal: what clients said (`user`, tags) must neither break its lines nor steer it."""
+    text = str(cell)
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _show_csv(columns: Sequence[str], rows: Sequence[tuple[Cell, ...]]) -> None:

@@ -50,5 +50,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, end)
-    with logging_json():
-        return 0 if settle(Orders.of(table), stop) else 1
+    try:
+        with logging_json():
+            return 0 if settle(Orders.of(table), stop) else 1
+    except LedgerError as error:
+        complain(error)
+        return 1

@@ -215,6 +215,11 @@ def _notes(
     by: Sequence[str], within: Span, shared: Shared, showback: Showback | None, *, untold: bool
 ) -> Iterable[str]:
     yield from shared.notes()
+    if shared.through is not None and within.edges:
+        yield (
+            "cost_usd of workers' time is that of the hours that begin in the time asked for, everything else is that "
+            "of its requests: ask from and to full hours to compare them"
+        )
     if untold:
         before = dimensions.written_hour(within.pruned_before // 3600)
         yield (

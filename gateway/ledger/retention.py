@@ -9,6 +9,10 @@ from gateway.ledger.store import Snapshot, Store
 LEAST = 2 * 86_400.0  # seconds
 ROWS_PER_STEP = 2_000  # so that a batch never waits long for a step's end
 
+_SAID = """
+    UPDATE retention SET pruned_before = :before
+    WHERE pruned_before < :before AND EXISTS (SELECT 1 FROM entries WHERE started_at < :before)
+"""
 _ENTRIES = """
     DELETE FROM entries WHERE (request_id, number, correction) IN (
         SELECT request_id, number, correction FROM entries WHERE started_at < :before ORDER BY started_at LIMIT :most
@@ -25,11 +29,12 @@ def prune(store: Store, now: float, keep: float) -> int:
     """One step of removing attempts, and readings of workers, that are older than `keep` seconds: how many rows it
     removed. To be called again until that is 0. Raises LedgerError.
 
-    It ends on a full hour, and says so before it begins: a report takes that time from the sums alone.
+    It ends on a full hour, and says so before it begins: a report takes that time from the sums alone. Where no attempt
+    is that old it says nothing: nothing is missing.
     """
     before = int((now - max(keep, LEAST)) // HOUR) * HOUR
     with store.change() as change:
-        change.add("UPDATE retention SET pruned_before = :before WHERE pruned_before < :before", [{"before": before}])
+        change.add(_SAID, [{"before": before}])
         removed = change.add(_ENTRIES, [{"before": before, "most": ROWS_PER_STEP}])
         if not removed:
             workers = change.rows("SELECT DISTINCT worker FROM lines WHERE worker <> ''")

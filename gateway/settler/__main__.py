@@ -9,6 +9,7 @@ import sys
 import threading
 from contextlib import suppress
 
+from gateway.ledger.store import LedgerError
 from gateway.settler.orders import Orders
 from gateway.settler.process import run
 from gateway.settler.say import logging_json
@@ -35,13 +36,17 @@ def main() -> int:
     with logging_json():
         try:
             return 0 if run(orders, stop, on_caught_up=caught_up) else INCOMPLETE
+        except LedgerError as error:
+            logging.getLogger("tollgate.settler").error("%s", error)
+            return 1
         except Exception:
             logging.getLogger("tollgate.settler").exception("the settler failed")
             return 1
 
 
 def _wait_for_end(stop: threading.Event) -> None:
-    sys.stdin.buffer.read()
+    while os.read(0, 4096):  # not of `sys.stdin`, whose lock this thread would hold at the interpreter's end
+        pass
     stop.set()
 
 

@@ -30,11 +30,18 @@ LEAVE_SECONDS = 2.0  # for what is done beside it to end
 
 def run(orders: Orders, stop: threading.Event, *, on_caught_up: Callable[[], None] = lambda: None) -> bool:
     """Settles until `stop`, then what is left, for at most END_SECONDS; False when something still is. `on_caught_up`
-    is called once, when all that there was at the start is in the database."""
+    is called once, when all that there was at the start is in the database. Raises LedgerError when the journals'
+    directory can not be used."""
     root = orders.metering.journal
-    root.mkdir(mode=0o700, parents=True, exist_ok=True)
     with ExitStack() as ends:
-        turn = _turn(root, stop)
+        try:
+            root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            turn = _turn(root, stop)
+        except OSError as error:
+            raise LedgerError(
+                f"the journal {root} cannot be written ({error.strerror}): make it a directory that this user may "
+                "write, with room on its disk, or name another under `metering: {journal: …}`"
+            ) from error
         if turn is None:
             return True
         ends.callback(os.close, turn)

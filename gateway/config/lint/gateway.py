@@ -6,11 +6,13 @@ from gateway.config.draft import Draft
 from gateway.config.published import PUBLISHED_DIGESTS, is_loopback
 from gateway.ledger.location import check_location
 from gateway.ledger.retention import LEAST
+from gateway.ledger.rollup import HOUR
 from gateway.ledger.store import LedgerError
 
 
 def lint_gateway(draft: Draft) -> None:
     _ledger(draft)
+    _window(draft)
     _retention(draft)
     _published_keys(draft)
 
@@ -21,6 +23,16 @@ def _ledger(draft: Draft) -> None:
     except LedgerError as error:
         wrong, _, remedy = str(error).partition(": ")
         draft.source.findings.error(draft.source.place("ledger"), wrong, remedy)
+
+
+def _window(draft: Draft) -> None:
+    """The bill is kept by the hour: a window across its end would put a part of the next one's cost into it."""
+    if HOUR * 1000 % max(1, round(draft.settings.metering.window * 1000)):
+        draft.source.findings.error(
+            draft.source.place("metering", "window"),
+            "an hour is no whole number of such windows, and the bill is kept by the hour",
+            "write for example `window: 60s`",
+        )
 
 
 def _retention(draft: Draft) -> None:

@@ -112,6 +112,24 @@ def test_a_file_appears_when_it_is_whole(config, tmp_path, capsysbinary):
     assert not (tmp_path / "out.csv.partial").exists()
 
 
+def test_no_file_takes_the_place_of_a_pipe_or_a_link(config, tmp_path, capsysbinary):
+    os.mkfifo(tmp_path / "pipe")
+    with open(os.open(tmp_path / "pipe", os.O_RDWR | os.O_NONBLOCK), "rb", buffering=0) as reader:
+        assert main(["export", "-o", "pipe"]) == 0
+        assert reader.read(11) == b"attempt_id,"
+    (tmp_path / "out.csv").symlink_to("target.csv")
+    assert main(["export", "-o", "out.csv"]) == 0
+    assert (tmp_path / "out.csv").is_symlink()
+    assert (tmp_path / "target.csv").read_text().startswith("attempt_id,")
+    assert not (tmp_path / "target.csv.partial").exists()
+
+
+def test_a_directory_is_no_file(config, tmp_path, capsysbinary):
+    (tmp_path / "out").mkdir()
+    assert main(["export", "-o", "out"]) == 1
+    assert b"out cannot be written (Is a directory)" in capsysbinary.readouterr().err
+
+
 def test_a_file_that_cannot_be_written_is_told_by_its_name(config, capsysbinary):
     assert main(["export", "-o", "nowhere/out.csv"]) == 1
     assert b"nowhere/out.csv cannot be written (No such file or directory)" in capsysbinary.readouterr().err

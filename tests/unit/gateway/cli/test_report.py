@@ -3,14 +3,18 @@
 import csv
 import io
 import json
+import os
 import sqlite3
+import subprocess
 import sys
 import time
 from argparse import ArgumentTypeError
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
+import gateway
 from gateway.cli import main
 from gateway.cli.report import moment
 from gateway.ledger.sqlite import SqliteStore
@@ -100,6 +104,22 @@ def test_only_the_time_asked_for(config, capsys, span, requests):
     assert json.loads(capsys.readouterr().out)["total"]["requests"] == requests
 
 
+@pytest.mark.parametrize("command", ["report", "export"])
+def test_time_the_wrong_way_round_is_wrong_usage(config, capsys, command):
+    assert main([command, "--from", "2026-11-03", "--to", "2026-11-01"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "--to is before --from" in captured.err
+
+
+def test_what_is_known_by_the_hour_only_is_told_of_parts_of_one(config, capsys):
+    assert main(["report", "--from", "2026-11-01T00:00:30Z"]) == 0
+    out = capsys.readouterr().out
+    assert "hours that begin in the time asked for" in out
+    assert main(["report", "--from", "2026-11-01", "--to", "2026-11-02"]) == 0
+    assert "hours that begin" not in capsys.readouterr().out
+
+
 def test_times_are_dates_iso_times_or_reach_back_from_now():
     assert moment("2026-11-01") == moment("2026-11-01T00:00Z") == NOVEMBER
     before = time.time()
@@ -150,6 +170,35 @@ def test_a_price_list_that_is_none(config, capsys, given, message):
 
 
 # A picture
+
+
+def test_what_clients_said_steers_no_terminal(config, tmp_path, capsys):
+    store = SqliteStore(tmp_path / "ledger.db")
+    store.write(Batch([attempt("r3", started_at=NOVEMBER, user="\x1b[31ma\nb\u202eä")]))
+    store.close()
+    assert main(["report", "--by", "user"]) == 0
+    out = capsys.readouterr().out
+    assert "\\x1b[31ma\\nb\\u202eä" in out
+    assert "\x1b" not in out
+    assert main(["report", "--by", "user", "--format", "csv"]) == 0
+    assert '"\x1b[31ma\nb\u202eä"' in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full disk here")
+@pytest.mark.parametrize("form", ["table", "csv", "json"])
+def test_a_full_disk_is_told(config, form):
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "gateway.cli", "report", "--format", form, "--config", str(config)],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(Path(gateway.__file__).parent.parent)},
+        )
+    assert done.returncode == 1
+    assert done.stderr.decode().splitlines()[-1:] == [
+        "tollgate: standard output cannot be written (No space left on device)"
+    ]
+    assert b"Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("name", ["bill.png", "bill.svg"])

@@ -470,6 +470,17 @@ def test_a_faulty_route_does_not_make_the_names_it_matches_wrong(expect):
     expect({"routes.yaml": [elsewhere, faulty]})
 
 
+@pytest.mark.parametrize("window", ["7s", "2h", "61m", "1700ms"])
+def test_an_hour_is_a_whole_number_of_windows(expect, window):
+    message = expect({"gateway.yaml": ("", f"metering:\n  window: {window} #!\n")})
+    assert "write for example `window: 60s`" in message
+
+
+@pytest.mark.parametrize("window", ["500ms", "1s", "7500ms", "10s", "1h"])
+def test_windows_that_end_with_the_hour(expect, window):
+    expect({"gateway.yaml": ("", f"metering:\n  window: {window}\n")})
+
+
 def test_rows_are_kept_for_two_days_at_least(expect):
     message = expect({"gateway.yaml": ("", "metering:\n  retention: 36h #!\n")})
     assert "write `retention: 2d` or more" in message

@@ -57,6 +57,15 @@ def test_what_is_young_stays_however_little_is_to_be_kept(store, path):
     assert rows(path, "entries") == 1
 
 
+def test_nothing_is_said_to_be_gone_where_nothing_was(store, path):
+    store.write(Batch([attempt("r1", started_at=NOW - 2 * DAY)]))
+    assert prune(store, NOW, KEEP) == 0
+    assert not any("removed" in note for note in build(f"sqlite:///{path}", ["user"]).notes)
+    store.write(Batch([attempt("r2", started_at=NOW - 11 * DAY)]))
+    assert prune(store, NOW, KEEP) == 1
+    assert any("removed" in note for note in build(f"sqlite:///{path}", ["user"]).notes)
+
+
 def test_time_that_goes_back_brings_nothing_back(store, path):
     store.write(Batch([attempt("r1", started_at=NOW - 30 * DAY)]))
     prune(store, NOW, KEEP)
