@@ -32,12 +32,15 @@ class Stand(NamedTuple):
 def corrections(
     left_prompt: int, left_output: int, rows: Sequence[Attempt], prices: Mapping[str, Price]
 ) -> list[Attempt]:
-    """`rows` are estimated attempts and their corrections, by request and number. What they have no room for is not
-    theirs."""
+    """`rows` are estimated attempts and their corrections, by request and number. None where the engine did more than
+    they can have come to."""
     groups = (list(group) for _, group in groupby(rows, key=lambda row: row[:2]))
     stands = [_stand(group) for group in groups if not group[0].correction]
-    prompts = share(left_prompt, [_prompt_room(stand) for stand in stands])
-    outputs = share(left_output, [_output_room(stand) for stand in stands])
+    prompt_rooms = [_prompt_room(stand) for stand in stands]
+    output_rooms = [_output_room(stand) for stand in stands]
+    if left_prompt > sum(room.most for room in prompt_rooms) or left_output > sum(room.most for room in output_rooms):
+        return []  # somebody else was at the engine: how much of it is theirs nobody can tell
+    prompts, outputs = share(left_prompt, prompt_rooms), share(left_output, output_rooms)
     return [
         _correction(stand, prompt, output, prices)
         for stand, prompt, output in zip(stands, prompts, outputs, strict=True)

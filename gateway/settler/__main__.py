@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -15,7 +16,7 @@ from gateway.settler.process import run
 from gateway.settler.say import logging_json
 
 INCOMPLETE = 3  # exit status when journals hold what is not in the ledger
-NICENESS = 10  # requests go first where cores are few; records wait in the journal
+NICENESS = 5  # requests go first where cores are few, and yet a journal must not grow while they do
 CAUGHT_UP = b"."  # said on the descriptor that is named as the only argument
 
 
@@ -24,6 +25,8 @@ def main() -> int:
     for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):  # what a terminal says is for the gateway to hear
         signal.signal(ignored, signal.SIG_IGN)
     os.nice(NICENESS)
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)  # rows come by the thousand and leave no cycle: a tenth of all CPU less
     orders = Orders.read(sys.stdin.buffer.readline())
     stop = threading.Event()
     threading.Thread(target=_wait_for_end, args=(stop,), daemon=True).start()

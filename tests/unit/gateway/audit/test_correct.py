@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,10 +40,15 @@ def test_corrections_go_on_from_those_there_are() -> None:
     assert (row.correction, row.prompt_tokens) == (2, -10)  # and the other 40 are nobody's
 
 
-def test_nobody_takes_what_cannot_be_theirs() -> None:
-    (row,) = corrections(10**9, 10**9, [broken_off(1, 10.0, 2.0, 100, 5)], NO_PRICES)
-    assert row.prompt_tokens == 300 + BESIDES
-    assert row.output_tokens == 2_000 + BESIDES - 5
+def test_what_can_be_theirs_is_theirs_to_the_last_token() -> None:
+    most = 300 + BESIDES, 2_000 + BESIDES - 5
+    (row,) = corrections(*most, [broken_off(1, 10.0, 2.0, 100, 5)], NO_PRICES)
+    assert (row.prompt_tokens, row.output_tokens) == most
+
+
+@pytest.mark.parametrize(("prompt", "output"), [(301 + BESIDES, 3), (7, 1_996 + BESIDES), (10**9, 10**9)])
+def test_beyond_that_somebody_else_was_there_and_nobody_pays_for_them(prompt: int, output: int) -> None:
+    assert corrections(prompt, output, [broken_off(1, 10.0, 2.0, 100, 5)], NO_PRICES) == []
 
 
 def test_a_failure_that_told_nothing_can_have_had_a_prompt() -> None:
