@@ -126,7 +126,8 @@ class Metering(Written):
         default=1024,
         ge=16,
         le=1024 * 1024,
-        description="What one process may keep there while the ledger is away, in MiB (3,000 requests each, fewer with long tags)",
+        description="What one process may keep there while the ledger is away, in MiB (3,000 requests each, fewer with "
+        "long tags)",
         examples=[1024],
     )
     on_full: Literal["serve", "refuse"] = Field(
