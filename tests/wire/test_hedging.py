@@ -11,6 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.eventually import eventually
 from tests.gateway_process import KEY, GatewayProcess, configuration, worker_entry
 from tests.live_worker import LiveWorker
 from tests.wire.answers import chunks, error_of, request_id
@@ -131,6 +132,11 @@ def test_nobody_else_is_asked_when_the_first_is_quick(
     assert second.seen(request_id(answer)) == []
 
 
+def failed(gateway: GatewayProcess) -> float:
+    """Attempts on the first worker."""
+    return gateway.metric("tollgate_attempts_total", worker="first", outcome="failed")
+
+
 def test_when_the_first_fails_meanwhile_the_second_has_the_word(
     http: httpx2.Client, first: LiveWorker, second: LiveWorker, gateway: GatewayProcess
 ) -> None:
@@ -139,8 +145,9 @@ def test_when_the_first_fails_meanwhile_the_second_has_the_word(
     with ThreadPoolExecutor(1) as pool:
         asking = pool.submit(ask, http, "soon", stream=True)
         second.wait_for(active=1)
+        failures = failed(gateway)
         first.release()
-        first.wait_idle()
+        eventually(lambda: failed(gateway) > failures or None, "the gateway has heard of the failure")
         second.release()
         answer = asking.result()
     assert (answer.status_code, answer.headers["x-tollgate-worker"]) == (200, "second")
@@ -155,8 +162,9 @@ def test_when_both_fail_the_last_failure_is_the_answer(
     with ThreadPoolExecutor(1) as pool:
         asking = pool.submit(ask, http, "soon", stream=True)
         second.wait_for(active=1)
+        failures = failed(gateway)
         first.release()
-        first.wait_idle()
+        eventually(lambda: failed(gateway) > failures or None, "the gateway has heard of the failure")
         second.release()
         answer = asking.result()
     assert (answer.status_code, error_of(answer)["code"]) == (502, "worker_failed")
