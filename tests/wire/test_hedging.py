@@ -132,9 +132,22 @@ def test_nobody_else_is_asked_when_the_first_is_quick(
     assert second.seen(request_id(answer)) == []
 
 
-def failed(gateway: GatewayProcess) -> float:
-    """Attempts on the first worker."""
-    return gateway.metric("tollgate_attempts_total", worker="first", outcome="failed")
+def answered_after_the_first_failed(
+    http: httpx2.Client, first: LiveWorker, second: LiveWorker, gateway: GatewayProcess
+) -> httpx2.Response:
+    """A hedged stream whose first worker fails while both are asked; the second goes on once the gateway knows."""
+
+    def failures() -> float:
+        return gateway.metric("tollgate_attempts_total", worker="first", outcome="failed")
+
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(ask, http, "soon", stream=True)
+        second.wait_for(active=1)
+        before = failures()
+        first.release()
+        eventually(lambda: failures() > before or None, "the gateway has heard of the failure")
+        second.release()
+        return asking.result()
 
 
 def test_when_the_first_fails_meanwhile_the_second_has_the_word(
@@ -142,14 +155,7 @@ def test_when_the_first_fails_meanwhile_the_second_has_the_word(
 ) -> None:
     first.behave(first_token_delay=LONG, fault="error_frame", status=503)
     second.behave(header_delay=LONG)
-    with ThreadPoolExecutor(1) as pool:
-        asking = pool.submit(ask, http, "soon", stream=True)
-        second.wait_for(active=1)
-        failures = failed(gateway)
-        first.release()
-        eventually(lambda: failed(gateway) > failures or None, "the gateway has heard of the failure")
-        second.release()
-        answer = asking.result()
+    answer = answered_after_the_first_failed(http, first, second, gateway)
     assert (answer.status_code, answer.headers["x-tollgate-worker"]) == (200, "second")
     assert [row["outcome"] for row in gateway.rows(request_id(answer), 2)] == ["failed", "ok"]
 
@@ -159,14 +165,7 @@ def test_when_both_fail_the_last_failure_is_the_answer(
 ) -> None:
     first.behave(first_token_delay=LONG, fault="error_frame", status=503)
     second.behave(first_token_delay=LONG, fault="error_frame", status=500)
-    with ThreadPoolExecutor(1) as pool:
-        asking = pool.submit(ask, http, "soon", stream=True)
-        second.wait_for(active=1)
-        failures = failed(gateway)
-        first.release()
-        eventually(lambda: failed(gateway) > failures or None, "the gateway has heard of the failure")
-        second.release()
-        answer = asking.result()
+    answer = answered_after_the_first_failed(http, first, second, gateway)
     assert (answer.status_code, error_of(answer)["code"]) == (502, "worker_failed")
     assert [row["outcome"] for row in gateway.rows(request_id(answer), 2)] == ["failed", "failed"]
 
