@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import gc
+import logging
+import signal
+from collections.abc import Iterator
+
+import pytest
 
 from gateway.compiled import is_compiled
 
@@ -17,3 +22,15 @@ def pytest_collection_finish() -> None:
     a hundredth of the time."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_to_the_next_test() -> Iterator[None]:
+    """Of what a whole process shares: else the order of tests decides what they find."""
+    before = _shared_by_all()
+    yield
+    assert _shared_by_all() == before, "this test leaves the process other than it found it"
+
+
+def _shared_by_all() -> tuple[object, ...]:
+    return logging.getLogger().level, signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)

@@ -48,11 +48,13 @@ def run(arguments: argparse.Namespace) -> int:
     def end(_: int, __: object) -> None:
         stop.set()
 
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, end)
+    before = {signum: signal.signal(signum, end) for signum in (signal.SIGTERM, signal.SIGINT)}
     try:
         with logging_json():
             return 0 if settle(Orders.of(table), stop) else 1
     except LedgerError as error:
         complain(error)
         return 1
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)

@@ -19,9 +19,12 @@ def logging_json() -> Generator[None]:
     turn = Path(shared, "log.turn") if shared else None
     writer = LogWriter(turn=turn if turn is not None and turn.exists() else None)
     root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
     root.handlers[:] = [JsonHandler(writer)]
     root.setLevel(logging.INFO)
     try:
         yield
     finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
         writer.close()
