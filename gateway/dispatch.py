@@ -14,10 +14,10 @@ from gateway.fleet.backend import Backend
 from gateway.ledger.pricing import gpu_cost, token_cost
 from gateway.ledger.record import CostBasis, Line, Outcome
 from gateway.protocol.usage import Usage
+from gateway.routing.account import Place, smooth
 from gateway.routing.fair import Charge
 from gateway.routing.types import Step
 
-SMOOTHING = 0.2  # weight of the newest answer in a worker's measured rates
 LEARN_TOKENS = 8  # of a stream, for it to say how many tokens are in an event
 
 
@@ -26,21 +26,19 @@ class Dispatch:
 
     __slots__ = (
         "_entered",
-        "_prompt_tokens",
         "_trial",
         "_unseen_tokens",
-        "_waiting_tokens",
         "backend",
         "charge",
         "closed_at",
         "cost_basis",
         "cost_nanousd",
-        "first_token_at",
         "gpu_ns",
         "line",
         "number",
         "opened_at",
         "outcome",
+        "place",
         "step",
     )
 
@@ -49,8 +47,7 @@ class Dispatch:
         self.backend = backend
         self.step = step
         self.number = number  # 1 for the first attempt of a request
-        self.opened_at = time.monotonic()
-        self.first_token_at: float | None = None
+        self.opened_at = now = time.monotonic()
         self.closed_at = 0.0
         self.outcome: Outcome | None = None
         self.charge: Charge | None = None  # against its tenant's share, where it waited for its place
@@ -61,25 +58,19 @@ class Dispatch:
             "token_price" if worker.price is not None else "gpu_time" if worker.hourly else "none"
         )
         self.line: Line | None = None  # of the ledger, once its intent is written there
-        self._prompt_tokens = prompt_tokens
         self._unseen_tokens = unseen_tokens
-        self._waiting_tokens = prompt_tokens
         breaker = backend.breakers.get(step.engine_model) if backend.breakers else None
-        self._trial = breaker if breaker is not None and breaker.began(self.opened_at) else None
-        backend.inflight += 1
-        backend.pending_tokens += prompt_tokens
-        self._entered = backend.meter.enter(self.opened_at)
+        self._trial = breaker if breaker is not None and breaker.began(now) else None
+        self.place = Place(step, prompt_tokens, now)
+        self._entered = backend.meter.enter(now)
 
     def first_token(self) -> None:
         """The prompt is through prefill: it no longer stands before those that come after it."""
-        if self.first_token_at is not None:
-            return
-        self.first_token_at = now = time.monotonic()
-        backend = self.backend
-        backend.pending_tokens -= self._waiting_tokens
-        self._waiting_tokens = 0
-        queued = max(1, backend.pending_tokens + self._prompt_tokens)
-        backend.seconds_per_prompt_token = _smooth(backend.seconds_per_prompt_token, (now - self.opened_at) / queued)
+        self.place.first_token(time.monotonic())
+
+    @property
+    def first_token_at(self) -> float | None:
+        return self.place.first_token_at
 
     def blame(self, error: GatewayError) -> None:
         """What this failure says of the worker to those that come after; to be told before `close`."""
@@ -109,7 +100,7 @@ class Dispatch:
     @property
     def prompt_tokens(self) -> int:
         """As estimated before it was asked."""
-        return self._prompt_tokens
+        return self.place.prompt_tokens
 
     def close(self, outcome: Outcome, usage: Usage) -> bool:
         """Ends the attempt; False when it had ended already."""
@@ -118,9 +109,8 @@ class Dispatch:
         self.outcome = outcome
         self.closed_at = now = time.monotonic()
         backend = self.backend
-        backend.inflight -= 1
-        backend.pending_tokens -= self._waiting_tokens
-        self._waiting_tokens = 0
+        place = self.place
+        place.leave(now, usage if outcome == "ok" else None)
         self.gpu_ns = backend.meter.leave(self._entered, now)
         if outcome == "ok" or outcome == "rejected":
             backend.succeeded(self.step.engine_model)
@@ -141,19 +131,14 @@ class Dispatch:
         elif worker.hourly:
             self.cost_nanousd = gpu_cost(self.gpu_ns, worker.hourly)
         if outcome == "ok" and usage.prompt_tokens:
-            backend.prompt_ratio = _smooth(backend.prompt_ratio, usage.prompt_tokens / max(1, self._prompt_tokens))
-        if outcome == "ok" and usage.output_tokens > 1:
-            since = self.first_token_at or self.opened_at
-            backend.seconds_per_output_token = _smooth(
-                backend.seconds_per_output_token, (now - since) / usage.output_tokens
-            )
+            backend.prompt_ratio = smooth(backend.prompt_ratio, usage.prompt_tokens / max(1, place.prompt_tokens))
         return True
 
     def learn_stream(self, tokens: int, usage: Usage) -> None:
         """A whole stream showed so many tokens, and had so many by its usage."""
         if tokens >= LEARN_TOKENS:
             backend = self.backend
-            backend.event_ratio = _smooth(backend.event_ratio, usage.output_tokens / tokens)
+            backend.event_ratio = smooth(backend.event_ratio, usage.output_tokens / tokens)
 
     def estimated_usage(self, tokens: int, reported: Usage | None) -> Usage:
         """The usage of an attempt whose engine never said how it ended; `reported` is what it said until then.
@@ -165,7 +150,7 @@ class Dispatch:
         output = tokens if backend.event_ratio is None else int(tokens * backend.event_ratio + 0.5)
         if reported is not None:  # the prompt is known, and the output up to there
             return Usage(reported.prompt_tokens, reported.cached_tokens, max(reported.output_tokens, output))
-        prompt = self._prompt_tokens
+        prompt = self.place.prompt_tokens
         if backend.prompt_ratio is not None:
             prompt = max(1, int(prompt * backend.prompt_ratio + 0.5))
         if tokens:
@@ -173,9 +158,5 @@ class Dispatch:
         per_prompt, per_output = backend.seconds_per_prompt_token, backend.seconds_per_output_token
         if per_output is None:
             return Usage(prompt, 0, 0)
-        decoding = time.monotonic() - self.opened_at - self._prompt_tokens * (per_prompt or 0.0)
+        decoding = time.monotonic() - self.opened_at - self.place.prompt_tokens * (per_prompt or 0.0)
         return Usage(prompt, 0, min(self._unseen_tokens, max(0, int(decoding / per_output))))
-
-
-def _smooth(old: float | None, new: float) -> float:
-    return new if old is None else old + SMOOTHING * (new - old)

@@ -5,6 +5,7 @@ No clock, no IO and no randomness live here or anywhere in this package: callers
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
@@ -33,14 +34,17 @@ Drop = Literal[
 
 
 NOT_PROBED = "not probed yet"
+UNKNOWN = -1  # what an engine does not say
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class WorkerView:
     """What the router knows of one worker now: its configuration, the gateway's own account, and the engine's word.
 
-    The gateway's own account (`inflight`, `pending_tokens`) is exact and current; what probes bring is seconds old.
-    Rates are None until this worker's own answers have calibrated them.
+    The gateway's own account (`inflight`, `pending_tokens`, kept by `account.Place`) is exact and current; what polls
+    bring (`waiting`, `running`, `kv_usage`) is as old as `polled_at`, and UNKNOWN where the engine does not say. What
+    other gateways have dispatched there (`elsewhere_...`) is as old as their last word. Rates are None until this
+    worker's own answers have calibrated them. Times are seconds on the clock of `Router.plan`.
     """
 
     worker: Worker
@@ -52,7 +56,13 @@ class WorkerView:
     breakers: dict[str, Breaker] = field(default_factory=dict[str, Breaker])  # by engine's model name, once it failed
     standing: Standing = field(default_factory=Standing)
     inflight: int = 0  # requests dispatched and not finished
-    pending_tokens: int = 0  # prompt tokens dispatched and not yet at their first token
+    pending_tokens: int = 0  # uncached prompt tokens dispatched and not yet at their first token
+    elsewhere_inflight: int = 0  # requests that other gateways have there
+    elsewhere_pending_tokens: int = 0  # and their uncached prompt tokens not yet at the first token
+    running: int = UNKNOWN  # requests the engine works on
+    waiting: int = UNKNOWN  # requests in the engine's queue
+    kv_usage: float = UNKNOWN  # of its KV cache, 0..1
+    polled_at: float = -math.inf  # when it said so
     seconds_per_prompt_token: float | None = None
     seconds_per_output_token: float | None = None
 
