@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import signal
 import threading
+from contextlib import suppress
 
 from gateway.cli.common import Commands, add_command, add_config, complain
 
@@ -12,7 +13,8 @@ _DETAILS = """\
 Brings the journals of this machine into the ledger, and what other machines sent through Redis; audits, shares out the
 workers' cost, and removes what is past its retention. `tollgate serve` starts one of its own, unless
 `metering: {settler: external}`. Any number may run; on one directory of journals one works and the others stand by.
-SIGTERM ends it; what is not settled then is settled by the next one.
+A PostgreSQL or Redis that is away is waited for: meanwhile records wait in the journals. SIGTERM ends it; what is not
+settled then is settled by the next one.
 
 examples:
   tollgate settle
@@ -29,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     from gateway.config import ConfigError, load
     from gateway.ledger.location import NONE
     from gateway.ledger.opening import open_store
-    from gateway.ledger.store import LedgerError
+    from gateway.ledger.store import LedgerAway, LedgerError
     from gateway.settler.orders import Orders
     from gateway.settler.process import run as settle
     from gateway.settler.say import logging_json
@@ -39,7 +41,8 @@ def run(arguments: argparse.Namespace) -> int:
         if table.settings.ledger == NONE:
             complain("there is nothing to settle: gateway.yaml says `ledger: none`")
             return 1
-        open_store(table.settings.ledger).close()
+        with suppress(LedgerAway):  # it is waited for, as a gateway's own settler does
+            open_store(table.settings.ledger).close()
     except (ConfigError, LedgerError) as error:
         complain(error)
         return 1

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
-from gateway.ledger.location import NONE, is_postgresql, sqlite_path
+from gateway.ledger.location import NONE, check_location, is_postgresql, sqlite_path
 from gateway.ledger.store import Books, LedgerError, Store
+
+
+def check_url(url: str) -> None:
+    """Raises LedgerError that says what is wrong with the URL of a ledger, without asking what it leads to, and says
+    nothing of the password in it."""
+    check_location(url)
+    if is_postgresql(url):
+        from gateway.ledger.postgres import check_parameters
+
+        check_parameters(url)
 
 
 def open_store(url: str, *, make: bool = True) -> Store:

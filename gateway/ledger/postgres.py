@@ -14,12 +14,14 @@ import logging
 import re
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
+from difflib import get_close_matches
 from functools import lru_cache, partial
 from itertools import count
 from typing import Any, TypeVar
+from urllib.parse import parse_qsl
 
 import psycopg
-from psycopg import conninfo, errors
+from psycopg import conninfo, errors, pq
 from psycopg.abc import Buffer, PQGen
 from psycopg.types.numeric import NumericLoader
 
@@ -27,7 +29,7 @@ from gateway.ledger.arrays import columns_of_attempts, columns_of_readings, text
 from gateway.ledger.record import Attempt, Label, Line, Reading
 from gateway.ledger.schema import VERSION_TABLE, latest, pending
 from gateway.ledger.sieve import sift
-from gateway.ledger.store import NO_VALUES, Batch, Change, LedgerError, Snapshot, Value, Written
+from gateway.ledger.store import NO_VALUES, Batch, Change, LedgerAway, LedgerError, Snapshot, Value, Written
 from gateway.ledger.sums import spent
 from gateway.ledger.text import keepable
 
@@ -56,6 +58,13 @@ _USUAL: Mapping[str, str | int] = {
     "tcp_user_timeout": 20_000,
 }
 _FOR_WRITING: Mapping[str, str | int] = {"target_session_attrs": "read-write"}  # of several hosts, the primary
+
+_WHOLE_NUMBERS = (
+    "connect_timeout",
+    *(name for name in _USUAL if name.startswith(("keepalives", "tcp_"))),
+    "keepalives",
+)
+_NOWHERE = "/nonexistent/tollgate"  # for a connection that is to fail; what libpq refuses before is told first
 
 # Rows at fault, not the database.
 _BAD_VALUE = (psycopg.DataError, psycopg.IntegrityError, ValueError, TypeError, OverflowError)
@@ -117,6 +126,11 @@ _FIND_LABELS = b"""
 
 Done = TypeVar("Done")
 _Row = tuple[Attempt, int, int]
+
+
+def check_parameters(url: str) -> None:
+    """Raises LedgerError for a URL with parameters, or values of them, that libpq does not know. Asks no server."""
+    _Target(url).check()
 
 
 class PostgresBooks:
@@ -242,6 +256,7 @@ class _Target:
             self._parameters = conninfo.conninfo_to_dict(url)
             is_clear = not any("@" in str(self._parameters.get(name, "")) for name in ("host", "port"))
         except psycopg.Error:  # what libpq says quotes the URL
+            _refuse_unknown(url)
             is_clear = False
         if not is_clear:
             raise LedgerError(
@@ -271,6 +286,23 @@ class _Target:
             raise
         return connection
 
+    def check(self) -> None:
+        """Raises LedgerError for values that libpq refuses before it connects."""
+        told = {name: str(value) for name, value in self._parameters.items() if value is not None}
+        wrong = next((name for name in _WHOLE_NUMBERS if not re.fullmatch(r"-?\d+", told.get(name, "0"))), None)
+        said = "" if wrong is None else f'invalid {wrong} value: "{told[wrong]}"'
+        if not said:
+            elsewhere = {**{name: told[name] for name in told.keys() - {"host", "hostaddr", "port"}}, "host": _NOWHERE}
+            attempt = pq.PGconn.connect_start(conninfo.make_conninfo("", **elsewhere).encode())
+            said = " ".join(attempt.get_error_message().split())
+            attempt.finish()
+        if _NOWHERE not in said:
+            if self._password:
+                said = said.replace(self._password, "***")
+            raise LedgerError(
+                f"the ledger URL is not one that PostgreSQL takes ({said}): correct the part after its `?`"
+            )
+
     def refuse(self, version: int) -> None:
         """Raises LedgerError for a schema of the future."""
         if version > latest("postgresql"):
@@ -288,7 +320,21 @@ class _Target:
             said = " ".join(str(error).split()) or type(error).__name__
             if self._password:
                 said = said.replace(self._password, "***")
-            raise LedgerError(f"the ledger {self.place} cannot be used ({said}): {_remedy(error)}") from error
+            kind = LedgerAway if isinstance(error, (psycopg.OperationalError, *_PASSING)) else LedgerError
+            raise kind(f"the ledger {self.place} cannot be used ({said}): {_remedy(error)}") from error
+
+
+def _refuse_unknown(url: str) -> None:
+    """Raises LedgerError for a parameter that libpq does not know. What follows a password may be a part of it."""
+    known = {option.keyword.decode() for option in pq.Conninfo.get_defaults()} | {"ssl"}
+    query = re.sub(r"^[^/]*//[^@/]*@", "", url).partition("?")[2]
+    given = [name for name, _ in parse_qsl(query, keep_blank_values=True)]
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        name = "a parameter" if "password" in given else f"the parameter `{unknown[0][:40]}`"
+        near = get_close_matches(unknown[0], known, n=1)
+        remedy = f"did you mean `{near[0]}`?" if near and "password" not in given else "take it out of the URL"
+        raise LedgerError(f"the ledger URL has {name}, which PostgreSQL does not know: {remedy}")
 
 
 _REMEDIES: Mapping[str, str] = {

@@ -16,6 +16,10 @@ class LedgerError(Exception):
     """
 
 
+class LedgerAway(LedgerError):
+    """The database does not answer, or not now: that may pass by itself."""
+
+
 class Batch(NamedTuple):
     """What is written in one transaction."""
 

@@ -90,7 +90,7 @@ def _opened(orders: Orders, stop: threading.Event) -> Settler | None:
     before = read_status(root)  # what has been settled stays true
     while True:
         try:
-            return Settler(orders.metering.journal, open_sink(orders))
+            sink = open_sink(orders)
         except LedgerError as error:
             if str(error) != said:
                 logger.error("%s. Records wait in the journal", error)
@@ -98,6 +98,10 @@ def _opened(orders: Orders, stop: threading.Event) -> Settler | None:
             now = time.time()
             lag = before.lag_seconds + max(0.0, now - before.at) if before.at else 0.0
             write_status(root, before._replace(at=now, pid=os.getpid(), lag_seconds=lag, last_error=said))
+        else:
+            if said:
+                logger.warning("the ledger is there again")
+            return Settler(root, sink)
         if stop.wait(retry):
             return None
         retry = min(2 * retry, LAST_RETRY)

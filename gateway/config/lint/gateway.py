@@ -2,27 +2,76 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from gateway.config.draft import Draft
 from gateway.config.published import PUBLISHED_DIGESTS, is_loopback
-from gateway.ledger.location import check_location
+from gateway.ledger.location import is_sqlite, sqlite_path
+from gateway.ledger.opening import check_url
 from gateway.ledger.retention import LEAST
 from gateway.ledger.rollup import HOUR
 from gateway.ledger.store import LedgerError
 
+LEAST_BETWEEN_READINGS = 0.1  # seconds: an answer may take longer, and each reading is a row of the ledger
+EXAMPLE_OF_FILE = "write for example `ledger: sqlite:///var/ledger.db`"
+
 
 def lint_gateway(draft: Draft) -> None:
     _ledger(draft)
+    _journal(draft)
+    _readings(draft)
     _window(draft)
     _retention(draft)
     _published_keys(draft)
 
 
 def _ledger(draft: Draft) -> None:
+    findings, place, url = draft.source.findings, draft.source.place("ledger"), draft.settings.ledger
     try:
-        check_location(draft.settings.ledger)
+        check_url(url)
     except LedgerError as error:
         wrong, _, remedy = str(error).partition(": ")
-        draft.source.findings.error(draft.source.place("ledger"), wrong, remedy)
+        findings.error(place, wrong, remedy)
+        return
+    if is_sqlite(url):
+        path = sqlite_path(url)
+        if _is_there(path) and not path.is_file():
+            what = "a directory" if path.is_dir() else "no file of a disk"
+            findings.error(place, f"`{path}` is {what}, and the ledger is a file", EXAMPLE_OF_FILE)
+        elif (wrong := _first_there(path.parent)) is not None and not wrong.is_dir():
+            findings.error(place, f"`{wrong}` is no directory", EXAMPLE_OF_FILE)
+
+
+def _journal(draft: Draft) -> None:
+    written = draft.settings.metering.journal
+    if written is not None and (wrong := _first_there(Path(written))) is not None and not wrong.is_dir():
+        draft.source.findings.error(
+            draft.source.place("metering", "journal"),
+            f"`{wrong}` is no directory",
+            "write the path of one, which need not be there yet, for example `journal: var/ledger.journal`",
+        )
+
+
+def _first_there(path: Path) -> Path | None:
+    """The path itself, or the nearest above it that exists."""
+    return next((one for one in (path, *path.parents) if _is_there(one)), None)
+
+
+def _is_there(path: Path) -> bool:
+    """What this user may not look at is for the start to say: another may run it."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+def _readings(draft: Draft) -> None:
+    if draft.settings.metering.readings < LEAST_BETWEEN_READINGS:
+        draft.source.findings.error(
+            draft.source.place("metering", "readings"),
+            "workers' counters are read 10 times a second at most, for each reading is a row of the ledger",
+            "write `readings: 100ms` or more; `5s` is usual",
+        )
 
 
 def _window(draft: Draft) -> None:

@@ -415,6 +415,72 @@ def test_a_ledger_that_cannot_be_used_is_told(expect):
     assert "postgresql://USER:PASSWORD@HOST:5432/DATABASE" in message
 
 
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("sslmod=require", "the parameter `sslmod`, which PostgreSQL does not know: did you mean `sslmode`?"),
+        ("zzz=1", "the parameter `zzz`, which PostgreSQL does not know: take it out of the URL"),
+        ("sslmode=sometimes", 'PostgreSQL takes (invalid sslmode value: "sometimes"): correct the part after its `?`'),
+        ("connect_timeout=soon", 'PostgreSQL takes (invalid connect_timeout value: "soon"): correct'),
+        ("password=s3&cr3t=1", "has a parameter, which PostgreSQL does not know: take it out of the URL"),
+    ],
+)
+def test_what_postgresql_does_not_know_in_a_url_is_told(expect, query, said):
+    url = f"postgresql://u:s3cr3t@db/ledger?{query}"
+    message = expect({"gateway.yaml": ("ledger: sqlite:///var/ledger.db", f'ledger: "{url}" #!')})
+    assert said in message
+    assert "cr3t" not in message
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "",
+        "?ssl=true",
+        "?sslmode=verify-full&connect_timeout=3&keepalives=0",
+        "?options=-csearch_path%3Dledger",
+        "?target_session_attrs=read-write&load_balance_hosts=random",
+    ],
+)
+@pytest.mark.parametrize("hosts", ["db", "u@db:5433", "u:p?q@a:1,b:2", "[::1]:5432"])
+def test_urls_that_postgresql_takes(expect, hosts, query):
+    url = f"postgresql://{hosts}/ledger{query}"
+    expect({"gateway.yaml": ("ledger: sqlite:///var/ledger.db", f'ledger: "{url}"')})
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        (
+            "/dev",
+            "`/dev` is a directory, and the ledger is a file: write for example `ledger: sqlite:///var/ledger.db`",
+        ),
+        ("/dev/null", "`/dev/null` is no file of a disk"),
+        ("/dev/null/ledger.db", "`/dev/null` is no directory"),
+    ],
+)
+def test_an_sqlite_ledger_is_a_file_in_a_directory(expect, path, said):
+    message = expect({"gateway.yaml": ("ledger: sqlite:///var/ledger.db", f"ledger: sqlite:///{path} #!")})
+    assert said in message
+
+
+@pytest.mark.parametrize("path", ["/dev/null", "/dev/null/ledger.journal"])
+def test_the_journal_is_a_directory(expect, path):
+    message = expect({"gateway.yaml": ("", f"metering:\n  journal: {path} #!\n")})
+    assert "`/dev/null` is no directory: write the path of one, which need not be there yet" in message
+
+
+@pytest.mark.parametrize("path", ["", "new", "new/still"])
+def test_a_journal_may_be_there_or_made(expect, tmp_path, path):
+    expect({"gateway.yaml": ("", f"metering:\n  journal: {tmp_path / path}\n")})
+
+
+def test_workers_are_not_read_all_the_time(expect):
+    message = expect({"gateway.yaml": ("", "metering:\n  readings: 1ms #!\n")})
+    assert "write `readings: 100ms` or more" in message
+    expect({"gateway.yaml": ("", "metering:\n  readings: 100ms\n")})
+
+
 # pending
 
 PENDING_CASES = {
