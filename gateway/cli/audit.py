@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from gateway.cli.common import Commands, add_command, add_config, complain
-from gateway.cli.report import moment
+from gateway.cli.report import moment, wrong_span
 
 if TYPE_CHECKING:
     from gateway.audit.drift import Standing
@@ -50,6 +50,8 @@ def run(arguments: argparse.Namespace) -> int:
     from gateway.ledger.opening import open_books
     from gateway.ledger.store import LedgerError
 
+    if wrong_span(arguments.since, None, "--since"):
+        return 2
     since = time.time() - 86_400.0 if arguments.since is None else arguments.since
     try:
         table = load(arguments.config)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
 
 from gateway.cli.common import Commands, add_command, add_config, complain
-from gateway.cli.report import NO_TIME, moment, names, reversed_time
+from gateway.cli.report import moment, names, wrong_span
 
 if TYPE_CHECKING:
     from gateway.ledger.export.columns import Column, Row
@@ -24,6 +24,7 @@ csv, json (an object on each line) and parquet hold every attempt and every corr
 hour, line of the bill and set of tags; as CSV, or as Parquet where the file's name ends in .parquet. BilledCost sums to
 the bill, and of each worker's hour to what that hour cost. Times are as in `tollgate report --help`; FOCUS has the
 hours that begin in them. Rows stream: memory does not grow with their number. A file appears when it is whole.
+In CSV a text that a spreadsheet would take for a formula has a ' before it; the other formats have it as it was said.
 
 examples:
   tollgate export --format csv --from 2026-11-01 --to 2026-12-01 -o november.csv
@@ -66,8 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.by is not None and (wrong := [name for name in arguments.by if not is_dimension(name)]):
         complain(f"--by {','.join(wrong)}: `tollgate report --help` lists the dimensions")
         return 2
-    if reversed_time(arguments.since, arguments.until):
-        complain(NO_TIME)
+    if wrong_span(arguments.since, arguments.until):
         return 2
     if parquet and output is None and sys.stdout.isatty():
         complain("Parquet is not for terminals: name a file with -o")

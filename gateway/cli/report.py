@@ -21,7 +21,8 @@ Times are dates or ISO times (UTC unless they say otherwise), or a duration that
 dimensions: tenant, key, model, version, adapter, route, worker, endpoint, outcome, day, hour, user, model_asked, \
 tag:NAME
 `user`, `model_asked` and the tags in `metadata` are what clients said. Once `metering.retention` has removed the rows
-of single attempts, they are known by the day only.
+of single attempts, they are known by the day only. In CSV, where a spreadsheet would take one for a formula, it has a
+' before it.
 
 metered_usd is what each attempt was known to cost at its end, and what budgets count. cost_usd is the bill: a worker
 priced by time is shared out minute by minute so that the parts sum to rate x time, to the nano-dollar. What nobody used
@@ -74,8 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
     if wrong or len(set(arguments.by)) < len(arguments.by):
         complain(f"--by {','.join(arguments.by)}: name each of these at most once: {', '.join(dimensions.DIMENSIONS)}")
         return 2
-    if reversed_time(arguments.since, arguments.until):
-        complain(NO_TIME)
+    if wrong_span(arguments.since, arguments.until):
         return 2
     if arguments.plot is not None and arguments.plot.suffix.lower() not in PLOT_SUFFIXES:
         complain(f"--plot {arguments.plot}: end the name in {' or '.join(PLOT_SUFFIXES)}")
@@ -142,11 +142,15 @@ def names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-NO_TIME = "--to is before --from: exchange them"
-
-
-def reversed_time(since: float | None, until: float | None) -> bool:
-    return since is not None and until is not None and until < since
+def wrong_span(since: float | None, until: float | None, start: str = "--from") -> bool:
+    """Says what is wrong with a span of time that was asked for; `start` is the option that begins it."""
+    if since is not None and until is not None and until < since:
+        complain(f"--to is before {start}: exchange them")
+        return True
+    if since is not None and since > time.time():
+        complain(f"{start} lies ahead: name a time before now, or a duration that reaches back from it")
+        return True
+    return False
 
 
 def moment(text: str) -> float:

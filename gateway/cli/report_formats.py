@@ -13,6 +13,9 @@ from rich.table import Table
 
 from gateway.ledger.fits import MEANINGS, Fit
 from gateway.ledger.report import Cell, Report
+from gateway.ledger.text import inert
+
+_FIT_TEXTS = 4  # columns: model, version, gpu and time
 
 
 def show(report: Report, form: str) -> None:
@@ -21,7 +24,7 @@ def show(report: Report, form: str) -> None:
         for note in report.notes:
             print(note)
     elif form == "csv":
-        _show_csv(report.columns, report.rows)
+        _show_csv(report.columns, report.rows, texts=len(report.by))
         for note in report.notes:
             print(f"tollgate: {note}", file=sys.stderr)
     else:
@@ -43,7 +46,7 @@ def show_fits(found: Sequence[Fit], form: str) -> None:
         for fit in found
     ]
     if form == "csv":
-        _show_csv(columns, rows)
+        _show_csv(columns, rows, texts=_FIT_TEXTS)
     elif form == "json":
         print(json.dumps({"fits": [fit._asdict() for fit in found], "meanings": dict(MEANINGS)}, indent=2))
     elif not rows:
@@ -57,7 +60,7 @@ def _show_table(columns: Sequence[str], rows: Sequence[tuple[Cell, ...]], total:
     table = Table(show_footer=total is not None)
     for place, name in enumerate(columns):
         sample = total[place] if total is not None else rows[0][place]
-        text = sample == "" if total is not None else place < 4
+        text = sample == "" if total is not None else place < _FIT_TEXTS
         footer = "total" if total is not None and text and place == 0 else str(sample)
         table.add_column(name, footer if total is not None else "", justify="left" if text else "right")
     for row in rows:
@@ -72,7 +75,8 @@ def _plain(cell: Cell) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def _show_csv(columns: Sequence[str], rows: Sequence[tuple[Cell, ...]]) -> None:
+def _show_csv(columns: Sequence[str], rows: Sequence[tuple[Cell, ...]], *, texts: int) -> None:
+    """The first `texts` columns hold what clients and the configuration said, the others numbers."""
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows(rows)
+    writer.writerows([*(inert(str(cell)) for cell in row[:texts]), *row[texts:]] for row in rows)

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import IO, Any, Protocol
 
 from gateway.ledger.export.columns import PLACES, Cell, Column, Kind, Row
+from gateway.ledger.text import inert
 
 ROWS_PER_GROUP = 100_000  # of a Parquet file: about 10 MB in memory
 
@@ -29,7 +30,7 @@ class Writer(Protocol):
 
 
 class CsvWriter:
-    """Text is UTF-8; nothing stands for null; times are ISO 8601 in UTC."""
+    """Text is UTF-8, and no formula; nothing stands for null; times are ISO 8601 in UTC."""
 
     def __init__(self, file: IO[bytes], columns: Sequence[Column]) -> None:
         self._file = file
@@ -136,6 +137,8 @@ def _text(cell: Cell, kind: Kind) -> str | int | float | Decimal | None:
         return _time(cell)
     if kind == "flag":
         return "true" if cell else "false"
+    if kind == "text":
+        return inert(str(cell))
     return format(cell, "f") if isinstance(cell, Decimal) else cell
 
 

@@ -84,6 +84,14 @@ def test_drift_above_the_alarm_ends_with_1(config: Path, capsys: pytest.CaptureF
     assert audit("--since", "10m") == 0  # it was before
 
 
+def test_time_that_lies_ahead_is_wrong_usage(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ledger(seen(900, 0, 0))
+    assert audit("--since", "9999-11-03") == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "--since lies ahead: " in captured.err
+
+
 def test_a_worker_there_is_not_is_wrong_usage(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ledger()
     assert audit("--worker", "x") == 2

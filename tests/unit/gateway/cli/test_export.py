@@ -18,7 +18,7 @@ from gateway.ledger.store import Batch
 from tests.attempts import LABEL, LINE, attempt
 from tests.bills import NOBODY, nobodys, share_out
 
-NOVEMBER = 1_793_491_200.0  # 2026-11-01T00:00Z
+NOVEMBER = 1_761_955_200.0  # 2025-11-01T00:00Z
 DAY = 86_400.0
 
 
@@ -56,12 +56,12 @@ def test_csv_has_every_attempt_and_correction(config, capsysbinary):
         ("r2.1", "1", "-2"),
     ]
     assert (rows[0]["user"], rows[0]["tags"], rows[0]["ttft_seconds"]) == ("änn", '{"team":"search"}', "")
-    assert [row["started_at"] for row in rows[:2]] == ["2026-11-01T00:00:00Z", "2026-11-02T00:00:00.125Z"]
+    assert [row["started_at"] for row in rows[:2]] == ["2025-11-01T00:00:00Z", "2025-11-02T00:00:00.125Z"]
     assert (rows[0]["final"], rows[0]["estimated"]) == ("true", "false")
 
 
 def test_json_has_an_object_on_each_line(config, capsysbinary):
-    assert main(["export", "--format", "json", "--from", "2026-11-02"]) == 0
+    assert main(["export", "--format", "json", "--from", "2025-11-02"]) == 0
     rows = [json.loads(line) for line in capsysbinary.readouterr().out.splitlines()]
     assert [(row["request_id"], row["cost_nanousd"], row["final"]) for row in rows] == [
         ("r2", 7, True),
@@ -69,11 +69,25 @@ def test_json_has_an_object_on_each_line(config, capsysbinary):
     ]
 
 
+@pytest.mark.parametrize("arguments", [[], ["--by", "user"], ["--format", "focus"]])
+def test_what_clients_said_is_no_formula_in_csv(config, tmp_path, capsysbinary, arguments):
+    store = SqliteStore(tmp_path / "ledger.db")
+    cost = {"worker": "hosted", "cost_basis": "token_price", "cost_nanousd": -5}
+    store.write(Batch([attempt("r3", started_at=NOVEMBER, user="@x", tenant="-1+1", **cost)]))
+    store.close()
+    assert main(["export", *arguments]) == 0
+    out = capsysbinary.readouterr().out.decode()
+    assert ("'@x" in out) or ("'-1+1" in out)
+    cells = {cell for row in csv.reader(io.StringIO(out)) for cell in row}
+    assert {"-5", "-0.000000005"} & cells
+    assert [cell for cell in cells if cell.startswith(("=", "+", "@")) or (cell.startswith("-") and "+" in cell)] == []
+
+
 def test_parquet_keeps_types(config, tmp_path):
     assert main(["export", "--format", "parquet", "-o", "out.parquet"]) == 0
     table = parquet.read_table(tmp_path / "out.parquet")
     assert table.num_rows == 3
-    assert table["started_at"].to_pylist()[1] == datetime(2026, 11, 2, 0, 0, 0, 125_000, UTC)
+    assert table["started_at"].to_pylist()[1] == datetime(2025, 11, 2, 0, 0, 0, 125_000, UTC)
     assert str(table.schema.field("cost_nanousd").type) == "int64"
     assert str(table.schema.field("final").type) == "bool"
     assert table["ttft_seconds"].to_pylist()[0] is None
@@ -83,9 +97,9 @@ def test_sums_in_parquet(config, tmp_path):
     assert main(["export", "--format", "parquet", "--by", "tenant,day", "-o", "out.parquet"]) == 0
     rows = parquet.read_table(tmp_path / "out.parquet").to_pylist()
     assert [(row["tenant"], row["day"], row["requests"]) for row in rows] == [
-        ("support", "2026-11-01", 1),
-        ("support", "2026-11-02", 1),
-        ("__idle__", "2026-11-01", 0),
+        ("support", "2025-11-01", 1),
+        ("support", "2025-11-02", 1),
+        ("__idle__", "2025-11-01", 0),
     ]
     assert sum(row["cost_usd"] for row in rows) == Decimal("0.018333338")
 
@@ -95,7 +109,7 @@ def test_focus_in_csv_and_in_parquet(config, tmp_path, capsysbinary):
     captured = capsysbinary.readouterr()
     rows = list(csv.DictReader(io.StringIO(captured.out.decode())))
     assert sum(Decimal(row["BilledCost"]) for row in rows) == Decimal("0.018333338")
-    assert b"BilledCost: workers' time is shared out through 2026-11-01T00:01:00Z" in captured.err
+    assert b"BilledCost: workers' time is shared out through 2025-11-01T00:01:00Z" in captured.err
     assert main(["export", "--format", "focus", "-o", "out.parquet"]) == 0
     table = parquet.read_table(tmp_path / "out.parquet").to_pylist()
     assert [row["BilledCost"] for row in table] == [Decimal(row["BilledCost"]) for row in rows]

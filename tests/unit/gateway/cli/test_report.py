@@ -23,7 +23,7 @@ from tests.attempts import LABEL, LINE, attempt
 from tests.bills import NOBODY, nobodys, share_out
 
 DAY = 86_400.0
-NOVEMBER = 1_793_491_200.0  # 2026-11-01T00:00Z
+NOVEMBER = 1_761_955_200.0  # 2025-11-01T00:00Z
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_a_table_with_its_total_and_how_far_it_goes(config, capsys):
         ("__idle__", "0.000000000", "0.000000500"),
         ("total", "0.000000321", "0.000001320"),
     ]
-    assert out.splitlines()[-1] == "cost_usd: workers' time is shared out through 2026-11-01T00:01:00Z, by the hour"
+    assert out.splitlines()[-1] == "cost_usd: workers' time is shared out through 2025-11-01T00:01:00Z, by the hour"
 
 
 def test_csv_has_the_rows_and_nothing_else(config, capsys):
@@ -71,10 +71,10 @@ def test_csv_has_the_rows_and_nothing_else(config, capsys):
     captured = capsys.readouterr()
     rows = list(csv.DictReader(io.StringIO(captured.out)))
     assert [(row["tenant"], row["day"], row["metered_usd"]) for row in rows] == [
-        ("research", "2026-11-01", "0.000000020"),
-        ("support", "2026-11-01", "0.000000001"),
-        ("support", "2026-11-02", "0.000000300"),
-        ("__idle__", "2026-11-01", "0.000000000"),
+        ("research", "2025-11-01", "0.000000020"),
+        ("support", "2025-11-01", "0.000000001"),
+        ("support", "2025-11-02", "0.000000300"),
+        ("__idle__", "2025-11-01", "0.000000000"),
     ]
     assert "shared out through" in captured.err
 
@@ -86,17 +86,17 @@ def test_json_has_rows_and_total(config, capsys):
     assert [(row["tag:team"], row["requests"]) for row in document["rows"]] == [("", 2), ("x", 1)]
     assert document["total"]["cost_usd"] == "0.000001320"
     assert "model" not in document["total"]
-    assert (document["shared_through"], document["unshared_usd"]) == ("2026-11-01T00:01:00Z", "0.000000000")
+    assert (document["shared_through"], document["unshared_usd"]) == ("2025-11-01T00:01:00Z", "0.000000000")
 
 
 @pytest.mark.parametrize(
     ("span", "requests"),
     [
-        (["--from", "2026-11-02"], 1),
-        (["--to", "2026-11-02"], 2),
-        (["--from", "2026-11-01T00:00:01Z", "--to", "2026-11-03"], 1),
-        (["--from", "2026-11-02T01:00:00+01:00"], 1),
-        (["--from", "2026-11-03"], 0),
+        (["--from", "2025-11-02"], 1),
+        (["--to", "2025-11-02"], 2),
+        (["--from", "2025-11-01T00:00:01Z", "--to", "2025-11-03"], 1),
+        (["--from", "2025-11-02T01:00:00+01:00"], 1),
+        (["--from", "2025-11-03"], 0),
     ],
 )
 def test_only_the_time_asked_for(config, capsys, span, requests):
@@ -106,22 +106,30 @@ def test_only_the_time_asked_for(config, capsys, span, requests):
 
 @pytest.mark.parametrize("command", ["report", "export"])
 def test_time_the_wrong_way_round_is_wrong_usage(config, capsys, command):
-    assert main([command, "--from", "2026-11-03", "--to", "2026-11-01"]) == 2
+    assert main([command, "--from", "2025-11-03", "--to", "2025-11-01"]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "--to is before --from" in captured.err
 
 
+@pytest.mark.parametrize("command", ["report", "export"])
+def test_time_that_lies_ahead_is_wrong_usage(config, capsys, command):
+    assert main([command, "--from", "9999-11-03"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "--from lies ahead: name a time before now, or a duration that reaches back from it" in captured.err
+
+
 def test_what_is_known_by_the_hour_only_is_told_of_parts_of_one(config, capsys):
-    assert main(["report", "--from", "2026-11-01T00:00:30Z"]) == 0
+    assert main(["report", "--from", "2025-11-01T00:00:30Z"]) == 0
     out = capsys.readouterr().out
     assert "hours that begin in the time asked for" in out
-    assert main(["report", "--from", "2026-11-01", "--to", "2026-11-02"]) == 0
+    assert main(["report", "--from", "2025-11-01", "--to", "2025-11-02"]) == 0
     assert "hours that begin" not in capsys.readouterr().out
 
 
 def test_times_are_dates_iso_times_or_reach_back_from_now():
-    assert moment("2026-11-01") == moment("2026-11-01T00:00Z") == NOVEMBER
+    assert moment("2025-11-01") == moment("2025-11-01T00:00Z") == NOVEMBER
     before = time.time()
     assert before - DAY <= moment("24h") <= time.time() - DAY
     assert moment("30d") <= time.time() - 30 * DAY
@@ -184,6 +192,17 @@ def test_what_clients_said_steers_no_terminal(config, tmp_path, capsys):
     assert '"\x1b[31ma\nb\u202eä"' in capsys.readouterr().out
 
 
+def test_what_clients_said_is_no_formula_in_csv(config, tmp_path, capsys):
+    store = SqliteStore(tmp_path / "ledger.db")
+    store.write(Batch([attempt("r3", started_at=NOVEMBER, user='=HYPERLINK("http://x")', cost_nanousd=-5)]))
+    store.close()
+    assert main(["report", "--by", "user", "--format", "csv"]) == 0
+    rows = {row["user"]: row for row in csv.DictReader(io.StringIO(capsys.readouterr().out))}
+    assert rows['\'=HYPERLINK("http://x")']["metered_usd"] == "-0.000000005"
+    assert main(["report", "--by", "user", "--format", "json"]) == 0
+    assert '=HYPERLINK("http://x")' in [row["user"] for row in json.loads(capsys.readouterr().out)["rows"]]
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full disk here")
 @pytest.mark.parametrize("form", ["table", "csv", "json"])
 def test_a_full_disk_is_told(config, form):
@@ -216,7 +235,7 @@ def test_a_picture_of_another_kind_is_wrong_usage(config, capsys):
 
 
 def test_a_picture_of_nothing_and_one_that_cannot_be_written(config, capsys):
-    assert main(["report", "--from", "2026-12-01", "--plot", "bill.png"]) == 1
+    assert main(["report", "--from", "2025-12-01", "--plot", "bill.png"]) == 1
     assert main(["report", "--plot", "nowhere/bill.png"]) == 1
     err = capsys.readouterr().err
     assert "there is nothing to draw" in err
@@ -245,7 +264,7 @@ def test_fits(config, tmp_path, capsys):
     assert main(["report", "--fits"]) == 0
     out = capsys.readouterr().out
     assert cells(out) == [
-        ["chat-8b", "int4", "l40s", "2026-11-02T00:00Z", "50", "0.9877", "0.01", "2e-05", "0", "0.0003", "1e-09"]
+        ["chat-8b", "int4", "l40s", "2025-11-02T00:00Z", "50", "0.9877", "0.01", "2e-05", "0", "0.0003", "1e-09"]
     ]
     assert "a1: a new prompt token" in out
     assert main(["report", "--fits", "--format", "json"]) == 0
