@@ -33,7 +33,7 @@ from gateway.ledger.store import NO_VALUES, Batch, Change, LedgerAway, LedgerErr
 from gateway.ledger.sums import spent
 from gateway.ledger.text import keepable
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("tollgate.ledger")
 
 CONNECT_SECONDS = 5
 STATEMENT_SECONDS = 30.0  # for one statement of a writer

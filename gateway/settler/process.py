@@ -10,13 +10,17 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gateway.ledger.store import LedgerError
 from gateway.settler.keeper import Keeper
 from gateway.settler.orders import Orders
 from gateway.settler.settler import FIRST_RETRY, LAST_RETRY, Settler
 from gateway.settler.sinks import open_consumer, open_sink
-from gateway.settler.status import read_status, write_status
+from gateway.settler.status import Status, read_status, write_status
+
+if TYPE_CHECKING:
+    from gateway.settler.consumer import Consumer
 
 logger = logging.getLogger("tollgate.settler")
 
@@ -53,7 +57,7 @@ def run(orders: Orders, stop: threading.Event, *, on_caught_up: Callable[[], Non
         if consumer is not None:
             ends.enter_context(_beside("consumer", consumer.run))
         ends.enter_context(_beside("keeper", keeper.run))
-        return _work(root, settler, keeper, stop, on_caught_up)
+        return _work(root, settler, keeper, consumer, stop, on_caught_up)
 
 
 @contextmanager
@@ -108,7 +112,12 @@ def _opened(orders: Orders, stop: threading.Event) -> Settler | None:
 
 
 def _work(
-    root: Path, settler: Settler, keeper: Keeper, stop: threading.Event, on_caught_up: Callable[[], None]
+    root: Path,
+    settler: Settler,
+    keeper: Keeper,
+    consumer: Consumer | None,
+    stop: threading.Event,
+    on_caught_up: Callable[[], None],
 ) -> bool:
     told, news, has_caught_up = 0.0, False, False
     deadline = float("inf")
@@ -127,13 +136,23 @@ def _work(
         if ends or now - told >= (NEWS_SECONDS if news else STATUS_SECONDS):
             told, news = now, False
             keeper.progress = settler.progress
-            write_status(
-                root,
-                settler.status._replace(
-                    pid=os.getpid(), drift=dict(keeper.drift), shared_out_through=keeper.shared_out_through
-                ),
-            )
+            write_status(root, _status(settler, keeper, consumer))
         if ends:
             return is_done
         if not more:
             time.sleep(POLL_SECONDS) if stop.is_set() else stop.wait(POLL_SECONDS)
+
+
+def _status(settler: Settler, keeper: Keeper, consumer: Consumer | None) -> Status:
+    status = settler.status._replace(
+        pid=os.getpid(), drift=dict(keeper.drift), shared_out_through=keeper.shared_out_through
+    )
+    if consumer is None:
+        return status
+    far = consumer.status
+    return status._replace(
+        set_aside=far.set_aside,
+        claimed=far.claimed,
+        streamed=far.waiting,
+        last_error=status.last_error or far.last_error,
+    )

@@ -7,7 +7,7 @@ import logging
 
 from gateway.ledger.record import Attempt
 
-logger = logging.getLogger("tollgate.settler")
+logger = logging.getLogger("tollgate.ledger")
 
 
 def say_refused(attempt: Attempt, why: str) -> None:

@@ -11,7 +11,9 @@ from gateway.ledger.opening import open_books, open_store
 from gateway.settler.orders import Orders
 from gateway.settler.process import run
 from gateway.settler.sinks import StoreSink, open_consumer, open_sink
+from gateway.settler.status import read_status
 from gateway.settler.stream import StreamSink
+from gateway.state.stream import BATCHES
 from gateway.table import Metering
 from tests.attempts import attempt
 from tests.eventually import eventually
@@ -71,3 +73,37 @@ def test_a_settler_brings_a_journal_through_redis_into_postgresql(
         settler.join(20)
     assert open_books(url).spent("support", 0) == 100 * cost
     assert not (tmp_path / "one").exists()
+
+
+def test_the_status_says_what_became_of_batches_that_cannot_be_written(
+    tmp_path: Path, redis_server: RedisServer, url: str
+) -> None:
+    open_store(url).close()
+    stop = threading.Event()
+    settler = threading.Thread(target=run, args=(orders(url, redis_server.url, tmp_path), stop))
+    settler.start()
+    try:
+        eventually(lambda: read_status(tmp_path).at, "it works")
+        with redis_server.client() as client:
+            client.xadd(BATCHES, {"batch": b"no batch"})
+        eventually(lambda: read_status(tmp_path).set_aside == 1, "it is told")
+    finally:
+        stop.set()
+        settler.join(20)
+    assert (read_status(tmp_path).claimed, read_status(tmp_path).streamed) == (0, 0)
+
+
+def test_the_status_says_when_the_far_end_cannot_write(tmp_path: Path, redis_server: RedisServer) -> None:
+    away = orders("postgresql://nobody@127.0.0.1:1/nothing", redis_server.url, tmp_path)
+    journal = Journal(tmp_path, "one", max_bytes=1 << 24)
+    assert journal.append("settle", attempt(f"req_{1:028x}"))
+    stop = threading.Event()
+    settler = threading.Thread(target=run, args=(away, stop))
+    settler.start()
+    try:
+        eventually(lambda: "see that PostgreSQL runs" in read_status(tmp_path).last_error, "it is told")
+        eventually(lambda: read_status(tmp_path).streamed == 1, "and that a batch waits in the stream")
+    finally:
+        stop.set()
+        settler.join(20)
+        journal.close()

@@ -316,7 +316,8 @@ def test_a_row_that_the_database_refuses_is_told_to_its_source(scene: Scene, cap
     scene.put()
     eventually(lambda: scene.sink.settled() == 2, "both are settled")
     assert scene.sink.counts == Counts(ROWS, 0, 2)
-    assert caplog.text.count("attempt lost, the ledger does not take it") == 2
+    lost = [one for one in caplog.records if one.message.startswith("attempt lost, the ledger does not take it")]
+    assert [one.name for one in lost] == ["tollgate.ledger"] * 2
 
 
 def test_a_cluster(tmp_path: Path, url: str) -> None:

@@ -1,12 +1,15 @@
-"""Limits and budgets as their metrics show them: each tenant's, and no key's."""
+"""Limits and budgets as their metrics show them, each tenant's and no key's; the ledger, as its settler tells."""
 
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 
-from gateway.readings import of_limits
+from gateway.ledger.writer import Ledger
+from gateway.readings import of_ledger, of_limits
+from gateway.settler.status import Status, write_status
 from gateway.table import Budget, Key, Limits, Tenant
 from gateway.tenancy.limiter import MemoryLimiter
 
@@ -49,3 +52,11 @@ def test_a_limit_that_is_not_there_is_not_shown() -> None:
     acme = tenant("acme", rpm=10)
     limiter.admit(Key("k", b"digest", acme), "", 100, 0, time.time())
     assert {kind for _, of, kind in read(limiter, acme) if of} == {"requests"}
+
+
+def test_what_the_settler_says_of_its_stream(tmp_path: Path) -> None:
+    write_status(tmp_path, Status(set_aside=2, claimed=3, streamed=5))
+    shown = {one.name: one.value for one in of_ledger(Ledger(None), tmp_path)}
+    assert shown["tollgate_ledger_set_aside"] == 2
+    assert shown["tollgate_ledger_claimed"] == 3
+    assert shown["tollgate_ledger_streamed"] == 5

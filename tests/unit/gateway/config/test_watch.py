@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from pathlib import Path
 
 import pytest
 
@@ -182,6 +183,16 @@ def test_what_needs_a_restart_is_named(scene):
     scene.write(OTHER)
     scene.polls(2)
     assert scene.state.needs_restart == ()
+
+
+def test_the_readme_lists_what_needs_a_restart(scene):
+    scene.write("server: {port: 5000}\nledger: sqlite:///other.db\ncache: {max_memory_mb: 1}\nstate: redis://h/0\n")
+    with (scene.directory / "gateway.yaml").open("a") as file:
+        file.write("telemetry: {otlp_endpoint: 'http://h:1'}\nmetering: {window: 10s}\n")
+    scene.polls(2)
+    listed = ", ".join(f"`{key}`" for key in scene.state.needs_restart)
+    readme = (Path(__file__).parents[4] / "router_config" / "README.md").read_text()
+    assert f"sends its spans ({listed}) takes effect at the next start" in " ".join(readme.split())
 
 
 def test_warnings_of_what_is_in_effect_are_kept_and_told_once(tmp_path, caplog):

@@ -16,6 +16,13 @@ def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [NAME]
 
 
+def test_only_its_user_may_read_it(tmp_path: Path) -> None:
+    (tmp_path / f".{NAME}").write_text("what a killed one left")
+    write_status(tmp_path, Status(settled=1))
+    assert (tmp_path / NAME).stat().st_mode & 0o777 == 0o600
+    assert read_status(tmp_path).settled == 1
+
+
 @pytest.mark.parametrize("written", [None, "", "{", "[]", "7", '{"settled": 1, "of_a_later_version": 2}'])
 def test_what_is_missing_or_strange_is_no_trouble(tmp_path: Path, written: str | None) -> None:
     if written is not None:
