@@ -12,7 +12,7 @@ import time
 from gateway.errors import GatewayError, Overloaded, UpstreamError
 from gateway.fleet.backend import Backend
 from gateway.ledger.pricing import gpu_cost, token_cost
-from gateway.ledger.record import CostBasis, Line, Outcome
+from gateway.ledger.record import CostBasis, Label, Line, Outcome
 from gateway.protocol.usage import Usage
 from gateway.routing.account import Place, smooth
 from gateway.routing.fair import Charge
@@ -34,9 +34,11 @@ class Dispatch:
         "cost_basis",
         "cost_nanousd",
         "gpu_ns",
+        "label",
         "line",
         "number",
         "opened_at",
+        "opened_wall",
         "outcome",
         "place",
         "step",
@@ -57,7 +59,9 @@ class Dispatch:
         self.cost_basis: CostBasis = (
             "token_price" if worker.price is not None else "gpu_time" if worker.hourly else "none"
         )
-        self.line: Line | None = None  # of the ledger, once its intent is written there
+        self.line: Line | None = None  # of the ledger, once its intent is written there; so is what follows
+        self.label: Label | None = None
+        self.opened_wall = 0.0  # `opened_at` in Unix seconds
         self._unseen_tokens = unseen_tokens
         breaker = backend.breakers.get(step.engine_model) if backend.breakers else None
         self._trial = breaker if breaker is not None and breaker.began(now) else None

@@ -10,7 +10,16 @@ from gateway.protocol.usage import Usage
 from gateway.trace import Admitted, Trace
 
 
-def line_of(admitted: Admitted, dispatch: Dispatch) -> Line:
+def book(admitted: Admitted, dispatch: Dispatch) -> tuple[Line, Label]:
+    """What an attempt that has just been opened is booked under, also from now on."""
+    dispatch.line = line = _line(admitted, dispatch)
+    request = admitted.request
+    dispatch.label = label = Label(request.model, request.user, request.tags)
+    dispatch.opened_wall = time.time() - (time.monotonic() - dispatch.opened_at)
+    return line, label
+
+
+def _line(admitted: Admitted, dispatch: Dispatch) -> Line:
     target = dispatch.step.target
     return Line(  # by position, here and below: naming the fields costs more than making the tuple
         admitted.key.tenant.name,
@@ -27,7 +36,6 @@ def line_of(admitted: Admitted, dispatch: Dispatch) -> Line:
 
 def row(
     trace: Trace,
-    admitted: Admitted,
     dispatch: Dispatch,
     outcome: Outcome,
     status: int,
@@ -38,19 +46,18 @@ def row(
     final: bool,
 ) -> Attempt:
     """Of an attempt whose intent is written, as it stands now."""
-    line, request, first = dispatch.line, admitted.request, dispatch.first_token_at
+    line, label, first = dispatch.line, dispatch.label, dispatch.first_token_at
     assert line is not None
-    now = time.monotonic()
-    opened_at = time.time() - (now - dispatch.opened_at)
-    duration = (now if dispatch.outcome is None else dispatch.closed_at) - dispatch.opened_at
+    assert label is not None
+    duration = (time.monotonic() if dispatch.outcome is None else dispatch.closed_at) - dispatch.opened_at
     return Attempt(
         trace.id,
         dispatch.number,
         0,
         line,
-        Label(request.model, request.user, request.tags),
+        label,
         trace.started_at,
-        opened_at,
+        dispatch.opened_wall,
         None if first is None else first - dispatch.opened_at,
         duration,
         outcome,
@@ -65,14 +72,12 @@ def row(
     )
 
 
-def closed_row(
-    trace: Trace, admitted: Admitted, dispatch: Dispatch, status: int, usage: Usage, estimated: bool, final: bool
-) -> Attempt:
+def closed_row(trace: Trace, dispatch: Dispatch, status: int, usage: Usage, estimated: bool, final: bool) -> Attempt:
     """Of one that has ended; `final` when it is the last of its request."""
     outcome = dispatch.outcome
     assert outcome is not None
     gpu_ns, cost = dispatch.gpu_ns, dispatch.cost_nanousd
-    return row(trace, admitted, dispatch, outcome, status, usage, estimated, gpu_ns, cost, final)
+    return row(trace, dispatch, outcome, status, usage, estimated, gpu_ns, cost, final)
 
 
 def cache_row(trace: Trace, admitted: Admitted, usage: Usage) -> Attempt:

@@ -263,8 +263,7 @@ class Story:
     async def _stream(self, call: Call, relay: StreamRelay, response: Response) -> Entry | None:
         """Passes the stream on: from the worker's socket to the client's in one call, without a task switch."""
         exchange, trace, dispatch = self._exchange, self.trace, call.dispatch
-        settlement, admitted = self._service.settlement, trace.admitted
-        assert admitted is not None
+        settlement = self._service.settlement
         step = dispatch.step
         most_kept = self._revision.table.settings.cache.max_entry_bytes
         kept = call.raw if trace.cache == "miss" else None
@@ -292,7 +291,7 @@ class Story:
             tokens = relay.tokens
             if tokens >= checkpoint_at:
                 checkpoint_at = tokens + CHECKPOINT_TOKENS
-                settlement.checkpoint(trace, admitted, dispatch, tokens, relay.usage)
+                settlement.checkpoint(trace, dispatch, tokens, relay.usage)
             if kept is not None:
                 kept.append(data)
                 kept_bytes += len(data)

@@ -19,7 +19,7 @@ from gateway.protocol.endpoints import ENDPOINTS
 from gateway.protocol.usage import NO_USAGE, Usage
 from gateway.routing.line import Ticket
 from gateway.routing.router import spell
-from gateway.rows import cache_row, closed_row, line_of, row
+from gateway.rows import book, cache_row, closed_row, row
 from gateway.spans import Spans
 from gateway.table import PRIORITIES
 from gateway.telemetry import Labels, Metrics
@@ -42,7 +42,7 @@ class Settlement:
         self._log = log
         self._spans = spans
         self._settled: list[_Settled] = []  # in this turn of the loop
-        self._open: dict[Dispatch, tuple[Trace, Admitted]] = {}
+        self._open: dict[Dispatch, Trace] = {}
 
     @property
     def has_no_room(self) -> bool:
@@ -75,28 +75,26 @@ class Settlement:
 
     def begun(self, trace: Trace, admitted: Admitted, dispatch: Dispatch) -> None:
         """The intent of an attempt, to be told before its worker hears of it."""
-        dispatch.line = line_of(admitted, dispatch)
-        usage = Usage(dispatch.prompt_tokens, 0, 0)
+        line, label = book(admitted, dispatch)
+        prompt = dispatch.prompt_tokens
         cost = 0
         if dispatch.cost_basis == "token_price":
-            _, cost = dispatch.so_far(dispatch.opened_at, usage)
-        self._ledger.intend(row(trace, admitted, dispatch, "crashed", 0, usage, True, 0, cost, True))
-        self._open[dispatch] = trace, admitted
+            _, cost = dispatch.so_far(dispatch.opened_at, Usage(prompt, 0, 0))
+        self._ledger.begin(trace.id, dispatch.number, line, label, trace.started_at, dispatch.opened_wall, prompt, cost)
+        self._open[dispatch] = trace
 
-    def checkpoint(
-        self, trace: Trace, admitted: Admitted, dispatch: Dispatch, tokens: int, usage: Usage | None
-    ) -> None:
+    def checkpoint(self, trace: Trace, dispatch: Dispatch, tokens: int, usage: Usage | None) -> None:
         """How far an attempt has come, for the case that this process is killed before its end."""
         so_far = dispatch.estimated_usage(tokens, usage)
         gpu_ns, cost = dispatch.so_far(time.monotonic(), so_far)
-        self._ledger.checkpoint(row(trace, admitted, dispatch, "crashed", 0, so_far, True, gpu_ns, cost, True))
+        self._ledger.checkpoint(row(trace, dispatch, "crashed", 0, so_far, True, gpu_ns, cost, True))
 
     def checkpoint_all(self) -> None:
         """Of what shows nothing while it runs: answers that come whole, and streams before their first token."""
         late = time.monotonic() - CHECKPOINT_SECONDS
-        for dispatch, (trace, admitted) in list(self._open.items()):
+        for dispatch, trace in list(self._open.items()):
             if dispatch.outcome is None and dispatch.first_token_at is None and dispatch.opened_at < late:
-                self.checkpoint(trace, admitted, dispatch, 0, None)
+                self.checkpoint(trace, dispatch, 0, None)
 
     async def run(self) -> None:
         """Checkpoints, for as long as the process serves."""
@@ -107,14 +105,13 @@ class Settlement:
     def other_attempt(self, trace: Trace, dispatch: Dispatch, outcome: Outcome, error: GatewayError | None) -> None:
         """Closes an attempt that another one follows or beats, and keeps its row. What was begun and broken off is
         billed as far as it can have gone."""
-        assert trace.admitted is not None
         usage = NO_USAGE if outcome == "failed" else dispatch.estimated_usage(0, None)
         dispatch.close(outcome, usage)
         self._open.pop(dispatch, None)
         self._metrics.attempted(dispatch.backend.worker.name, outcome)
         status = 0 if error is None else error.status
         estimated = outcome != "failed" or _may_have_worked(error)
-        closed = closed_row(trace, trace.admitted, dispatch, status, usage, estimated, False)
+        closed = closed_row(trace, dispatch, status, usage, estimated, False)
         self._ledger.checkpoint(closed)  # which of them is the request's last is not known yet
         trace.others.append(closed)
 
@@ -124,7 +121,7 @@ class Settlement:
         if dispatch is not None:
             self._open.pop(dispatch, None)
             self._metrics.attempted(dispatch.backend.worker.name, dispatch.outcome or "")
-            return [*rows, closed_row(trace, admitted, dispatch, trace.exchange.status, usage, estimated, True)]
+            return [*rows, closed_row(trace, dispatch, trace.exchange.status, usage, estimated, True)]
         if trace.cache == "hit":
             return [*rows, cache_row(trace, admitted, usage)]
         return [*rows[:-1], rows[-1]._replace(final=True)] if rows else rows

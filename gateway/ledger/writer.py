@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from gateway.ledger.journal.format import Kind
 from gateway.ledger.journal.writer import Journal
-from gateway.ledger.record import Attempt, Reading
+from gateway.ledger.record import Attempt, Label, Line, Reading
 
 logger = logging.getLogger(__name__)
 
@@ -58,10 +58,27 @@ class Ledger:
             return
         if self._owed:
             self._repay(journal)
-        if journal.append(_INTENT, attempt):
-            self._full_since = 0.0
-        elif not self._full_since:
-            self._full_since = attempt.opened_at
+        self._intended(journal.append(_INTENT, attempt), attempt.opened_at)
+
+    def begin(
+        self,
+        request_id: str,
+        number: int,
+        line: Line,
+        label: Label,
+        started_at: float,
+        opened_at: float,
+        prompt_tokens: int,
+        cost_nanousd: int,
+    ) -> None:
+        """`intend` of an attempt of which nothing else is known yet. Two thirds of its cost: no row is made."""
+        journal = self._journal
+        if journal is None:
+            return
+        if self._owed:
+            self._repay(journal)
+        fits = journal.begin(request_id, number, line, label, started_at, opened_at, prompt_tokens, cost_nanousd)
+        self._intended(fits, opened_at)
 
     def checkpoint(self, attempt: Attempt) -> None:
         """What an attempt under way would come to if it ended now."""
@@ -120,6 +137,12 @@ class Ledger:
             _lose(attempt, "the journal is full, and the gateway ends")
         self._owed.clear()
         journal.close()
+
+    def _intended(self, fits: bool, opened_at: float) -> None:
+        if fits:
+            self._full_since = 0.0
+        elif not self._full_since:
+            self._full_since = opened_at
 
     def _repay(self, journal: Journal) -> None:
         while self._owed:

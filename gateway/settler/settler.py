@@ -153,7 +153,7 @@ class Settler:
             is_dead = exhausted = False
             try:
                 is_dead = source.name not in self._dying and source.tail.is_dead()  # asked first, then read to the end
-                exhausted = _take(source, attempts, readings)
+                exhausted = source.read(attempts, readings, ROWS_PER_BATCH)
             except LedgerError as error:  # what was read of it before is settled, the rest when it can be read
                 trouble = error
             if is_dead and exhausted:
@@ -221,21 +221,13 @@ class Settler:
         self._last_error, self._retry, self._retry_at = "", 0.0, 0.0
 
 
-def _take(source: Source, attempts: list[Attempt], readings: list[Reading]) -> bool:
-    """Moves records from a source; False when it may have more."""
-    for record in source.read():
-        if isinstance(record, Reading):
-            readings.append(record)
-        else:
-            attempts.append(record)
-        if len(attempts) + len(readings) >= ROWS_PER_BATCH:
-            return False
-    return True
-
-
 def _waits(number: int, batch: Batch) -> _Waiting:
     """`number` is 0 for one that is not put yet."""
-    attempts = batch.attempts
-    began = min((one.opened_at for one in attempts), default=inf)
-    ended = min((one.opened_at + one.duration_seconds for one in attempts), default=inf)
-    return _Waiting(number, began, ended, len(attempts))
+    began = ended = inf
+    for one in batch.attempts:
+        opened, over = one.opened_at, one.opened_at + one.duration_seconds
+        if opened < began:
+            began = opened
+        if over < ended:
+            ended = over
+    return _Waiting(number, began, ended, len(batch.attempts))

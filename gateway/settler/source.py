@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
 from pathlib import Path
 
-from gateway.ledger.journal.format import Entry
+from gateway.ledger.journal.format import Said
 from gateway.ledger.journal.reader import Tail
 from gateway.ledger.record import Attempt, Reading
-
-_Key = tuple[str, int]  # request and number
 
 
 class Source:
@@ -19,8 +16,8 @@ class Source:
     def __init__(self, directory: Path) -> None:
         self.name = directory.name
         self.tail = Tail(directory)
-        self.last_seen = 0.0  # Unix seconds of the latest that was said
-        self._open: dict[_Key, tuple[int, Attempt]] = {}  # with the segment of the last that was said
+        self._last_seen = 0.0  # Unix seconds of the latest that has ended
+        self._open: dict[bytes, tuple[int, Said]] = {}  # what was said last of each, and the segment it stands in
         self._batches: dict[int, int] = {}  # segment -> the last batch
         self._in_hand: set[int] = set()  # segments of what was read and is in no batch yet
         self._segment = 0
@@ -28,18 +25,26 @@ class Source:
         self._marks: deque[tuple[int, int]] = deque()  # batch, and how many settlements were read by then
         self._settled = 0
 
-    def read(self) -> Iterator[Attempt | Reading]:
-        """What is to be written to the ledger, of what was appended since."""
-        for segment, record in self.tail.read():
-            self._segment = segment
-            if isinstance(record, Reading):
-                self.last_seen = max(self.last_seen, record.at)
+    def read(self, attempts: list[Attempt], readings: list[Reading], most: int) -> bool:
+        """Adds what is to be written to the ledger, of what was appended since; False when there may be more than the
+        `most` that fit into a batch."""
+        while len(attempts) + len(readings) < most:
+            found = self.tail.read(most - len(attempts) - len(readings))
+            if not found:
+                return True
+            before = len(attempts) + len(readings)
+            self._segment = segment = self.tail.segment
+            for one in found:
+                if isinstance(one, Reading):
+                    self._last_seen = max(self._last_seen, one.at)
+                    readings.append(one)
+                elif one.is_end:
+                    attempts.append(self._ended(one))
+                else:
+                    self._open[one.key] = segment, one
+            if len(attempts) + len(readings) > before:
                 self._in_hand.add(segment)
-                yield record
-                continue
-            if (attempt := self._entry(record, segment)) is not None:
-                self._in_hand.add(segment)
-                yield attempt
+        return False
 
     def put(self, batch: int) -> None:
         """What is in hand went into this batch."""
@@ -50,14 +55,18 @@ class Source:
     def crashed(self) -> list[Attempt]:
         """The attempts that were under way when the writer died, as far as their last checkpoint knows. The one with
         the highest number is its request's last."""
+        under_way = sorted([one.attempt() for _, one in self._open.values()], key=_by_request)
         last: dict[str, int] = {}
-        for request_id, number in self._open:
-            last[request_id] = max(number, last.get(request_id, 0))
+        seen = self._last_seen
+        for attempt in under_way:
+            last[attempt.request_id] = attempt.number
+            seen = max(seen, attempt.opened_at + attempt.duration_seconds)
         rows: list[Attempt] = []
-        for (request_id, number), (_, attempt) in sorted(self._open.items()):
-            lived = max(attempt.duration_seconds, self.last_seen - attempt.opened_at)
+        for attempt in under_way:
+            lived = max(attempt.duration_seconds, seen - attempt.opened_at)
             duration = lived if attempt.outcome == "crashed" else attempt.duration_seconds
-            rows.append(attempt._replace(final=number == last[request_id], duration_seconds=duration))
+            final = attempt.number == last[attempt.request_id]
+            rows.append(attempt._replace(final=final, duration_seconds=duration))
         return rows
 
     def release(self, settled: int) -> None:
@@ -82,16 +91,18 @@ class Source:
     @property
     def earliest(self) -> float | None:
         """When the earliest attempt under way began, Unix seconds."""
-        return min((attempt.opened_at for _, attempt in self._open.values()), default=None)
+        return min((one.attempt().opened_at for _, one in self._open.values()), default=None)
 
-    def _entry(self, entry: Entry, segment: int) -> Attempt | None:
-        attempt = entry.attempt
-        key = attempt.request_id, attempt.number
-        self.last_seen = max(self.last_seen, attempt.opened_at + attempt.duration_seconds)
-        if entry.kind == "settle":
-            self._read += 1
-            if not attempt.correction:
-                self._open.pop(key, None)
-            return attempt
-        self._open[key] = segment, attempt
-        return None
+    def _ended(self, said: Said) -> Attempt:
+        attempt = said.attempt()
+        self._read += 1
+        if not attempt.correction:
+            self._open.pop(said.key, None)
+        ended = attempt.opened_at + attempt.duration_seconds
+        if ended > self._last_seen:
+            self._last_seen = ended
+        return attempt
+
+
+def _by_request(attempt: Attempt) -> tuple[str, int]:
+    return attempt.request_id, attempt.number

@@ -4,7 +4,8 @@ A segment is a magic word, how many settlements the segments before it hold (u64
 `<u32 length><u32 CRC-32 of the body><body>`, and a body begins with its kind:
 
     D  <u32 number> JSON      a line and a label, which entries of this segment name by number
-    I  entry                  the intent: an attempt is about to be made; as much of it as is known
+    B  beginning              the intent: an attempt is about to be made; as much of it as is known
+    I  entry                  the same, with more known
     C  entry                  a checkpoint: what it would come to if it ended now
     S  entry                  the settlement: what it came to
     R  JSON                   a reading of a worker
@@ -19,9 +20,8 @@ from __future__ import annotations
 import mmap
 import struct
 import zlib
-from collections.abc import Iterator
 from math import isfinite
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Final, Literal, NamedTuple, cast, final
 
 import orjson
 
@@ -32,23 +32,66 @@ COUNT = struct.Struct("<Q")
 START = len(MAGIC) + COUNT.size
 HEAD = struct.Struct("<II")
 ENTRY = struct.Struct("<cI28sBBHB?ddddqqqqq")
+BEGINNING = struct.Struct("<cI28sBddqq")
 MAX_BODY = 1 << 20
 MAX_ENTRY = HEAD.size + ENTRY.size
 
 Kind = Literal["intent", "checkpoint", "settle"]
-_KINDS: dict[bytes, Kind] = {b"I": "intent", b"C": "checkpoint", b"S": "settle"}
-LETTERS: dict[Kind, bytes] = {kind: letter for letter, kind in _KINDS.items()}
+LETTERS: dict[Kind, bytes] = {"intent": b"I", "checkpoint": b"C", "settle": b"S"}
+_KINDS: dict[bytes, Kind] = {b"B": "intent", **{letter: kind for kind, letter in LETTERS.items()}}
+_B, _C, _D, _I, _R, _S = b"BCDIRS"
 _NUMBERS = {outcome: number for number, outcome in enumerate(OUTCOMES)}
 _FINAL, _TIMED = 1, 2  # flags
 _PREFIX = "req_"
 _ID_BYTES = 28  # of a request's id after its prefix
 _NAMES = len(Line._fields)
+_AT_ID, _AT_NUMBER, _AT_FLAGS = 5, 33, 37  # where they stand in an entry, the first two in a beginning too
+_ENTRY_SIZE: Final = ENTRY.size
+_BEGINNING_SIZE: Final = BEGINNING.size
+_HEAD_SIZE: Final = HEAD.size
+_OUTCOMES: Final = len(OUTCOMES)
 _MALFORMED = (struct.error, LookupError, TypeError, ValueError)  # what values or bytes raise that do not fit the format
+
+
+Lines = dict[int, tuple[Line, Label]]  # those of one segment, by their numbers
 
 
 class Entry(NamedTuple):
     kind: Kind
     attempt: Attempt
+
+
+@final
+class Said:
+    """A B, I, C or S record, read no farther than it must be: of most attempts only the settlement is."""
+
+    __slots__ = ("_body", "_lines", "is_end")
+
+    def __init__(self, body: bytes, lines: Lines) -> None:
+        """Raises LookupError or ValueError where the body is no such record; nothing else here raises."""
+        letter = body[0]
+        size = _BEGINNING_SIZE if letter == _B else _ENTRY_SIZE
+        if len(body) != size or (letter != _B and letter != _S and letter != _I and letter != _C):
+            raise ValueError("no record")
+        if not body[_AT_ID:_AT_NUMBER].isascii() or (letter != _B and body[_AT_FLAGS] >> 4 >= _OUTCOMES):
+            raise ValueError("no record")
+        if int.from_bytes(body[1:_AT_ID], "little") not in lines:
+            raise LookupError("its line was never named")
+        self._body = body
+        self._lines = lines
+        self.is_end = letter == _S
+
+    @property
+    def key(self) -> bytes:
+        """The same for all records of one attempt: its request and its number."""
+        return self._body[_AT_ID : _AT_NUMBER + 1]
+
+    def attempt(self) -> Attempt:
+        body = self._body
+        return _beginning(body, self._lines) if body[0] == _B else _attempt(body, self._lines)
+
+    def entry(self) -> Entry:
+        return Entry(_KINDS[self._body[:1]], self.attempt())
 
 
 class Torn(Exception):
@@ -126,6 +169,38 @@ def entry(letter: bytes, number: int, attempt: Attempt) -> bytes:
         raise Unfit(f"a value does not fit ({error})") from error
 
 
+def beginning(
+    number: int,
+    request_id: str,
+    attempt_number: int,
+    started_at: float,
+    opened_at: float,
+    prompt_tokens: int,
+    cost_nanousd: int,
+) -> bytes:
+    """The body of a B record: the intent of an attempt of which no more is known. Raises Unfit."""
+    if len(request_id) != _ID_BYTES + 4 or not request_id.startswith(_PREFIX):
+        raise Unfit(f"`{request_id:.64}` is no request's id")
+    try:
+        return BEGINNING.pack(
+            b"B",
+            number,
+            request_id[4:].encode("ascii"),
+            attempt_number,
+            started_at,
+            opened_at,
+            prompt_tokens,
+            cost_nanousd,
+        )
+    except _MALFORMED as error:
+        raise Unfit(f"a value does not fit ({error})") from error
+
+
+def renumbered(body: bytes, number: int) -> bytes:
+    """The same with the number that its line and label have in another segment."""
+    return body[:1] + number.to_bytes(4, "little") + body[_AT_ID:]
+
+
 def reading(one: Reading) -> bytes:
     """The body of an R record; raises Unfit."""
     try:
@@ -139,34 +214,47 @@ def reading(one: Reading) -> bytes:
     return body
 
 
-def records(
-    data: bytes | mmap.mmap, at: int, lines: dict[int, tuple[Line, Label]]
-) -> Iterator[tuple[int, Entry | Reading | None]]:
-    """What stands in a segment from `at` on: each record with where it ends; of a D record None, it goes to `lines`.
+def record_at(data: bytes | mmap.mmap, at: int) -> bytes | None:
+    """The body of the record that stands in a segment at `at`, which is START or where another one ends; None where
+    zeros begin or the segment ends.
 
-    Ends where zeros begin; raises Torn where something else stands that is no record.
+    Raises Torn where something else stands that is no record.
     """
     size = len(data)
-    if at < START:
-        if data[: len(MAGIC)] != MAGIC:
-            raise Torn(at)
-        at = START
-    while at + HEAD.size <= size:
-        length, crc = HEAD.unpack_from(data, at)
-        if not length and not crc:
-            return
-        end = at + HEAD.size + length
-        if length > MAX_BODY or end > size:
-            raise Torn(at)
-        body = data[at + HEAD.size : end]  # a copy: what is checked is what is read, whatever is written meanwhile
-        if zlib.crc32(body) != crc:
-            raise Torn(at)
-        try:
-            found = _record(body, lines)
-        except _MALFORMED as error:  # of another program, or of a later version of this one
-            raise Torn(at) from error
-        yield end, found
-        at = end
+    if at + _HEAD_SIZE > size:
+        return None
+    length, crc = HEAD.unpack_from(data, at)
+    if not length and not crc:
+        return None
+    end = at + _HEAD_SIZE + length
+    if length > MAX_BODY or end > size:
+        raise Torn(at)
+    body = data[at + _HEAD_SIZE : end]  # a copy: what is checked is what is read, whatever is written meanwhile
+    if zlib.crc32(body) != crc:
+        raise Torn(at)
+    return body
+
+
+def is_segment(data: bytes | mmap.mmap) -> bool:
+    return data[: len(MAGIC)] == MAGIC
+
+
+def parse(body: bytes, lines: Lines) -> Said | Reading | None:
+    """What a record holds; of a D record None, it goes to `lines`.
+
+    Raises ValueError where it is of another program, or of a later version of this one.
+    """
+    try:
+        letter = body[0]
+        if letter == _D:
+            names: list[Any] = orjson.loads(body[5:])
+            lines[int.from_bytes(body[1:5], "little")] = Line(*names[:_NAMES]), Label(*names[_NAMES:])
+            return None
+        if letter == _R:
+            return Reading(*cast("list[Any]", orjson.loads(body[1:])))
+        return Said(body, lines)
+    except _MALFORMED as error:
+        raise ValueError("no record") from error
 
 
 def settled_before(data: bytes | mmap.mmap) -> int:
@@ -187,20 +275,9 @@ def is_cut_short(data: bytes | mmap.mmap, at: int) -> bool:
     return is_blank(data, at + max(MAX_ENTRY, HEAD.size + length if length <= MAX_BODY else 0))
 
 
-def _record(body: bytes, lines: dict[int, tuple[Line, Label]]) -> Entry | Reading | None:
-    letter = body[:1]
-    if letter == b"D":
-        names: list[Any] = orjson.loads(body[5:])
-        lines[int.from_bytes(body[1:5], "little")] = Line(*names[:_NAMES]), Label(*names[_NAMES:])
-        return None
-    if letter == b"R":
-        return Reading(*cast("list[Any]", orjson.loads(body[1:])))
-    return _entry(body, lines)
-
-
-def _entry(body: bytes, lines: dict[int, tuple[Line, Label]]) -> Entry:
+def _attempt(body: bytes, lines: Lines) -> Attempt:
     (
-        letter,
+        _,
         line_number,
         request_id,
         number,
@@ -219,26 +296,48 @@ def _entry(body: bytes, lines: dict[int, tuple[Line, Label]]) -> Entry:
         cost,
     ) = ENTRY.unpack(body)
     line, label = lines[line_number]
-    return Entry(
-        _KINDS[letter],
-        Attempt(
-            _PREFIX + request_id.decode(),
-            number,
-            correction,
-            line,
-            label,
-            started_at,
-            opened_at,
-            ttft if flags & _TIMED else None,
-            duration,
-            OUTCOMES[flags >> 4],
-            status,
-            estimated,
-            bool(flags & _FINAL),
-            prompt,
-            cached,
-            output,
-            gpu_ns,
-            cost,
-        ),
+    return Attempt(
+        _PREFIX + request_id.decode("ascii"),
+        number,
+        correction,
+        line,
+        label,
+        started_at,
+        opened_at,
+        ttft if flags & _TIMED else None,
+        duration,
+        OUTCOMES[flags >> 4],
+        status,
+        estimated,
+        bool(flags & _FINAL),
+        prompt,
+        cached,
+        output,
+        gpu_ns,
+        cost,
+    )
+
+
+def _beginning(body: bytes, lines: Lines) -> Attempt:
+    _, line_number, request_id, number, started_at, opened_at, prompt, cost = BEGINNING.unpack(body)
+    line, label = lines[line_number]
+    return Attempt(
+        _PREFIX + request_id.decode("ascii"),
+        number,
+        0,
+        line,
+        label,
+        started_at,
+        opened_at,
+        None,
+        0.0,
+        "crashed",
+        0,
+        True,
+        True,
+        prompt,
+        0,
+        0,
+        0,
+        cost,
     )

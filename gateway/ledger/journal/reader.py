@@ -6,27 +6,31 @@ import logging
 import mmap
 import os
 import re
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
 
-from gateway.ledger.journal.format import Entry, Torn, is_blank, is_cut_short, records, settled_before
+from gateway.ledger.journal.format import (
+    HEAD,
+    START,
+    Lines,
+    Said,
+    Torn,
+    is_blank,
+    is_cut_short,
+    is_segment,
+    parse,
+    record_at,
+    settled_before,
+)
 from gateway.ledger.journal.owner import OWNER, is_dead
-from gateway.ledger.record import Label, Line, Reading
+from gateway.ledger.record import Reading
 from gateway.ledger.store import LedgerError
 
 logger = logging.getLogger("tollgate.ledger")
 
 SPARES = ("spare", "spare.new")  # segments that are not yet used
 _SEGMENT = re.compile(r"([0-9]{8,18})\.log", re.ASCII)
-
-
-class Found(NamedTuple):
-    """A record, and the number of the segment it stands in."""
-
-    segment: int
-    record: Entry | Reading
 
 
 def journals(root: Path) -> list[str]:
@@ -59,7 +63,7 @@ class Tail:
         self.segment = 0  # the number of the one being read; 0 before the first
         self.settled_before = 0  # settlements in segments that are gone
         self._at = 0
-        self._lines: dict[int, tuple[Line, Label]] = {}
+        self._lines: Lines = {}
         self._damaged: set[int] = set()
 
     @property
@@ -67,16 +71,19 @@ class Tail:
         """Segments of which something could not be read. They are kept, beside the journal, for somebody to look at."""
         return len(self._damaged)
 
-    def read(self) -> Iterator[Found]:
-        """What was appended since the last call, as far as it is whole."""
+    def read(self, most: int) -> list[Said | Reading]:
+        """What was appended since the last call, as far as it is whole and stands in one segment, which is `segment`
+        afterwards. Nothing when there is no more."""
         while True:
             later = [number for number in self._numbers() if number > self.segment]  # then this one is complete
             if self.segment:
-                yield from self._read_segment()
+                found = self._read_segment(most)
+                if found:
+                    return found
                 if later and not self._check(is_blank):
                     self._say_damaged()
             if not later:
-                return
+                return []
             is_first = not self.segment
             self.segment, self._at, self._lines = min(later), 0, {}
             if is_first:
@@ -108,15 +115,24 @@ class Tail:
         with suppress(OSError):
             os.rmdir(self.directory)
 
-    def _read_segment(self) -> Generator[Found]:
+    def _read_segment(self, most: int) -> list[Said | Reading]:
+        found: list[Said | Reading] = []
+        at, lines = self._at, self._lines
         with self._mapped() as data:
             try:
-                for end, found in records(data, self._at, self._lines):
-                    self._at = end
-                    if found is not None:
-                        yield Found(self.segment, found)
-            except Torn:
+                if at < START:
+                    if not is_segment(data):
+                        return found
+                    at = START
+                while len(found) < most and (body := record_at(data, at)) is not None:
+                    one = parse(body, lines)
+                    at += HEAD.size + len(body)
+                    if one is not None:
+                        found.append(one)
+            except (Torn, ValueError):
                 pass  # not yet whole, or never; who leaves the segment looks at what stands there
+        self._at = at
+        return found
 
     def _check(self, is_it: Callable[[bytes | mmap.mmap, int], bool]) -> bool:
         with self._mapped() as data:

@@ -22,10 +22,12 @@ from gateway.ledger.journal.format import (
     START,
     Kind,
     Unfit,
+    beginning,
     define,
     entry,
     framed,
     reading,
+    renumbered,
 )
 from gateway.ledger.journal.owner import claim, is_dead
 from gateway.ledger.record import Attempt, Label, Line, Reading
@@ -102,24 +104,41 @@ class Journal:
         if self.full and not is_end:
             return False
         key = attempt.line, attempt.label
-        known = self._lines.get(key)
-        letter = LETTERS[kind]
         try:
-            number = self._define(key, is_end) if known is None else known
-            if number < 0:
+            number = self._number_of(key, is_end)
+            if number < 0 or not self._put(entry(LETTERS[kind], number, attempt), key, is_end):
                 return False
-            if not self._write(framed(entry(letter, number, attempt))):
-                if not self._turn(is_end):
-                    return False
-                number = self._define(key, is_end)  # a segment's numbers are its own
-                if number < 0 or not self._write(framed(entry(letter, number, attempt))):
-                    return False
         except Unfit as error:
             self._say_unfit(error)
             return False
         if is_end:
             self.settled += 1
         return True
+
+    def begin(
+        self,
+        request_id: str,
+        attempt_number: int,
+        line: Line,
+        label: Label,
+        started_at: float,
+        opened_at: float,
+        prompt_tokens: int,
+        cost_nanousd: int,
+    ) -> bool:
+        """The intent of an attempt of which no more is known than this; as `append`."""
+        if self.full:
+            return False
+        key = line, label
+        try:
+            number = self._number_of(key, False)
+            if number < 0:
+                return False
+            body = beginning(number, request_id, attempt_number, started_at, opened_at, prompt_tokens, cost_nanousd)
+            return self._put(body, key, False)
+        except Unfit as error:
+            self._say_unfit(error)
+            return False
 
     def append_reading(self, one: Reading) -> bool:
         if self.full:
@@ -142,6 +161,19 @@ class Journal:
         self._at = self._limit = self._segment_bytes  # nothing fits any more
         os.close(self._file)
         os.close(self._owner)
+
+    def _number_of(self, key: tuple[Line, Label], is_end: bool) -> int:
+        """In the segment being written; -1 when there is no room to name it."""
+        number = self._lines.get(key)
+        return self._define(key, is_end) if number is None else number
+
+    def _put(self, body: bytes, key: tuple[Line, Label], is_end: bool) -> bool:
+        if self._write(framed(body)):
+            return True
+        if not self._turn(is_end):
+            return False
+        number = self._define(key, is_end)  # a segment's numbers are its own
+        return number >= 0 and self._write(framed(renumbered(body, number)))
 
     def _write(self, record: bytes) -> bool:
         at = self._at

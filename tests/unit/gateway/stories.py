@@ -18,7 +18,7 @@ from gateway.ledger.pricing import Meter
 from gateway.protocol.endpoints import ENDPOINTS
 from gateway.protocol.request import read_request
 from gateway.routing.types import Plan, Step
-from gateway.rows import line_of
+from gateway.rows import book
 from gateway.table import Candidate, Gpu, Key, Log, Price, Settings, Table
 from gateway.tenancy.limits import UNLIMITED, Lease
 from gateway.trace import Admitted, Trace
@@ -108,5 +108,5 @@ def trace(
     made.admitted = Admitted(request, key, ask(), plan, lease)
     if on is not None:
         made.dispatch, made.asked = dispatch(on, number=number), number
-        made.dispatch.line = line_of(made.admitted, made.dispatch)
+        book(made.admitted, made.dispatch)
     return made

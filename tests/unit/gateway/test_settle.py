@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 from gateway.errors import GatewayError, InternalError, NotFound, Overloaded, WorkerBroke, WorkerFailed, WorkerRefused
 from gateway.fleet.backend import Backend
-from gateway.ledger.record import Attempt
+from gateway.ledger.record import Attempt, Label, Line
 from gateway.logs import LogWriter
 from gateway.protocol.usage import Usage
 from gateway.settle import CHECKPOINT_SECONDS, Settlement
@@ -24,11 +25,24 @@ from tests.unit.gateway.stories import CHAT, Transport, backend, dispatch, excha
 USAGE = Usage(24, 3, 16)
 
 
+class Intent(NamedTuple):
+    """What the ledger is told before a worker is asked."""
+
+    request_id: str
+    number: int
+    line: Line
+    label: Label
+    started_at: float
+    opened_at: float
+    prompt_tokens: int
+    cost_nanousd: int
+
+
 class Books:
     """A ledger, a lease and a log that remember."""
 
     def __init__(self) -> None:
-        self.intents: list[Attempt] = []
+        self.intents: list[Intent] = []
         self.checkpoints: list[Attempt] = []
         self.rows: list[Attempt] = []
         self.leases: list[tuple[int, int]] = []
@@ -40,8 +54,8 @@ class Books:
 
     headers: list[tuple[bytes, bytes]] = []  # noqa: RUF012 - what a lease has
 
-    def intend(self, attempt: Attempt) -> None:
-        self.intents.append(attempt)
+    def begin(self, *said: Any) -> None:
+        self.intents.append(Intent(*said))
 
     def checkpoint(self, attempt: Attempt) -> None:
         self.checkpoints.append(attempt)
@@ -193,9 +207,10 @@ def under_way(books: Books, change: Callable[[Trace], None], *, on: Backend | No
 def test_an_intent_says_what_is_known_before_a_worker_is_asked(books: Books) -> None:
     under_way(books, lambda made: again(books, made))
     (intent,) = books.intents
-    assert (intent.attempt_id, intent.outcome, intent.estimated, intent.final) == ("req_1.2", "crashed", True, True)
-    assert (intent.prompt_tokens, intent.output_tokens, intent.cost_nanousd) == (100, 0, 0)
-    assert intent.line.worker == "w0"
+    assert (intent.request_id, intent.number) == ("req_1", 2)
+    assert (intent.prompt_tokens, intent.cost_nanousd) == (100, 0)
+    assert (intent.line.worker, intent.label.model_asked) == ("w0", "chat")
+    assert abs(intent.opened_at - time.time()) < 60
 
 
 def test_an_intent_at_token_prices_costs_its_prompt(books: Books) -> None:
@@ -212,7 +227,7 @@ def test_a_checkpoint_is_how_far_a_stream_has_come(books: Books) -> None:
     def check(made: Trace) -> None:
         assert made.admitted is not None
         assert made.dispatch is not None
-        books.settlement.checkpoint(made, made.admitted, made.dispatch, 64, Usage(24, 3, 1))
+        books.settlement.checkpoint(made, made.dispatch, 64, Usage(24, 3, 1))
 
     under_way(books, check)
     (kept,) = books.checkpoints

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from gateway.ledger.journal.format import Entry
 from gateway.ledger.journal.reader import Tail
 from gateway.ledger.journal.writer import Journal
 from gateway.ledger.writer import Ledger
 from tests.attempts import attempt
 from tests.eventually import eventually
-from tests.unit.gateway.ledger.journal.rows import READING
+from tests.unit.gateway.ledger.journal.rows import READING, records
 
 SEGMENT = 4_096
 
@@ -18,7 +19,7 @@ def row(number, **fields):
 
 def kinds(tail):
     """Kind and cost of the attempts that are new."""
-    return [(one.record.kind, one.record.attempt.cost_nanousd) for one in tail.read() if hasattr(one.record, "kind")]
+    return [(one.kind, one.attempt.cost_nanousd) for one in records(tail) if isinstance(one, Entry)]
 
 
 def open_journal(root):

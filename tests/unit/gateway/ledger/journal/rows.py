@@ -6,6 +6,7 @@ import math
 
 from hypothesis import strategies as st
 
+from gateway.ledger.journal.format import Entry, Said
 from gateway.ledger.journal.reader import Tail
 from gateway.ledger.journal.writer import Journal
 from gateway.ledger.record import OUTCOMES, Attempt, Label, Line, Reading
@@ -31,14 +32,22 @@ def segments(journal: Journal) -> list[str]:
     return sorted(path.name for path in journal.directory.glob("*.log"))
 
 
-def records(tail: Tail) -> list[object]:
-    """What is new, without where it stands: (kind, attempt) or Reading."""
-    return [found.record for found in tail.read()]
+def records(tail: Tail) -> list[Entry | Reading]:
+    """What is new."""
+    found: list[Entry | Reading] = []
+    while some := tail.read(100):
+        found += [one.entry() if isinstance(one, Said) else one for one in some]
+    return found
+
+
+def attempts(tail: Tail) -> list[Attempt]:
+    """Those of what is new."""
+    return [one.attempt for one in records(tail) if isinstance(one, Entry)]
 
 
 def numbers(tail: Tail) -> list[int]:
     """The requests of what is new."""
-    return [int(found.record.attempt.request_id[4:], 16) for found in tail.read()]
+    return [int(one.request_id[4:], 16) for one in attempts(tail)]
 
 
 _texts = st.text(st.characters(exclude_categories=("Cs",)), max_size=12)
@@ -47,7 +56,7 @@ _finite = st.floats(allow_nan=False, allow_infinity=False)
 
 lines = st.builds(Line, *[_texts] * 8, st.sampled_from(["gpu_time", "token_price", "none"]))
 labels = st.builds(Label, _texts, _texts, _texts)
-attempts = st.builds(
+any_attempt = st.builds(
     Attempt,
     st.integers(0, 16**28 - 1).map(request_id),
     st.integers(0, 255),
@@ -76,4 +85,4 @@ readings = st.builds(
     _finite,
 ).filter(lambda one: math.isfinite(one.at + one.kv_usage + one.engine_started))
 kinds = st.sampled_from(["intent", "checkpoint", "settle"])
-written = st.lists(st.tuples(kinds, attempts) | readings, max_size=12)
+written = st.lists(st.tuples(kinds, any_attempt) | readings, max_size=12)

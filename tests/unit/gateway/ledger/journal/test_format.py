@@ -19,19 +19,24 @@ from gateway.ledger.journal.format import (
     MAX_ENTRY,
     START,
     Entry,
+    Said,
     Torn,
     Unfit,
+    beginning,
     define,
     entry,
     framed,
     is_blank,
     is_cut_short,
+    is_segment,
+    parse,
     reading,
-    records,
+    record_at,
+    renumbered,
     settled_before,
 )
 from gateway.ledger.record import Label, Line, Reading
-from tests.unit.gateway.ledger.journal.rows import LABEL, LINE, READING, row, written
+from tests.unit.gateway.ledger.journal.rows import LABEL, LINE, READING, any_attempt, row, written
 
 ROOM = 64  # zeros after the last record
 
@@ -52,6 +57,21 @@ def segment(said, settled=0):
         data += framed(entry(LETTERS[kind], known[key], attempt))
         expected.append(Entry(kind, attempt))
     return bytes(data) + bytes(ROOM), expected
+
+
+def records(data, at, lines):
+    """Each record of a segment with where it ends; of a name None."""
+    if at < START:
+        if not is_segment(data):
+            raise Torn(at)
+        at = START
+    while (body := record_at(data, at)) is not None:
+        try:
+            one = parse(body, lines)
+        except ValueError as error:
+            raise Torn(at) from error
+        at += HEAD.size + len(body)
+        yield at, one.entry() if isinstance(one, Said) else one
 
 
 def read(data, at=0):
@@ -139,6 +159,11 @@ def test_any_bytes_raise_nothing_but_torn(noise):
         b"D\0\0\0\0{}",
         b"D\0\0\0\0nonsense",
         b"R",
+        b"B",
+        beginning(7, row().request_id, 1, 1.0, 2.0, 3, 4),
+        beginning(0, row().request_id, 1, 1.0, 2.0, 3, 4)[:-1],
+        entry(b"S", 0, row()) + b"\0",
+        entry(b"S", 0, row())[:37] + b"\xf0" + entry(b"S", 0, row())[38:],  # an outcome that nobody knows
         b"R[]",
         b"Rnull",
         b"S",
@@ -212,6 +237,29 @@ def test_what_has_no_place_in_a_record_is_said_and_not_bent(fields):
 def test_names_that_no_record_holds(label):
     with pytest.raises(Unfit):
         define(0, LINE, label)
+
+
+@given(any_attempt, st.integers(0, 2**32 - 1))
+def test_a_beginning_holds_what_is_known_of_an_intent(attempt, number):
+    known = attempt.started_at, attempt.opened_at, attempt.prompt_tokens, attempt.cost_nanousd
+    body = renumbered(beginning(0, attempt.request_id, attempt.number, *known), number)
+    said = parse(body, {number: (attempt.line, attempt.label)})
+    assert said.entry() == Entry(
+        "intent",
+        attempt._replace(
+            **dict.fromkeys(["correction", "status", "cached_tokens", "output_tokens", "gpu_ns"], 0),
+            **{"ttft_seconds": None, "duration_seconds": 0.0, "outcome": "crashed", "estimated": True, "final": True},
+        ),
+    )
+    assert said.key == parse(entry(b"S", number, attempt), {number: (attempt.line, attempt.label)}).key
+    assert not said.is_end
+
+
+@pytest.mark.parametrize("values", [("req_short", 1, 0), ("req_" + "0" * 28, 256, 0), ("req_" + "0" * 28, 1, 2**63)])
+def test_what_has_no_place_in_a_beginning(values):
+    request_id, number, cost = values
+    with pytest.raises(Unfit):
+        beginning(0, request_id, number, 1.0, 2.0, 3, cost)
 
 
 @pytest.mark.parametrize(
