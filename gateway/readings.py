@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gateway.config.watch import WatchState
 from gateway.downstream.limits import Intake
+from gateway.engines.load import UNKNOWN
 from gateway.fleet.registry import Fleet
 from gateway.fleet.room import REFUSALS, WaitingRoom
 from gateway.ledger.writer import Ledger
@@ -30,6 +31,15 @@ def of_workers(fleet: Fleet) -> Iterator[Reading]:
         yield Reading("tollgate_worker_breaker_open", "Its models and adapters not asked for.", opened, labels)
         ejected = float(backend.standing.ejected_until > now)
         yield Reading("tollgate_worker_ejected", "1 while it is left alone for its failures.", ejected, labels)
+        silent = "1 while it owes answers and nothing is heard of it."
+        yield Reading("tollgate_worker_silent", silent, float(backend.silent), labels)
+        for name, help, figure in (
+            ("tollgate_worker_engine_running", "Requests its engine works on, by its own word.", backend.running),
+            ("tollgate_worker_engine_waiting", "Requests in its engine's own queue.", backend.waiting),
+            ("tollgate_worker_engine_kv_usage", "Of its engine's KV cache, 0 to 1.", backend.kv_usage),
+        ):
+            if figure != UNKNOWN:
+                yield Reading(name, help, figure, labels)
         yield Reading("tollgate_worker_inflight", "Requests under way on it.", backend.inflight, labels)
         yield Reading(
             "tollgate_worker_pending_tokens",

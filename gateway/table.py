@@ -252,10 +252,11 @@ class Log:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """How the gateway watches its workers, in seconds; `wait` bounds one probe."""
+    """How the gateway watches its workers, in seconds; `wait` bounds one probe, `load` is between two polls of load."""
 
     every: float = 2.0
     wait: float = 5.0
+    load: float = 0.3
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from gateway.api.guard import admin_only
 from gateway.api.json import Json
 from gateway.api.ports import GatewayPort
 from gateway.config.problems import Problem
+from gateway.engines.load import NO_LOAD, UNKNOWN
 from gateway.errors import BadRequest, NotFound, Overloaded
 from gateway.fleet.backend import Backend
 from gateway.ledger.dimensions import DIMENSIONS, is_dimension
@@ -125,6 +126,8 @@ def _worker(backend: Backend) -> dict[str, Any]:
         "up": backend.up,
         "why_down": None if backend.up else backend.why_down,
         "draining": backend.draining,
+        "silent": backend.silent,
+        "warming_up": bool(backend.cold_since),
         "serves": backend.base_name or None,
         "adapters": dict(backend.adapters),
         "breakers": {name: breaker.state for name, breaker in backend.breakers.items() if breaker.state != "closed"},
@@ -134,10 +137,22 @@ def _worker(backend: Backend) -> dict[str, Any]:
         "full": not backend.has_room(now),
         "queued": backend.queue.waiting,
         "pending_tokens": backend.pending_tokens,
+        "engine_load": _load(backend, now),
         "connections": backend.pool.connections,
         "busy_seconds": backend.meter.busy / 1e9,
         "seconds_per_prompt_token": backend.seconds_per_prompt_token,
         "seconds_per_output_token": backend.seconds_per_output_token,
+    }
+
+
+def _load(backend: Backend, now: float) -> dict[str, Any] | None:
+    """By the engine's own word, None while that is not known."""
+    if backend.load is NO_LOAD:
+        return None
+    known = {"running": backend.running, "waiting": backend.waiting, "kv_usage": backend.kv_usage}
+    return {
+        **{name: None if figure == UNKNOWN else figure for name, figure in known.items()},
+        "age_seconds": now - backend.polled_at,
     }
 
 

@@ -116,7 +116,7 @@ def _read_now(table: Table, only: str | None) -> list[Reading]:
     import asyncio
 
     from gateway.engines import DIALECTS
-    from gateway.fleet.gauge import READ_SECONDS, SHARP_SECONDS
+    from gateway.fleet.gauge import POLL_SECONDS, SHARP_SECONDS
     from gateway.fleet.probes import Clients, ProbeFailed, Prober
     from gateway.ledger.record import Reading
     from gateway.routing.types import WorkerView
@@ -131,7 +131,7 @@ def _read_now(table: Table, only: str | None) -> list[Reading]:
                 prober = Prober(clients.trusting(worker.ca), WorkerView(worker=worker), DIALECTS[worker.engine])
                 began = time.monotonic()
                 try:
-                    load = await prober.load(READ_SECONDS)
+                    load = await prober.load(POLL_SECONDS)
                 except ProbeFailed as error:
                     complain(f"worker {worker.name}: {error}")
                     continue

@@ -69,7 +69,7 @@ def _settings(written: Configuration) -> table.Settings:
         metering=_metering(written),
         cache=table.Cache(cache.default_ttl, cache.max_entry_kb * KIB, cache.max_memory_mb * MIB),
         log=table.Log(written.log.format, written.log.prompts),
-        probe=table.Probe(written.probe.every, written.probe.wait),
+        probe=table.Probe(written.probe.every, written.probe.wait, written.probe.load),
         queue=table.Queue(written.queue.length, written.queue.wait),
         otlp_endpoint=written.telemetry.otlp_endpoint,
         admin_key_digests=frozenset(bytes.fromhex(key.sha256) for key in written.admin.keys),

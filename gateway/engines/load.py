@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from typing import NamedTuple
 
 UNKNOWN = -1
 MOST = 2**63 - 1  # what the ledger holds; a counter beyond is none
 
-STARTED = "process_start_time_seconds"  # the client library's own, the same on every page it writes
+_STARTED = b"process_start_time_seconds"  # the client library's own, the same on every page it writes
+
+
+_SAMPLE = re.compile(rb"(?:\{.*\})?[ \t]+(\S+)")  # what follows a name; labels may hold anything but a line end
 
 
 class Load(NamedTuple):
@@ -41,32 +43,45 @@ class Page:
         prompt_tokens: str = "",
         output_tokens: str = "",
     ) -> None:
-        self._names = (running, waiting, kv_usage, prompt_tokens, output_tokens)
-        wanted = "|".join(re.escape(name) for name in (*self._names, STARTED) if name)
-        # Only these lines are looked into: a page is mostly histograms. Labels may hold anything but a line end.
-        self._sample = re.compile(rf"^({wanted})(?:\{{.*\}})?[ \t]+(\S+)".encode(), re.MULTILINE)
+        self._names = tuple(name.encode() for name in (running, waiting, kv_usage, prompt_tokens, output_tokens))
 
     def read(self, page: bytes) -> Load:
-        """Never raises: what can not be read is not known."""
-        found: dict[str, list[float]] = {}
-        for name, value in self._sample.findall(page):
-            number = _number(value)
-            if number is not None:
-                found.setdefault(name.decode(), []).append(number)
-        running, waiting, kv_usage, prompt, output = (found.get(name, []) for name in self._names)
+        """Never raises: what can not be read is not known.
+
+        A page is mostly histograms, a hundred kilobytes of them: the wanted names are looked for, not each line at."""
+        running, waiting, kv_usage, prompt, output = [_samples(page, name) for name in self._names]
+        started = _samples(page, _STARTED)
         return Load(
             _sum(running),
             _sum(waiting),
             sum(kv_usage) / len(kv_usage) if kv_usage else UNKNOWN,
             _sum(prompt),
             _sum(output),
-            min(found.get(STARTED, [0.0])),
+            min(started) if started else 0.0,
         )
 
 
-def _sum(values: Iterable[float]) -> int:
+def _samples(page: bytes, name: bytes) -> list[float]:
+    """The values of one metric, over all its labels."""
+    if not name:
+        return []
+    line = b"\n" + name
+    starts = [0] if page.startswith(name) else []
+    at = page.find(line)
+    while at >= 0:
+        starts.append(at + 1)
+        at = page.find(line, at + 1)
+    values: list[float] = []
+    for start in starts:
+        sample = _SAMPLE.match(page, start + len(name))
+        value = None if sample is None else _number(sample[1])  # None: a longer name, or nothing that can be read
+        if value is not None:
+            values.append(value)
+    return values
+
+
+def _sum(values: list[float]) -> int:
     """Of one metric over its labels; UNKNOWN when there is none."""
-    values = list(values)
     total = sum(int(value) for value in values)
     return total if values and total <= MOST else UNKNOWN
 

@@ -4,6 +4,6 @@ backend     one worker as the gateway lives with it
 registry    all of them by name and by what they serve, through every change of the configuration
 watch       one worker probed over time           health     its states and what moves it between them (pure)
 probes      one probe of one worker (the IO)      listing    what an engine's model list says (pure)
-gauge       one worker's counters and load, read    books      what the fleet tells the ledger
-readiness   which models nobody serves now (pure)
+gauge       one worker's load polled, its silence   books      what the fleet tells the ledger
+ramp        how a new worker comes to its share     readiness  which models nobody serves now (pure)
 """

@@ -19,6 +19,7 @@ logger = logging.getLogger("tollgate.fleet")
 
 BUSY_SECONDS = 1.0  # for so long an engine that refused for lack of room is taken to have no more than it had then
 FEW = 8  # requests in flight
+FIRST_REQUESTS = 2  # at once, to a worker that is not warm yet
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -35,6 +36,8 @@ class Backend(WorkerView):
     queue: Line = field(default_factory=Line)
     turnover: Turnover = field(default_factory=Turnover)
     load: Load = NO_LOAD  # as the engine told it last
+    cold_since: float = 0.0  # when it came up, while it is warming up; 0: it is warm
+    most_cold: int = 0  # requests it is given at once while it is; 0: no bound
     prompt_ratio: float | None = None  # of its prompts: tokens as it counted them for one as estimated from bytes
     event_ratio: float | None = None  # of its streams: tokens of output for one that was seen
     promised: int = 0  # places given to requests that waited and have not taken them yet
@@ -43,9 +46,17 @@ class Backend(WorkerView):
 
     def has_room(self, now: float) -> bool:
         most = self.worker.max_inflight
+        if self.most_cold:
+            most = self.most_cold if most is None else min(most, self.most_cold)
         if self._full_until > now:
             most = self._full_at if most is None else min(most, self._full_at)
         return most is None or self.inflight + self.promised < most
+
+    def polled(self, load: Load, at: float) -> None:
+        """Its engine was asked for its load at that time: the figures are at least as old."""
+        self.load = load
+        self.running, self.waiting, self.kv_usage = load.running, load.waiting, load.kv_usage
+        self.polled_at = at
 
     def let_in(self, now: float) -> None:
         """Gives the places that are free to those whose turn it is. To be called whenever one comes free."""
@@ -81,8 +92,11 @@ class Backend(WorkerView):
         if breaker.state == "open" and was != "open":
             self._say(logging.WARNING, "breaker opened", engine_model)
 
-    def forgive(self, now: float) -> None:
-        """It has been away and is back: what it was before says nothing any more."""
+    def forgive(self, now: float, *, cold: bool) -> None:
+        """It is there, maybe again: what it was before says nothing any more."""
+        self.silent = False
+        self.cold_since = now if cold else 0.0
+        self.most_cold = FIRST_REQUESTS if cold else 0  # `fleet/ramp` goes on from there
         self.breakers.clear()
         self.standing = Standing()
         self.let_in(now)

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from random import Random
 
+from gateway.engines.dialect import TellsLoad
+from gateway.fleet import ramp
 from gateway.fleet.backend import Backend
 from gateway.fleet.books import NO_BOOKS, Books
 from gateway.fleet.gauge import Gauge
@@ -43,9 +45,10 @@ class Fleet:
         self._serving: dict[Served, tuple[Backend, ...]] = {}
         self._clients: Clients | None = None
         self._watches: dict[str, tuple[Watch, asyncio.Task[None]]] = {}
-        self._gauges: dict[str, asyncio.Task[None]] = {}
+        self._gauges: dict[str, tuple[Gauge, asyncio.Task[None]]] = {}
         self._retired: set[asyncio.Task[None]] = set()
-        self._review: asyncio.Task[None] | None = None
+        self._reviews: list[asyncio.Task[None]] = []
+        self._has_looked = False  # once at each of its first workers
         self._changed = asyncio.Event()
 
     def backends(self) -> Collection[Backend]:
@@ -88,16 +91,18 @@ class Fleet:
         """Begins to probe, and to look for outliers."""
         if self._clients is None:
             self._clients = Clients()
-            self._review = asyncio.create_task(self._review_often(), name="review the workers")
+            self._reviews = [
+                asyncio.create_task(self._review_often(), name="review the workers"),
+                asyncio.create_task(self._ramp_often(), name="warm the workers up"),
+            ]
             if self._table is not None:
                 self._watch_all(self._clients, self._table)
 
     async def stop(self) -> None:
         """Ends all probes and closes all connections that carry no request."""
-        tasks = [task for _, task in self._watches.values()] + [*self._gauges.values(), *self._retired]
-        if self._review is not None:
-            tasks.append(self._review)
-            self._review = None
+        tasks = [task for _, task in self._watches.values()] + [task for _, task in self._gauges.values()]
+        tasks += [*self._retired, *self._reviews]
+        self._reviews = []
         self._watches.clear()
         self._gauges.clear()
         for task in tasks:
@@ -153,6 +158,13 @@ class Fleet:
             await asyncio.sleep(REVIEW_SECONDS)
             self.review(time.monotonic())
 
+    async def _ramp_often(self) -> None:
+        while True:
+            await asyncio.sleep(ramp.STEP_SECONDS)
+            ramp.step(
+                (siblings for (_, version), siblings in self._serving.items() if version is not None), time.monotonic()
+            )
+
     def _backend(self, worker: Worker, old: Backend | None) -> Backend:
         if old is not None and _place(old.worker) == _place(worker):
             return old
@@ -173,20 +185,31 @@ class Fleet:
             model, pace = table.models[backend.worker.model], table.settings.probe
             if name in self._watches:
                 self._watches[name][0].renew(model, pace)
+                if name in self._gauges:
+                    self._gauges[name][0].every = pace.load
                 continue
             prober = Prober(clients.trusting(backend.worker.ca), backend, backend.dialect)
-            watch = Watch(backend, prober, model, pace, self._notify, self._random, self._books)
+            watch = Watch(backend, prober, model, pace, self._notify, self._random, self._books, cold=self._has_looked)
             self._watches[name] = watch, asyncio.create_task(watch.run(), name=f"watch {name}")
-            if prober.infers and self._books is not NO_BOOKS:  # a hosted endpoint has nothing to read, and no rate
-                gauge = Gauge(backend, prober, table.settings.metering.readings, self._books, self._random)
-                self._gauges[name] = asyncio.create_task(gauge.run(), name=f"read {name}")
+            if isinstance(backend.dialect, TellsLoad):
+                gauge = Gauge(
+                    backend,
+                    backend.dialect,
+                    pace.load,
+                    self._random,
+                    watch.lost,
+                    books=self._books,
+                    read_every=table.settings.metering.readings,
+                )
+                self._gauges[name] = gauge, asyncio.create_task(gauge.run(), name=f"poll {name}")
+        self._has_looked = True
 
     def _unwatch(self, name: str) -> None:
         watched, gauge = self._watches.pop(name, None), self._gauges.pop(name, None)
         if watched is not None:
             watched[1].cancel()
         if gauge is not None:
-            gauge.cancel()
+            gauge[1].cancel()
 
     def _retire(self, backend: Backend, patience: float) -> None:
         logger.info("worker removed", extra={"fields": {"worker": backend.worker.name, "in_flight": backend.inflight}})

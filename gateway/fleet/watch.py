@@ -20,6 +20,7 @@ JITTER = 0.1  # of the interval, either way: many gateways shall not probe in st
 PROBES_PER_LISTING = 5  # a worker that is up is asked this rarely what it serves
 HOSTED_SECONDS = 10.0  # a hosted endpoint is somebody else's: at least this long between probes
 SHORTEST_PAUSE = 0.1  # however often requests report failures
+ABSENT_SECONDS = 0.5  # between two looks whether a worker that does not answer is there by now, at most
 
 
 class Watch:
@@ -35,7 +36,10 @@ class Watch:
         on_change: Callable[[], None],
         random: Random,
         books: Books,
+        *,
+        cold: bool,
     ) -> None:
+        """`cold` where the worker has joined others that serve already."""
         self.backend = backend
         self._prober = prober
         self._model: Model = model
@@ -44,6 +48,8 @@ class Watch:
         self._random = random
         self._books = books
         self._state: State = "up" if backend.up else "down"
+        self._cold = cold
+        self._answers = False  # it was there when looked at last, well or not
         self._probes_to_listing = 0
         self._losses = 0
         self._wake = asyncio.Event()
@@ -88,8 +94,10 @@ class Watch:
 
     async def _bring_up(self) -> None:
         """Everything that must hold before a worker gets its first request."""
+        self._answers = False
         if not self._prober.lists_as_health:
             await self._prober.health(self._pace.wait)
+            self._answers = True
         await self._list()
         if self._prober.infers:
             await self._infer()
@@ -128,6 +136,7 @@ class Watch:
         before, self._state = self._state, TRANSITIONS[self._state, event]
         backend = self.backend
         was_up, backend.up = backend.up, self._state != "down"
+        self._cold = self._cold or self._state == "down"
         fields: dict[str, object] = {"worker": backend.worker.name}
         if self._state == "down" and (was_up or why != backend.why_down):
             backend.why_down = why
@@ -137,7 +146,7 @@ class Watch:
             return
         elif before == "down" and backend.up:
             backend.why_down = ""
-            backend.forgive(time.monotonic())
+            backend.forgive(time.monotonic(), cold=self._cold)
             fields |= {"serves": backend.base_name, "adapters": sorted(backend.adapters)}
             logger.info("worker up", extra={"fields": fields})
         else:
@@ -149,6 +158,8 @@ class Watch:
         every = self._pace.every
         if self.backend.worker.engine == "openai":
             every = max(every, HOSTED_SECONDS)
+        elif self._state == "down" and not self._answers:
+            every = min(every, ABSENT_SECONDS)
         pause = every * self._random.uniform(1 - JITTER, 1 + JITTER)
         await asyncio.sleep(min(SHORTEST_PAUSE, pause))
         try:

@@ -26,6 +26,8 @@ def cannot(view: WorkerView, ask: Ask, model: Model, adapter: str | None) -> Dro
 
 def barred(view: WorkerView, engine_model: str, now: float) -> Drop | None:
     """What speaks against a worker that could answer: its own recent failures. Without another it is asked still."""
+    if view.silent:
+        return "silent"
     if view.standing.ejected_until > now:
         return "ejected"
     if view.breakers:

@@ -20,6 +20,7 @@ Drop = Literal[
     "not_allowed",  # the tenant may not use it
     "down",  # health probes fail or it has not answered yet
     "draining",  # an operator asked it to finish
+    "silent",  # owes answers, and nothing has been heard of it for a while
     "ejected",  # fails far more often than the others that serve the same
     "breaker_open",  # fails again and again with this model or adapter
     "adapter_missing",  # the worker does not hold the adapter
@@ -51,6 +52,7 @@ class WorkerView:
     up: bool = False
     why_down: str = NOT_PROBED
     draining: bool = False
+    silent: bool = False
     base_name: str = ""  # the name the engine serves the base model under
     adapters: Mapping[str, str] = field(default_factory=dict[str, str])  # adapter -> the engine's name for it
     breakers: dict[str, Breaker] = field(default_factory=dict[str, Breaker])  # by engine's model name, once it failed
@@ -62,7 +64,7 @@ class WorkerView:
     running: int = UNKNOWN  # requests the engine works on
     waiting: int = UNKNOWN  # requests in the engine's queue
     kv_usage: float = UNKNOWN  # of its KV cache, 0..1
-    polled_at: float = -math.inf  # when it said so
+    polled_at: float = -math.inf  # when it was asked for these, in monotonic seconds: they are at least as old
     seconds_per_prompt_token: float | None = None
     seconds_per_output_token: float | None = None
 

@@ -29,6 +29,15 @@ class _Unsolicited(Exception):
     """An answer begins that nobody asked for."""
 
 
+class Pulse:
+    """When anything was last heard of a worker, on any of its connections: `time.monotonic()` seconds."""
+
+    __slots__ = ("heard_at",)
+
+    def __init__(self) -> None:
+        self.heard_at = 0.0
+
+
 class Connection:
     """Carries one exchange at a time. `release` is called when it may carry another, `forget` when it never will."""
 
@@ -44,6 +53,7 @@ class Connection:
         "_interim",
         "_parser",
         "_paused",
+        "_pulse",
         "_release",
         "_response",
         "_timer",
@@ -59,8 +69,10 @@ class Connection:
         loop: asyncio.AbstractEventLoop,
         release: Callable[[Connection], None],
         forget: Callable[[Connection], None],
+        pulse: Pulse | None = None,
     ) -> None:
         self.loop = loop
+        self._pulse = Pulse() if pulse is None else pulse
         self.idle_since = 0.0
         self._release = release
         self._forget = forget
@@ -168,6 +180,7 @@ class Connection:
         if self._in_body:
             self._deadline = min(self.loop.time() + self._idle_timeout, self._total_deadline)
         response.flush()
+        self._pulse.heard_at = response.read_at
         if broken is not None:  # what came before was good, perhaps the whole answer
             self._fail(WorkerBroke(f"The worker's answer is not valid HTTP ({type(broken).__name__})."))
             self.abort()

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from gateway.errors import Overloaded, WorkerUnreachable
 from gateway.table import Timeout
-from gateway.upstream.connection import Connection, ConnectionLost
+from gateway.upstream.connection import Connection, ConnectionLost, Pulse
 from gateway.upstream.response import Response
 
 MAX_CONNECTIONS = 16_384
@@ -39,6 +39,7 @@ class Pool:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or not re.fullmatch(r"[!-~]+", url):
             raise ValueError(f"not an http(s) URL: {url!r}")
+        self._url, self._api_key = url, api_key
         self._host = parts.hostname
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
         self._tls = (tls or ssl.create_default_context()) if parts.scheme == "https" else None
@@ -46,6 +47,7 @@ class Pool:
         authorization = f"authorization: Bearer {api_key}\r\n" if api_key else ""
         self._fixed_headers = f"host: {parts.netloc.rpartition('@')[2]}\r\n{authorization}".encode("latin-1")
         self._heads: dict[str, bytes] = {}
+        self._pulse = Pulse()
         self._idle: deque[Connection] = deque()
         self._open: set[Connection] = set()
         self._connecting = 0
@@ -57,6 +59,18 @@ class Pool:
     @property
     def connections(self) -> int:
         return len(self._open) + self._connecting
+
+    def beside(self) -> Pool:
+        """Another pool to the same worker, of one connection, for what is to take none of the requests'. What either
+        hears, both have heard."""
+        pool = Pool(self._url, api_key=self._api_key, tls=self._tls, max_connections=1)
+        pool._pulse = self._pulse
+        return pool
+
+    @property
+    def heard_at(self) -> float:
+        """When the worker last sent anything, in monotonic seconds; 0 before it has."""
+        return self._pulse.heard_at
 
     async def request(
         self, path: str, content_type: bytes, body: bytes, headers: bytes, deadlines: Timeout
@@ -74,6 +88,14 @@ class Pool:
             len(body),
             body,
         )
+        return await self._exchange(message, deadlines)
+
+    async def get(self, path: str, deadlines: Timeout) -> Response:
+        """GETs `path`, like `request`."""
+        message = b"GET %b HTTP/1.1\r\n%b\r\n" % (self._target(path), self._fixed_headers)
+        return await self._exchange(message, deadlines)
+
+    async def _exchange(self, message: bytes, deadlines: Timeout) -> Response:
         connection = self._take_idle()
         if connection is not None:
             try:
@@ -96,10 +118,13 @@ class Pool:
             self._retire(self._idle.pop())
 
     def _head(self, path: str) -> bytes:
-        target = self._prefix + path.removeprefix("/v1") if self._prefix.endswith("/v1") else self._prefix + path
-        head = b"POST %b HTTP/1.1\r\n%b" % (target.encode("ascii"), self._fixed_headers)
+        head = b"POST %b HTTP/1.1\r\n%b" % (self._target(path), self._fixed_headers)
         self._heads[path] = head
         return head
+
+    def _target(self, path: str) -> bytes:
+        target = self._prefix + path.removeprefix("/v1") if self._prefix.endswith("/v1") else self._prefix + path
+        return target.encode("ascii")
 
     def _take_idle(self) -> Connection | None:
         while self._idle:
@@ -114,7 +139,7 @@ class Pool:
         if self.connections >= self._max_connections:
             raise Overloaded("Every connection to the chosen worker is in use.", retry_after=1.0)
         loop = asyncio.get_running_loop()
-        connection = Connection(loop, self._release, self._forget)
+        connection = Connection(loop, self._release, self._forget, self._pulse)
         self._connecting += 1
         try:
             async with asyncio.timeout(seconds):

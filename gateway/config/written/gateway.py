@@ -84,9 +84,18 @@ class Telemetry(Written):
     )
 
 
+def _poll(seconds: float) -> float:
+    if not 0.1 <= seconds <= 10:
+        raise refuse(f"every {seconds:g} s is no pace to poll at", "write from `100ms` to `10s`; `300ms` suits most")
+    return seconds
+
+
 class Probe(Written):
     every: Duration = Field(default=2.0, description="Time between two probes of a worker", examples=["2s"])
     wait: Duration = Field(default=5.0, description="How long one probe may take", examples=["5s"])
+    load: Annotated[Duration, AfterValidator(_poll)] = Field(
+        default=0.3, description="Time between two looks at a worker's load", examples=["300ms"]
+    )
 
 
 class Queue(Written):

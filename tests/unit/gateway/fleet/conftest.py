@@ -122,6 +122,7 @@ class WatchedPool(Pool):
 def healthy(*cards: str | dict[str, object]) -> dict[str, list[Answer]]:
     return {
         "/health": [Answer()],
+        "/metrics": [Answer(body=b"")],
         "/v1/models": [models(*(cards or ("chat",)))],
         "/v1/completions": [Answer()],
         "/v1/embeddings": [Answer()],
