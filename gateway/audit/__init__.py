@@ -4,7 +4,8 @@ Every few seconds each gateway reads each worker's counters (`fleet/gauge.py`). 
 attempt was under way, the engine's tokens are the ledger's: measured attempts count as measured, and what is left over
 belongs to those whose engine never said what they came to (aborted, broken, hedged, crashed, timed out), as correction
 rows. Without such attempts, or beyond what they can have been, it is drift: traffic that came past the gateways, or
-a fault of theirs.
+a fault of theirs. A process that ends says so with its last reading; one that was killed is waited for until it has
+been silent for 15 minutes.
 
 marks      readings as marks on an engine's life; which of them are quiet. Pure
 spans      from marks and the ledger's rows to spans of time with their sums. Pure

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from gateway.ledger.audits import LAST
 from gateway.ledger.record import Reading
 
 SILENT_SECONDS = 900.0  # without a reading of its own a gateway elsewhere is taken to be gone
@@ -22,36 +23,48 @@ class Mark(NamedTuple):
     calm: bool
 
 
+class Heard(NamedTuple):
+    """What other processes have said of a worker. Times are Unix seconds."""
+
+    first: Mapping[str, float]
+    latest: Mapping[str, Reading]
+    idle: Mapping[str, float]  # when each was last seen to have nothing in flight
+
+    def awaited(self, at: float, now: float) -> Iterator[Reading]:
+        """The latest of each that may still have to say what it began before `at`."""
+        for source, one in self.latest.items():
+            had_begun, was_idle = self.first[source] <= at, self.idle.get(source, 0.0) >= at
+            if had_begun and not was_idle and one.busy_ns != LAST and one.at >= now - SILENT_SECONDS:
+                yield one
+
+
+def heard(readings: Iterable[Reading], own: Collection[str] | None) -> Heard:
+    """Of readings by time; `own` as in `marks`."""
+    first: dict[str, float] = {}
+    latest: dict[str, Reading] = {}
+    idle: dict[str, float] = {}
+    for one in readings:
+        if own is not None and one.source not in own:
+            first.setdefault(one.source, one.at)
+            latest[one.source] = one
+            if not one.in_flight:
+                idle[one.source] = one.at
+    return Heard(first, latest, idle)
+
+
 def marks(readings: Sequence[Reading], now: float, *, through: float, own: Collection[str] | None) -> list[Mark]:
     """Of the readings that have counters, up to `through`: no attempt of the processes `own` that began before it is
     still to come into the ledger. None: there are no others. Of others it is known when a later reading has nothing in
-    flight: a process says things in their order.
+    flight, or when they have said that they end: a process says things in their order.
     """
-    others = set[str]() if own is None else {one.source for one in readings} - set(own)
-    first: dict[str, float] = {}
-    latest: dict[str, float] = {}
-    idle: dict[str, float] = {}  # when it was last seen to have nothing in flight
-    for one in readings:
-        if one.source in others:
-            first.setdefault(one.source, one.at)
-            latest[one.source] = one.at
-            if not one.in_flight:
-                idle[one.source] = one.at
-
-    def told(at: float) -> bool:
-        """Whether all that other processes began before is in the ledger."""
-        return all(
-            first[source] > at or idle.get(source, 0.0) >= at or latest[source] < now - SILENT_SECONDS
-            for source in others
-        )
-
+    others = heard(readings, own)
     return [
         Mark(
             one.at,
             one.engine_started,
             one.prompt_tokens,
             one.output_tokens,
-            not one.in_flight and one.running <= 0 and one.waiting <= 0 and told(one.at),
+            not one.in_flight and one.running <= 0 and one.waiting <= 0 and not any(others.awaited(one.at, now)),
         )
         for one in readings
         if one.prompt_tokens >= 0 and one.output_tokens >= 0 and one.at <= through

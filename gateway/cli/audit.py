@@ -61,15 +61,15 @@ def run(arguments: argparse.Namespace) -> int:
         books = open_books(table.settings.ledger)
         fresh = _read_now(table, arguments.worker) if arguments.now else []
         found = _found(books, table, since, fresh)
+        for one in fresh:
+            if not any(one.worker == standing.worker and standing.exact_through >= one.at for standing in found):
+                complain(f"worker {one.worker}: {_why_not(books, table, one)}, so compared as of its last quiet moment")
     except (ConfigError, LedgerError) as error:
         complain(error)
         return 1
     if arguments.worker is not None:
         found = [one for one in found if one.worker == arguments.worker]
     alarm = table.settings.metering.audit_drift
-    late = [one.worker for one in fresh if not any(one.worker == s.worker and s.exact_through >= one.at for s in found)]
-    if late:
-        complain(f"not quiet now, so compared as of their last quiet moment: {', '.join(late)}")
     {"table": _print_table, "json": _print_json}[arguments.format](found, alarm)
     return 1 if any(one.ratio > alarm for one in found) else 0
 
@@ -77,10 +77,11 @@ def run(arguments: argparse.Namespace) -> int:
 def _found(books: Books, table: Table, since: float, fresh: Sequence[Reading]) -> list[Standing]:
     """With `fresh` readings: once all gateways have said what they had under way then, or cannot be waited for."""
     deadline = time.monotonic() + 2 * table.settings.metering.readings + PATIENCE_SECONDS
+    idle = [one for one in fresh if one.running <= 0 and one.waiting <= 0]  # what an engine was busy with then stays so
     while True:
         found = _standings(books, table, since, fresh)
         exact = {one.worker: one.exact_through for one in found}
-        if all(exact.get(one.worker, 0.0) >= one.at for one in fresh) or time.monotonic() > deadline:
+        if all(exact.get(one.worker, 0.0) >= one.at for one in idle) or time.monotonic() > deadline:
             return found
         time.sleep(0.2)
 
@@ -99,6 +100,31 @@ def _standings(books: Books, table: Table, since: float, fresh: Sequence[Reading
             terms = Terms(now, now, frozenset(_ended(ledger, table, worker)), False, {})
             found += [one for one in examine(ledger, worker, terms, more).audits if one.ended_at > since]
     return [one for _, one in sorted(standings(sorted(found)).items())]
+
+
+def _why_not(books: Books, table: Table, fresh: Reading) -> str:
+    """What kept a reading from being compared."""
+    from gateway.audit.marks import SILENT_SECONDS, heard
+    from gateway.ledger import audits
+
+    if fresh.running > 0 or fresh.waiting > 0:
+        return f"its engine is busy ({max(0, fresh.running)} running, {max(0, fresh.waiting)} waiting)"
+    now = time.time()
+    with books.snapshot() as ledger:
+        last = audits.last_exact(ledger, fresh.worker)
+        since = max(now - SILENT_SECONDS, 0.0 if last is None else last.ended_at)
+        others = heard(audits.readings(ledger, fresh.worker, since), _ended(ledger, table, fresh.worker))
+    awaited = sorted(others.awaited(fresh.at, now), key=lambda one: (not one.in_flight, one.at))
+    if not awaited:
+        return "a request ended just before it was read"
+    first = awaited[0]
+    who, age = f"the gateway process {first.source}", now - first.at
+    if first.in_flight:
+        return f"{who} had requests under way there ({first.in_flight}, {age:.0f} s ago)"
+    return (
+        f"{who} has not been heard of for {age:.0f} s, and did not say that it ends (it was killed, or its records are "
+        f"not in the ledger yet: it is waited for until {SILENT_SECONDS:.0f} s have passed)"
+    )
 
 
 def _ended(ledger: Snapshot, table: Table, worker: str) -> set[str]:

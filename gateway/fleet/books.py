@@ -8,6 +8,7 @@ from typing import Protocol
 from gateway.downstream.exchange import new_request_id
 from gateway.fleet.backend import Backend
 from gateway.fleet.probes import inference_endpoint
+from gateway.ledger.audits import LAST
 from gateway.ledger.pricing import gpu_cost, token_cost
 from gateway.ledger.record import Attempt, CostBasis, Label, Line, Reading
 from gateway.protocol.usage import NO_USAGE, Usage
@@ -42,8 +43,9 @@ class _NoBooks:
 NO_BOOKS: Books = _NoBooks()
 
 
-def reading_of(backend: Backend, source: str, at: float, now: float) -> Reading:
-    """As the backend stands, `at` in Unix seconds and `now` on the monotonic clock."""
+def reading_of(backend: Backend, source: str, at: float, now: float, *, is_last: bool = False) -> Reading:
+    """As the backend stands, `at` in Unix seconds and `now` on the monotonic clock. After the last one, which nothing
+    may be under way at, `source` asks the worker of nothing any more."""
     worker, load = backend.worker, backend.load
     return Reading(
         at,
@@ -53,7 +55,7 @@ def reading_of(backend: Backend, source: str, at: float, now: float) -> Reading:
         worker.version,
         0 if worker.price is not None else worker.hourly,
         backend.up,
-        backend.meter.read(now),
+        LAST if is_last else backend.meter.read(now),
         backend.meter.in_flight,
         *load,
     )

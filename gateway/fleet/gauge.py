@@ -77,6 +77,19 @@ class Gauge:
         finally:
             await self._pool.close()
 
+    async def end(self) -> None:
+        """After `run`: reads once more, POLL_SECONDS at most, and says that this is the last, so that nobody waits for
+        more from this process. Not where an attempt is under way, whose end nobody will hear of."""
+        if self._books is NO_BOOKS or self._backend.meter.in_flight:
+            return
+        self._pool = self._backend.pool.beside()
+        try:
+            began = time.monotonic()
+            await self._poll(began)
+            self._read(began, is_last=True)
+        finally:
+            await self._pool.close()
+
     async def _run(self) -> None:
         while True:
             began = time.monotonic()
@@ -155,12 +168,12 @@ class Gauge:
         if self._backend.load is not NO_LOAD:
             self._backend.polled(NO_LOAD, self._backend.polled_at)
 
-    def _read(self, began: float) -> None:
+    def _read(self, began: float, *, is_last: bool = False) -> None:
         """That a worker was there or not is worth knowing too, and that it did not tell."""
         backend = self._backend
         if backend.polled_at != began:
             self._forget()
-        self._books.read(reading_of(backend, self._books.source, time.time(), time.monotonic()))
+        self._books.read(reading_of(backend, self._books.source, time.time(), time.monotonic(), is_last=is_last))
         self._read_due = began + self._read_every * self._random.uniform(1 - JITTER, 1 + JITTER)
 
     # Silence

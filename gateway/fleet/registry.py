@@ -99,15 +99,17 @@ class Fleet:
                 self._watch_all(self._clients, self._table)
 
     async def stop(self) -> None:
-        """Ends all probes and closes all connections that carry no request."""
+        """Ends all probes, reads the workers a last time and closes all connections that carry no request."""
         tasks = [task for _, task in self._watches.values()] + [task for _, task in self._gauges.values()]
         tasks += [*self._retired, *self._reviews]
         self._reviews = []
+        gauges = [gauge for gauge, _ in self._gauges.values()]
         self._watches.clear()
         self._gauges.clear()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(gauge.end() for gauge in gauges), return_exceptions=True)
         for backend in self._backends.values():
             await backend.pool.close()
         clients, self._clients = self._clients, None

@@ -8,6 +8,8 @@ from typing import NamedTuple
 from gateway.ledger.record import Attempt, Label, Line, Reading
 from gateway.ledger.store import Change, Snapshot
 
+LAST = -1  # `busy_ns` of the last reading that a process makes of a worker: it has said all that it ever will
+
 
 class Audit(NamedTuple):
     """One worker's tokens over one span of time, by its own counters and by the ledger.

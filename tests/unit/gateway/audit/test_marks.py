@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from gateway.audit.marks import SILENT_SECONDS, lives, marks
+from gateway.audit.marks import SILENT_SECONDS, heard, lives, marks
+from gateway.ledger.audits import LAST
 from gateway.ledger.record import Reading
 from tests.unit.gateway.audit.rows import mark, reading
 
@@ -50,6 +51,22 @@ def test_one_that_began_later_had_nothing_before() -> None:
 def test_one_that_has_been_silent_for_long_is_gone() -> None:
     busy = reading(1_490.0, source="g2", in_flight=1)
     assert calm(busy, reading(1_500.0), own={"g1"}, now=1_490.0 + SILENT_SECONDS + 1) == [1_500.0]
+
+
+def test_one_that_has_said_that_it_ends_is_not_waited_for() -> None:
+    last = reading(1_495.0, source="g2", busy_ns=LAST)
+    assert calm(last, reading(1_500.0), own={"g1"}) == [1_495.0, 1_500.0]
+    assert calm(last._replace(busy_ns=0), reading(1_500.0), own={"g1"}) == [1_495.0]
+    again = reading(1_498.0, source="g2", in_flight=1)  # the worker was taken out of its configuration, and put back
+    assert calm(last, again, reading(1_500.0), own={"g1"}) == [1_495.0]
+
+
+def test_who_is_waited_for_is_known() -> None:
+    kept = [reading(1_490.0, source="g2"), reading(1_491.0, source="g3", in_flight=2), reading(1_492.0, source="g4")]
+    others = heard([*kept, reading(1_505.0, source="g4"), reading(1_500.0)], {"g1"})
+    assert [one.source for one in others.awaited(1_500.0, 1_510.0)] == ["g2", "g3"]
+    assert [one.source for one in others.awaited(1_490.5, 1_510.0)] == ["g2"]
+    assert list(others.awaited(1_500.0, 1_500.0 + SILENT_SECONDS)) == []
 
 
 def test_an_engine_with_another_start_is_another() -> None:

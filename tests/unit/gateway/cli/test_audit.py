@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from gateway.cli import main
@@ -117,3 +119,44 @@ def test_it_asks_the_workers_now(
         assert told["exact_through"] >= NOW
     assert audit("--now") == 0  # as of the last reading there is
     assert "it cannot be reached" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("other", "why"),
+    [
+        ({}, "the gateway process g2 has not been heard of for 6"),
+        ({"in_flight": 3}, "the gateway process g2 had requests under way there (3, 6"),
+    ],
+)
+def test_it_says_whom_it_waits_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], other: dict[str, int], why: str
+) -> None:
+    """Another process whose journal is still there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("gateway.cli.audit.PATIENCE_SECONDS", 0.1)
+    (tmp_path / "ledger.journal" / "g2").mkdir(parents=True)
+    (tmp_path / "ledger.journal" / "g2" / "owner").touch()
+    with LiveWorker() as worker:
+        written(tmp_path, worker.url)
+        ledger(reading(time.time() - 60, 0, 0, engine_started=0.0, source="g2", **other))
+        assert audit("--now") == 0
+    said = capsys.readouterr().err
+    assert f"worker w: {why}" in said
+    assert "so compared as of its last quiet moment" in said
+
+
+def test_it_says_that_the_engine_is_busy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with LiveWorker() as worker, ThreadPoolExecutor(1) as pool:
+        worker.behave(header_delay=30.0)
+        written(tmp_path, worker.url)
+        ledger(reading(NOW - 900, 0, 0, engine_started=0.0))
+        body = {"model": "tiny@v1", "prompt": "past the gateway", "max_tokens": 5}
+        asked = pool.submit(lambda: httpx2.post(f"{worker.url}/v1/completions", json=body, timeout=30))
+        worker.wait_for(active=1)
+        assert audit("--now") == 0
+        worker.release()
+        assert asked.result().status_code == 200
+    assert "worker w: its engine is busy (1 running, 0 waiting), so compared" in capsys.readouterr().err

@@ -14,6 +14,7 @@ import pytest
 
 from gateway.engines.load import NO_LOAD, Load
 from gateway.fleet.registry import Fleet
+from gateway.ledger.audits import LAST
 from gateway.ledger.record import Attempt, Reading
 from gateway.table import Gpu, Metering, Price, Table
 from loadtests.standin import Standin
@@ -91,6 +92,46 @@ def test_a_worker_is_read_again_and_again(kit: Kit) -> None:
                 assert last.busy_ns == probe.gpu_ns > 0
                 (backend,) = fleet.backends()
                 assert backend.load.prompt_tokens == last.prompt_tokens
+
+    run(story())
+
+
+def test_at_the_end_it_is_said_that_nothing_more_will_come(kit: Kit) -> None:
+    async def story() -> None:
+        kept = Kept()
+        async with Standin(["chat@fp8"]) as engine:
+            async with fleet_of(kit, kept, kit.table(kit.worker(url=engine.url)), every=3600.0):
+                await kept.until(lambda: kept.attempts != [] and kept.readings != [])
+            first, last = kept.readings
+            (probe,) = kept.attempts
+            assert first.busy_ns >= 0
+            assert (last.busy_ns, last.in_flight, last.worker) == (LAST, 0, "w")
+            assert last.prompt_tokens == probe.prompt_tokens > 0, "read just now"
+
+    run(story())
+
+
+def test_it_is_said_of_a_worker_that_does_not_answer_too(kit: Kit) -> None:
+    async def story() -> None:
+        kept = Kept()
+        async with Standin(["chat@fp8"]) as engine:
+            url = engine.url
+        async with fleet_of(kit, kept, kit.table(kit.worker(url=url)), every=3600.0):
+            await kept.until(lambda: kept.readings != [])
+        assert [(one.busy_ns, one.prompt_tokens) for one in kept.readings] == [(0, -1), (LAST, -1)]
+
+    run(story())
+
+
+def test_it_is_not_said_while_an_attempt_is_under_way(kit: Kit) -> None:
+    async def story() -> None:
+        kept = Kept()
+        async with Standin(["chat@fp8"]) as engine:
+            async with fleet_of(kit, kept, kit.table(kit.worker(url=engine.url)), every=3600.0) as fleet:
+                await kept.until(lambda: kept.attempts != [] and kept.readings != [])
+                (backend,) = fleet.backends()
+                backend.meter.enter(time.monotonic())
+        assert LAST not in [one.busy_ns for one in kept.readings]
 
     run(story())
 
