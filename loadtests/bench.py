@@ -41,6 +41,7 @@ _QUICK_PEERS = (
     "direct",
     "nginx",
     "tollgate",
+    "tollgate-settler-apart",
     "tollgate-unlimited",
     "tollgate-unledgered",
     "tollgate-redis",
@@ -204,7 +205,7 @@ def _installed(peer: Peer, results: Results) -> bool:
 
 def _started(peer: Peer, worker_url: str, scratch: Path, cores: Cores, results: Results) -> Running:
     try:
-        return launch(peer, worker_url, scratch / peer.name, cores.of(peer))
+        return launch(peer, worker_url, scratch / peer.name, cores.of(peer), cores.generator)
     except Unavailable as reason:
         results.lacks(peer.name, str(reason))
         raise

@@ -44,6 +44,7 @@ class _Meter:
         if self._before and self._after:
             run.cpu_seconds = self._after.cpu_seconds - self._before.cpu_seconds
             run.rss_before, run.rss_after = self._before.rss_bytes, self._after.rss_bytes
+            run.own_rss_after = self._after.own_rss_bytes
         return run
 
 

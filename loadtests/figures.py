@@ -51,11 +51,14 @@ class Number:
 
 
 _LIMITS = ("tollgate", "tollgate-unlimited", "tollgate-redis")
-_LEDGER = ("tollgate", "tollgate-unledgered")
+_LEDGER = ("tollgate", "tollgate-settler-apart", "tollgate-unledgered")
+
+
+_VARIANTS = (*_LIMITS[1:], *_LEDGER[1:])  # of this gateway, which are beside it in figures of their own
 
 
 def _of_one_process(peer: Peer) -> bool:
-    return peer.processes == 1 and peer.name not in _LIMITS[1:]
+    return peer.processes == 1 and peer.name not in _VARIANTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +128,7 @@ def _growth(run: Run) -> float:
 
 
 def _resident(run: Run) -> float:
-    return math.nan if run.rss_after is None else run.rss_after / 1e6
+    return math.nan if run.own_rss_after is None else run.own_rss_after / 1e6
 
 
 def _falls_behind(run: Run, effort: Effort) -> str | None:
@@ -157,7 +160,12 @@ def _is_ours(peer: Peer) -> bool:
 
 
 def _is_ours_of_any_size(peer: Peer) -> bool:
-    return peer.name.startswith("tollgate") and peer.name not in (*_LIMITS[1:], *_LEDGER[1:])
+    return peer.name.startswith("tollgate") and peer.name not in _VARIANTS
+
+
+def _relays_alone(peer: Peer) -> bool:
+    """With nothing but the relay on its core, where that can be had."""
+    return _of_one_process(peer) or peer.name == "tollgate-settler-apart"
 
 
 def _shows_limits(peer: Peer) -> bool:
@@ -179,6 +187,7 @@ FIGURES = (
         "non-stream, 32 connections",
         _throughput,
         _THROUGHPUT,
+        includes=_relays_alone,
     ),
     Figure(
         "limits",
@@ -245,7 +254,7 @@ FIGURES = (
         "many",
         "9,000 open streams",
         _many,
-        (Number("resident", "memory in all", "MB", _resident, "lower"),),
+        (Number("resident", "memory of the process", "MB", _resident, "lower"),),
         {"tokens": LONG_STREAM_TOKENS, "pace": SLOW_PACE},
         _is_ours,
         _some_are_missing,

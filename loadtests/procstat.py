@@ -16,18 +16,20 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 class Usage:
     cpu_seconds: float  # user and system, living descendants and those already gone
     rss_bytes: int
+    own_rss_bytes: int  # without descendants
 
 
 def usage(pid: int, proc: Path = Path("/proc")) -> Usage:
     """ProcessLookupError when `pid` itself is gone; a child that ends while being read counts as gone."""
-    cpu, rss = _read(pid, proc)
+    cpu, own = _read(pid, proc)
+    rss = own
     for child in descendants(pid, proc):
         try:
             more_cpu, more_rss = _read(child, proc)
         except ProcessLookupError:
             continue
         cpu, rss = cpu + more_cpu, rss + more_rss
-    return Usage(cpu, rss)
+    return Usage(cpu, rss, own)
 
 
 def descendants(pid: int, proc: Path = Path("/proc")) -> list[int]:

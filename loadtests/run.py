@@ -31,6 +31,7 @@ class Run:
     cpu_seconds: float | None = None  # of the process under test
     rss_before: int | None = None
     rss_after: int | None = None
+    own_rss_after: int | None = None  # of the process itself, without its descendants
 
     @classmethod
     def merged(cls, runs: Sequence[Run]) -> Run:
@@ -47,6 +48,7 @@ class Run:
             whole.gaps.extend(run.gaps)
             if run.cpu_seconds is not None:
                 whole.cpu_seconds, whole.rss_before, whole.rss_after = run.cpu_seconds, run.rss_before, run.rss_after
+                whole.own_rss_after = run.own_rss_after
         return whole
 
     @cached_property
@@ -90,4 +92,5 @@ class Run:
             "cpu_seconds": self.cpu_seconds,
             "rss_before": self.rss_before,
             "rss_after": self.rss_after,
+            "own_rss_after": self.own_rss_after,
         }

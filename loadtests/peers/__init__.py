@@ -10,13 +10,14 @@ from loadtests.peers.litellm import LiteLLM
 from loadtests.peers.nginx import Nginx
 from loadtests.peers.portkey import Portkey
 from loadtests.peers.sglang_router import SglangRouter
-from loadtests.peers.tollgate import Tollgate, TollgatePair, TollgateRedis
+from loadtests.peers.tollgate import Tollgate, TollgatePair, TollgateRedis, TollgateSettlerApart
 from loadtests.peers.vllm_router import VllmRouter
 
 PEERS: tuple[Peer, ...] = (
     Direct(),
     Nginx(),
     Tollgate(),
+    TollgateSettlerApart(),
     Tollgate(limits=False),
     Tollgate(ledger=False),
     TollgateRedis(),

@@ -31,11 +31,13 @@ class Unavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a peer runs: its worker, its port, a directory for what it writes."""
+    """Where a peer runs: its worker, its port, a directory for what it writes, and cores (none: any) for what it does
+    beside relaying, where it can be done elsewhere."""
 
     worker_url: str
     port: int
     directory: Path
+    other_cores: tuple[int, ...] = ()
 
     @property
     def url(self) -> str:
@@ -121,10 +123,12 @@ def pinned(cores: Sequence[int]) -> list[str]:
     return ["taskset", "--cpu-list", ",".join(map(str, cores))] if cores else []
 
 
-def launch(peer: Peer, worker_url: str, directory: Path, cores: Sequence[int]) -> Running:
+def launch(
+    peer: Peer, worker_url: str, directory: Path, cores: Sequence[int], other_cores: Sequence[int] = ()
+) -> Running:
     """Starts a peer on its cores (none given: on any) and waits for its first answer."""
     directory.mkdir(parents=True, exist_ok=True)
-    place = Place(worker_url, free_port(), directory)
+    place = Place(worker_url, free_port(), directory, tuple(other_cores))
     start = peer.start(place)
     if start is None:
         return Running(peer, Target(worker_url), None)

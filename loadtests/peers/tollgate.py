@@ -10,7 +10,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from loadtests.peers.base import MODEL, ROOT, Place, Start, Unavailable, free_port
+from loadtests.peers.base import MODEL, ROOT, Place, Start, Unavailable, free_port, pinned
 
 KEY = "sk-bench"
 _PLENTY = 1_000_000_000  # limits that are checked and charged for every request, and refuse none
@@ -60,6 +60,29 @@ class TollgateRedis:
         return Start(["sh", "-c", both], _path(), (("authorization", f"Bearer {KEY}"),))
 
 
+class TollgateSettlerApart:
+    """The gateway alone on its core: what brings its journal into the ledger is a service of its own, elsewhere. The
+    processor time of both is counted."""
+
+    name = "tollgate-settler-apart"
+    streams = 0
+    processes = 1
+
+    def install(self) -> None:
+        """It runs in the environment that runs this."""
+
+    def start(self, place: Place) -> Start:
+        config = place.directory / "config"
+        write_config(config, place, settler="external")
+        gateway, settler = (
+            shlex.join([sys.executable, "-m", "gateway.cli", command, "--config", str(config)])
+            for command in ("serve", "settle")
+        )
+        elsewhere = shlex.join(pinned(place.other_cores))
+        both = f"trap 'trap \"\" TERM; kill 0; wait' TERM; {gateway} & {elsewhere} nice -n 5 {settler} & wait"
+        return Start(["sh", "-c", both], _path(), (("authorization", f"Bearer {KEY}"),))
+
+
 class TollgatePair:
     """Two gateways of one process each, which know nothing of each other: what two processes cost when they share
     nothing but their cores. On a core of their own they evict each other's caches, and each serves fewer requests in
@@ -96,6 +119,7 @@ def write_config(
     limits: bool = True,
     ledger: bool = True,
     state: str = "memory://",
+    settler: str = "embedded",
 ) -> None:
     """One worker, one model, one route, one tenant. JSON is YAML."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -118,6 +142,7 @@ def write_config(
             "server": {"host": "127.0.0.1", "port": place.port, "processes": processes},
             "state": state,
             "ledger": f"sqlite:///{place.directory / 'ledger.db'}" if ledger else "none",
+            "metering": {"settler": settler},
             "log": {"format": "json"},
         },
         "models": {"models": {MODEL: {"context": 32768, "versions": {"v1": {"quantization": "none"}}}}},

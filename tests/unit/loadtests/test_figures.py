@@ -46,7 +46,7 @@ def test_streams_that_were_not_open_are_not_counted_as_small() -> None:
     many = figure_of("many")
     assert many.complaint(Run(seconds=1.0, requests=9000), QUICK) is None
     assert many.complaint(Run(seconds=1.0, requests=8990), QUICK) == "10 of 9,000 streams were not open"
-    assert number("many", "resident").read(Run(seconds=1.0, rss_after=123_000_000)) == 123.0
+    assert number("many", "resident").read(Run(seconds=1.0, own_rss_after=123_000_000)) == 123.0
 
 
 def test_a_machine_with_too_few_descriptors_says_so() -> None:
@@ -62,6 +62,7 @@ def test_variants_of_the_gateway_are_only_compared_with_it() -> None:
     assert included["processes"] == ["tollgate", "tollgate-2", "tollgate-pair"]
     assert included["many"] == ["tollgate"]
     assert [key for key, names in included.items() if "tollgate-2" in names] == ["processes"]
+    assert included["ledger"] == ["tollgate", "tollgate-settler-apart", "tollgate-unledgered"]
     assert included["limits"] == ["tollgate", "tollgate-unlimited", "tollgate-redis"]
-    others = {"tollgate-2", "tollgate-pair", "tollgate-unlimited", "tollgate-redis"}
+    others = {"tollgate-2", "tollgate-pair", "tollgate-unlimited", "tollgate-redis", "tollgate-unledgered"}
     assert set(included["throughput"]) == {peer.name for peer in PEERS} - others

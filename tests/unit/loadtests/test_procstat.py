@@ -28,7 +28,7 @@ def test_a_tree_is_summed(tmp_path: Path) -> None:
     process(tmp_path, 4, user=1, system=0, pages=1)
     measured = usage(1, tmp_path)
     assert measured.cpu_seconds == pytest.approx((110 + 7 + 22 + 1) * TICK)
-    assert measured.rss_bytes == 10 * PAGE
+    assert (measured.rss_bytes, measured.own_rss_bytes) == (10 * PAGE, 5 * PAGE)
     assert sorted(descendants(1, tmp_path)) == [2, 3, 4]
 
 
