@@ -63,7 +63,7 @@ class Verdict:
 
 
 GOALS = (
-    # The gateway has the core to itself, as peers have that keep no books; what it does beside its settler is shown too.
+    # The gateway has the core to itself, as peers that keep no books have; beside its settler is shown too.
     Goal("throughput", "requests_per_second", "≥", 0.75, times="vllm-router", of="tollgate-settler-apart", aim=1.0),
     Goal("throughput", "requests_per_second", "≥", 60, times="litellm"),
     Goal("limits", "requests_per_second", "≥", 0.85, times="tollgate-unlimited"),
