@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-Engine = Literal["vllm", "trtllm", "sglang", "tgi", "openai"]
+Engine = Literal["vllm", "trtllm", "triton", "sglang", "tgi", "openai"]
 Objective = Literal["cost", "latency", "quality"]
 CacheWhen = Literal["never", "deterministic", "always"]
 Priority = Literal["interactive", "standard", "batch"]

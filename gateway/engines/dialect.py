@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from gateway.engines.load import Load
 from gateway.errors import GatewayError
@@ -43,6 +43,33 @@ class TakesAdapterPaths(Protocol):
 
     def adapter_names(self, adapters: Mapping[str, Adapter]) -> Mapping[str, str]:
         """What to hand `select` as `engine_model` for each adapter."""
+        ...
+
+
+class Order(NamedTuple):
+    """What to POST: `body` as JSON."""
+
+    path: str
+    body: dict[str, Any]
+
+
+@runtime_checkable
+class PlacesAdapters(Protocol):
+    """An engine that loads and unloads adapters while it runs. What is asked for twice is done already."""
+
+    def load_adapter(self, name: str, path: str) -> Order:
+        """`path` is read by the engine, on its own disk. Another path under the same name may leave the engine's prefix
+        cache stale: a new version needs a new name."""
+        ...
+
+    def unload_adapter(self, name: str) -> Order: ...
+
+    def load_refusal(self, status: int, body: bytes) -> str | None:
+        """Why the adapter is not there after the answer to such an order; None when it is."""
+        ...
+
+    def unload_refusal(self, status: int, body: bytes) -> str | None:
+        """Why it is there still; None when it is not."""
         ...
 
 

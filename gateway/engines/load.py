@@ -11,7 +11,7 @@ MOST = 2**63 - 1  # what the ledger holds; a counter beyond is none
 _STARTED = b"process_start_time_seconds"  # the client library's own, the same on every page it writes
 
 
-_SAMPLE = re.compile(rb"(?:\{.*\})?[ \t]+(\S+)")  # what follows a name; labels may hold anything but a line end
+_SAMPLE = re.compile(rb"((?:\{.*\})?)[ \t]+(\S+)")  # what follows a name; labels may hold anything but a line end
 
 
 class Load(NamedTuple):
@@ -28,8 +28,12 @@ class Load(NamedTuple):
 NO_LOAD = Load()
 
 
+Names = str | tuple[str, ...]
+
+
 class Page:
-    """The names under which one engine's page has them; "" for what it does not have.
+    """The names under which one engine's page has them; "" for what it does not have. Of several names the first that
+    is found counts; `name{label="value"}` is only those samples of the name that have that label.
 
     https://prometheus.io/docs/instrumenting/exposition_formats/: one sample a line, `name{labels} value [timestamp]`.
     """
@@ -37,20 +41,20 @@ class Page:
     def __init__(
         self,
         *,
-        running: str = "",
-        waiting: str = "",
-        kv_usage: str = "",
-        prompt_tokens: str = "",
-        output_tokens: str = "",
+        running: Names = "",
+        waiting: Names = "",
+        kv_usage: Names = "",
+        prompt_tokens: Names = "",
+        output_tokens: Names = "",
     ) -> None:
-        self._names = tuple(name.encode() for name in (running, waiting, kv_usage, prompt_tokens, output_tokens))
+        self._names = [_sought(names) for names in (running, waiting, kv_usage, prompt_tokens, output_tokens)]
 
     def read(self, page: bytes) -> Load:
         """Never raises: what can not be read is not known.
 
         A page is mostly histograms, a hundred kilobytes of them: the wanted names are looked for, not each line at."""
-        running, waiting, kv_usage, prompt, output = [_samples(page, name) for name in self._names]
-        started = _samples(page, _STARTED)
+        running, waiting, kv_usage, prompt, output = [_first(page, names) for names in self._names]
+        started = _samples(page, _STARTED, b"")
         return Load(
             _sum(running),
             _sum(waiting),
@@ -61,10 +65,23 @@ class Page:
         )
 
 
-def _samples(page: bytes, name: bytes) -> list[float]:
-    """The values of one metric, over all its labels."""
-    if not name:
-        return []
+def _sought(names: Names) -> list[tuple[bytes, bytes]]:
+    """Each name and the label it is to have."""
+    spelled = (names,) if isinstance(names, str) else names
+    parts = [name.encode().partition(b"{") for name in spelled if name]
+    return [(name, label.removesuffix(b"}")) for name, _, label in parts]
+
+
+def _first(page: bytes, sought: list[tuple[bytes, bytes]]) -> list[float]:
+    for name, label in sought:
+        values = _samples(page, name, label)
+        if values:
+            return values
+    return []
+
+
+def _samples(page: bytes, name: bytes, label: bytes) -> list[float]:
+    """The values of one metric, over all its labels or those that include this one."""
     line = b"\n" + name
     starts = [0] if page.startswith(name) else []
     at = page.find(line)
@@ -74,7 +91,9 @@ def _samples(page: bytes, name: bytes) -> list[float]:
     values: list[float] = []
     for start in starts:
         sample = _SAMPLE.match(page, start + len(name))
-        value = None if sample is None else _number(sample[1])  # None: a longer name, or nothing that can be read
+        if sample is None or (label and label not in sample[1]):  # a longer name, or nothing that can be read
+            continue
+        value = _number(sample[2])
         if value is not None:
             values.append(value)
     return values

@@ -6,9 +6,12 @@ Built to SGLang's published contract and tested against a stand-in of it; not ru
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
-from gateway.engines.complaint import read_body, read_frame
+import orjson
+
+from gateway.engines.complaint import read_body, read_frame, tidy
+from gateway.engines.dialect import Order
 from gateway.engines.judgement import frame_status, judge
 from gateway.engines.load import Load, Page
 from gateway.errors import GatewayError
@@ -39,6 +42,18 @@ class Sglang:
         body["model"] = engine_model.partition(":")[0]
         body["lora_path"] = engine_model
 
+    def load_adapter(self, name: str, path: str) -> Order:
+        return Order("/load_lora_adapter", {"lora_name": name, "lora_path": path})
+
+    def unload_adapter(self, name: str) -> Order:
+        return Order("/unload_lora_adapter", {"lora_name": name})
+
+    def load_refusal(self, status: int, body: bytes) -> str | None:
+        return _refusal(status, body, done="already loaded")
+
+    def unload_refusal(self, status: int, body: bytes) -> str | None:
+        return _refusal(status, body, done="not loaded")
+
     def load(self, page: bytes) -> Load:
         return _PAGE.read(page)
 
@@ -48,3 +63,17 @@ class Sglang:
     def frame_error(self, frame: Mapping[str, Any]) -> GatewayError | None:
         complaint = read_frame(frame)
         return None if complaint is None else judge(frame_status(complaint), complaint)
+
+
+def _refusal(status: int, body: bytes, *, done: str) -> str | None:
+    """The answer to an order is `{success, error_message, loaded_adapters}`, with 200 or 400."""
+    try:
+        answer: object = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        answer = None
+    result = cast("Mapping[str, object]", answer) if isinstance(answer, Mapping) else dict[str, object]()
+    said = result.get("error_message")
+    message = tidy(said) if isinstance(said, str) else read_body(body).message
+    if (status == 200 and result.get("success") is True) or done in message:
+        return None
+    return message or f"it answered HTTP {status}"

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.engines.complaint import Complaint, read_body, read_frame
+from gateway.engines.dialect import Order
 from gateway.engines.judgement import failed, frame_status, judge, lacks_model
 from gateway.engines.load import Load, Page
 from gateway.errors import GatewayError
@@ -30,6 +31,26 @@ class Vllm:
 
     def select(self, body: dict[str, Any], engine_model: str, adapter: str | None) -> None:
         body["model"] = engine_model
+
+    def load_adapter(self, name: str, path: str) -> Order:
+        return Order("/v1/load_lora_adapter", {"lora_name": name, "lora_path": path})
+
+    def unload_adapter(self, name: str) -> Order:
+        return Order("/v1/unload_lora_adapter", {"lora_name": name})
+
+    def load_refusal(self, status: int, body: bytes) -> str | None:
+        if status == 404 and not read_body(body).message.startswith("Loading lora"):
+            return "it takes no adapters while it runs: start it with VLLM_ALLOW_RUNTIME_LORA_UPDATING=1"
+        complaint = read_body(body)
+        if status == 200 or (status == 400 and "has already been loaded" in complaint.message):
+            return None
+        return complaint.message or f"it answered HTTP {status}"
+
+    def unload_refusal(self, status: int, body: bytes) -> str | None:
+        complaint = read_body(body)
+        if status == 200 or (status == 404 and "cannot be found" in complaint.message):
+            return None
+        return complaint.message or f"it answered HTTP {status}"
 
     def load(self, page: bytes) -> Load:
         return _PAGE.read(page)

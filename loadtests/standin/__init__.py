@@ -16,6 +16,7 @@ What may be said is `Behaviour`. Everything a request leaves open comes from the
     reading      bodies, checked as in vLLM   pooling      embeddings, scores, rankings
     errors       vLLM's refusals              service      models, adapters, tokens, health
     dialect      vLLM's documents, events     metrics      what the engine counts
+    engines      the others' ways around it   (`Standin(engine="sglang")`, `--engine sglang`)
     models       names and adapters           tokens       the tokenizer, the text
     connection   HTTP on one socket           play         pacing and faults
     server       the worker as an object      seats        a bounded capacity

@@ -10,6 +10,7 @@ import json
 import signal
 
 from loadtests.standin.behaviour import INSTANT
+from loadtests.standin.engines import SPEECHES
 from loadtests.standin.server import Standin, tune_for_speed
 
 
@@ -18,6 +19,7 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one (default)")
     parser.add_argument("--model", default="standin", help="names served, separated by commas; the first is echoed")
+    parser.add_argument("--engine", choices=sorted(SPEECHES), default="vllm", help="whose dialect it speaks")
     parser.add_argument("--adapter", nargs="*", default=[], metavar="NAME", help="LoRA adapters that are loaded")
     parser.add_argument("--behaviour", default="{}", help='JSON, for example \'{"tokens": 100, "pace": 0.02}\'')
     parser.add_argument("--context", type=int, default=32768, help="tokens, one for each byte of text (default 32768)")
@@ -33,6 +35,7 @@ def main() -> None:
         parser.error(f"--behaviour: {error}")
     worker = Standin(
         arguments.model.split(","),
+        engine=arguments.engine,
         adapters=arguments.adapter,
         behaviour=behaviour,
         context=arguments.context,

@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from http import HTTPStatus
 
 import orjson
 
-from loadtests.standin import generation, pooling, service
+from loadtests.standin import generation, pooling, reading, service
 from loadtests.standin.engine import Answer, Engine, Reply, Request, Task
 from loadtests.standin.errors import Refusal
 
 
 def reply(engine: Engine, request: Request) -> Reply:
     """The engine's answer. Every refusal vLLM knows comes back as an Answer too."""
-    route = _ROUTES.get(request.path)
-    if route is None:
+    speech = engine.speech
+    if (own := speech.paths.get(request.path)) is not None:
+        method, task, handler = own[0], None, own[1]
+    elif request.path in _ROUTES and request.path not in speech.lacks:
+        method, task, handler = _ROUTES[request.path]
+    else:
         return _plain_error(404)
-    method, task, handler = route
     if task is not None and engine.task not in ("any", task):
         return _plain_error(404)
     if request.method != method:
         return _plain_error(405)
     try:
+        if task is not None and speech.read is not None:
+            body = speech.read(engine, request.path, reading.json(request))
+            request = replace(request, body=orjson.dumps(body))
         return handler(engine, request)
     except Refusal as refusal:
-        return Answer(refusal.status, refusal.body())
+        return Answer(refusal.status, refusal.body()) if speech.answer is None else speech.answer(refusal)
 
 
 def _plain_error(status: int) -> Answer:

@@ -8,6 +8,7 @@ from typing import Literal
 from loadtests.standin.behaviour import Behaviour
 from loadtests.standin.dialect import anthropic
 from loadtests.standin.dialect.shape import DONE, Frames, Shape, chunk, fill
+from loadtests.standin.dialect.speech import VLLM, Speech
 from loadtests.standin.errors import refused
 from loadtests.standin.metrics import Metrics
 from loadtests.standin.models import Models
@@ -52,6 +53,7 @@ class Stream:
     finish_reason: str
     behaviour: Behaviour
     dialect: Dialect
+    speech: Speech = VLLM
 
     def filled(self, frame: bytes) -> bytes:
         return fill(frame, self.ident, self.created)
@@ -59,7 +61,8 @@ class Stream:
     def error_events(self) -> bytes | None:
         """How this endpoint tells of an error once the stream is open; None: it breaks the connection, as vLLM does."""
         if self.dialect == "openai":
-            return chunk(refused(self.behaviour.status).frame()) + chunk(DONE)
+            event = self.speech.event(refused(self.behaviour.status))
+            return None if event is None else chunk(event) + chunk(DONE)
         return chunk(anthropic.BROKEN) if self.dialect == "anthropic" else None
 
 
@@ -76,6 +79,8 @@ class Engine:
     max_queued: int | None = None  # refuse when more than this many wait, as --max-num-queued-reqs looks from outside
     seats: Seats | None = None  # None: it runs all that come
     healthy: bool = True
+    speech: Speech = VLLM  # which engine it is
+    undrained: bool = True  # of figures that are given to one reader only
     plans: dict[object, object] = field(default_factory=dict[object, object])  # kept by generation.py
 
     def admit(self, behaviour: Behaviour, shape: Shape) -> None:

@@ -59,7 +59,8 @@ def generate(engine: Engine, request: Request) -> Reply:
     tokens, finish_reason = shape.tokens * shape.choices, shape.finish_reason
     if plan.streams:
         frames = api.streamed(shape)
-        return Stream(frames, ident, created, shape.choices, tokens, finish_reason, behaviour, api.dialect)
+        choices, speech = shape.choices, engine.speech
+        return Stream(frames, ident, created, choices, tokens, finish_reason, behaviour, api.dialect, speech)
     document = fill(api.whole(shape), ident, created)
     return Answer(200, document, JSON, tokens, finish_reason, behaviour)
 

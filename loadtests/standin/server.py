@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple, Self
 from loadtests.standin.behaviour import INSTANT, Behaviour
 from loadtests.standin.connection import Connection
 from loadtests.standin.engine import Engine, Request, Task
+from loadtests.standin.engines import SPEECHES
 from loadtests.standin.metrics import Metrics
 from loadtests.standin.models import Models
 from loadtests.standin.seats import Seats
@@ -40,7 +41,7 @@ class Seen:
 
 
 class Standin:
-    """`async with Standin() as worker:` listens on 127.0.0.1 until the block ends.
+    """`async with Standin() as worker:` listens on 127.0.0.1 until the block ends. `engine` is whose dialect it speaks.
 
     `behaviour` is what requests get that ask for nothing; assign to it at any time. With `max_running` it generates for
     that many at once, the rest wait in its queue, and `max_queued` refuses those that find too many waiting there.
@@ -50,6 +51,7 @@ class Standin:
         self,
         models: Iterable[str] = ("standin",),
         *,
+        engine: str = "vllm",
         adapters: Iterable[str] = (),
         behaviour: Behaviour = INSTANT,
         task: Task = "any",
@@ -65,6 +67,7 @@ class Standin:
         catalogue = Models(models, adapters, context=context)
         seats = None if max_running is None else Seats(max_running)
         self.engine = Engine(catalogue, Metrics(), behaviour, task, prompt_details, max_queued, seats)
+        self.engine.speech = SPEECHES[engine]
         self.keep_alive = keep_alive  # vLLM closes connections idle for this long; 0 keeps them
         self.connections: set[Connection] = set()
         self.requests: deque[Seen] = deque(maxlen=record)  # the last ones, with outcome and tokens sent

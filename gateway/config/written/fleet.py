@@ -73,8 +73,8 @@ class Worker(Written):
         description="Its address; dns+http://HOST:PORT is one worker per address; left out with `launch`",
         examples=["http://10.0.0.5:8000"],
     )
-    engine: Literal["vllm", "trtllm", "sglang", "tgi", "openai"] = Field(
-        description="What it runs; openai is any compatible endpoint", examples=["vllm"]
+    engine: Literal["vllm", "trtllm", "triton", "sglang", "tgi", "openai"] = Field(
+        description="What it runs: triton is its OpenAI frontend, openai any compatible endpoint", examples=["vllm"]
     )
     serves: Asked = Field(description="The model@version it answers for", examples=["chat-8b@fp8"])
     serves_as: Text | None = Field(

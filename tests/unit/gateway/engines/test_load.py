@@ -62,6 +62,28 @@ def test_the_stand_in_writes_what_is_read() -> None:
             b'trtllm_kv_cache_utilization{m="x"} 0.5\n',
             Load(1, 2, 0.5),
         ),
+        (
+            "triton",
+            b'nv_inference_pending_request_count{model="m",version="1"} 7\n'
+            b'nv_trt_llm_request_metrics{model="m",request_type="active",version="1"} 9\n'
+            b'nv_trt_llm_request_metrics{model="m",request_type="scheduled",version="1"} 5\n'
+            b'nv_trt_llm_request_metrics{model="m",request_type="waiting",version="1"} 4\n'
+            b'nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type="used",model="m",version="1"} 50\n'
+            b'nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type="fraction",model="m",version="1"} 0.5\n',
+            Load(5, 4, 0.5),
+        ),
+        (
+            "triton",  # with another backend than TensorRT-LLM's
+            b'nv_inference_pending_request_count{model="a",version="1"} 2\n'
+            b'nv_inference_pending_request_count{model="b",version="1"} 1\n',
+            Load(waiting=3),
+        ),
+        (
+            "triton",
+            b'vllm:num_requests_running{model="m",version="1"} 3\nvllm:num_requests_waiting{model="m",version="1"} 2\n'
+            b'nv_inference_pending_request_count{model="m",version="1"} 9\n',
+            Load(3, 2),
+        ),
         ("tgi", b"tgi_queue_size 2\ntgi_batch_current_size 1\ntgi_batch_current_max_tokens 9\n", Load(1, 2)),
     ],
 )
