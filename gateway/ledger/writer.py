@@ -15,7 +15,7 @@ from gateway.ledger.journal.format import Kind
 from gateway.ledger.journal.writer import Journal
 from gateway.ledger.record import Attempt, Label, Line, Reading
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("tollgate.ledger")
 
 _INTENT: Kind = "intent"
 _CHECKPOINT: Kind = "checkpoint"

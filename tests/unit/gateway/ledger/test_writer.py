@@ -106,5 +106,6 @@ def test_what_fits_no_record_goes_to_the_log(tmp_path, caplog):
     ledger.record(row(2))
     assert ledger.stats[:3] == (1, 1, 0)
     assert "attempt lost, it fits no record: {" in caplog.text
+    assert {record.name for record in caplog.records} == {"tollgate.ledger"}
     assert f'"gpu_ns": {2**70}' in caplog.text
     ledger.close()
