@@ -9,48 +9,16 @@ from __future__ import annotations
 from gateway.table import Budget, Limits
 from gateway.tenancy.book import MINUTE, Claim, Grant
 from gateway.tenancy.budget import period
+from gateway.tenancy.pace import LEARNING, Pace
 
 HORIZON = 500  # milliseconds of its own demand that a process would like to hold ahead
 MONEY_HORIZON = 2_000  # the same for money
-LEARNING = 500  # milliseconds over which the pace of that demand is learnt
-LEAST = 20  # milliseconds below which a pace is not learnt anew
 REFILL = 4  # more is asked for when less than this part of it is left
 PLACES_AHEAD = 8  # one place is held ahead for so many in use
 FEW_PLACES = 16  # of so few, each that is idle is missed
-
-
 ALONE_PERCENT = 80  # of its part of a limit that a process uses while it can not ask the others
 ALONE_PAUSE = 1_000  # milliseconds for which it has only what was granted before: the others may not be alone yet
 PLACES_PAUSE = 10_000  # the same for places: those that had more than their part have requests under way
-
-
-class Pace:
-    """How fast an amount is taken, in units per millisecond."""
-
-    __slots__ = ("_idle", "_pace", "_since", "_taken")
-
-    def __init__(self) -> None:
-        self._idle = 0
-        self._pace = 0.0
-        self._since = 0
-        self._taken = 0
-
-    def take(self, amount: int) -> None:
-        self._taken += amount
-
-    def ahead(self, horizon: int, now: int) -> int:
-        """What is to be expected within `horizon`, by what was taken of late; nothing when nothing was for as long."""
-        elapsed = now - self._since
-        if elapsed >= LEAST:
-            self._idle = 0 if self._taken else self._idle + elapsed
-            weight = elapsed / LEARNING
-            self._pace += (weight if weight < 1.0 else 1.0) * (self._taken / elapsed - self._pace)
-            self._taken, self._since = 0, now
-        elif elapsed < 0:  # the clock was set back
-            self._since = now
-        if self._idle >= horizon:
-            self._pace = 0.0
-        return int(self._pace * horizon)
 
 
 class Allotment:

@@ -15,16 +15,15 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from gateway.errors import GatewayError
-from gateway.state.limits import Call, Presence
 from gateway.state.redis import FAILURES
 from gateway.table import Key, Limits, Tenant
 from gateway.tenancy import refusals
 from gateway.tenancy.allotment import PLACES_PAUSE, Allotment
-from gateway.tenancy.book import Books, Grant
+from gateway.tenancy.book import Books
+from gateway.tenancy.far import Far, call, fit, grants_of
 from gateway.tenancy.limiter import Clock, MemoryLimiter, OnAlert, TenantLease, refusal
 from gateway.tenancy.limits import UNLIMITED, Lease, LimiterState
 from gateway.tenancy.purse import Demanded, Errand, Purse, Scopes
@@ -49,20 +48,6 @@ MAX_WAITING = 4_096  # requests, of all tenants
 DEMANDS_PER_CLAIM = 256
 ERRANDS_PER_TRIP = 64
 MAX_TRIPS = 4  # at once
-
-GRANT = len(Grant._fields)
-
-
-class Far(Protocol):
-    """The store, as `state.limits.RedisLimits` is one. Fails with one of `FAILURES`."""
-
-    async def claim(self, calls: Sequence[Call]) -> list[list[int]]: ...
-
-    async def present(self, holder: str, *, well: bool = True) -> Presence: ...
-
-    async def leave(self, holder: str) -> None: ...
-
-    async def close(self) -> None: ...
 
 
 class Waiter:
@@ -298,7 +283,7 @@ class SharedLimiter(MemoryLimiter):
 
     async def _carry(self, errands: list[Errand]) -> None:
         loop = asyncio.get_running_loop()
-        calls = [Call(one.purse.name, self._written(one)) for one in errands]
+        calls = [call(one, self._holder, self._ttl) for one in errands]
         answers: list[list[int]] | None = None
         failure: BaseException | None = None
         try:
@@ -316,7 +301,7 @@ class SharedLimiter(MemoryLimiter):
             self._trips -= 1
             for one in errands:
                 one.purse.busy = False
-        if answers is not None and not _fit(errands, answers):
+        if answers is not None and not fit(errands, answers):
             failure, answers = ConnectionError("its answer is not understood: another version wrote it"), None
         if answers is None:
             for one in errands:
@@ -331,17 +316,6 @@ class SharedLimiter(MemoryLimiter):
         if self._due:
             self._soon(next(iter(self._due.values())))
 
-    def _written(self, errand: Errand) -> list[Any]:
-        return [
-            self._holder,
-            errand.seq,
-            self._ttl,
-            -1,
-            [allotment.name for allotment in errand.allotments],
-            [list(claim) for claim in errand.claims],
-            [list(demand) for demand in errand.demands],
-        ]
-
     def _answered(self, errand: Errand, answer: list[int], clock: int) -> None:
         purse = errand.purse
         asked = self._asked.pop(purse.name, None)
@@ -351,7 +325,7 @@ class SharedLimiter(MemoryLimiter):
                 self._lines.setdefault(purse.name, deque()).extendleft(reversed(asked))
             self._soon(purse)
             return
-        grants = _grants(answer)
+        grants = grants_of(answer)
         purse.hear(errand, grants, clock)
         self._alert(purse, grants)
         for lease, money in self._wishes.pop(purse.name, {}).items():
@@ -453,11 +427,11 @@ class SharedLimiter(MemoryLimiter):
             now = int(self._clock() * 1_000)
             errands = [purse.tell(now + REUNION, now) for purse in purses[at : at + ERRANDS_PER_TRIP]]
             async with asyncio.timeout(PATIENCE_SECONDS):
-                answers = await self._far.claim([Call(one.purse.name, self._written(one)) for one in errands])
-            if not _fit(errands, answers):
+                answers = await self._far.claim([call(one, self._holder, self._ttl) for one in errands])
+            if not fit(errands, answers):
                 raise ConnectionError("its answer is not understood: another version wrote it")
             for one, answer in zip(errands, answers, strict=True):
-                grants = _grants(answer)
+                grants = grants_of(answer)
                 for allotment, claim, grant in zip(one.allotments, one.claims, grants, strict=False):
                     allotment.told(claim, grant, now)
                 self._alert(one.purse, grants)
@@ -507,7 +481,7 @@ class SharedLimiter(MemoryLimiter):
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
                 if errands:
-                    await self._far.claim([Call(one.purse.name, self._written(one)) for one in errands])
+                    await self._far.claim([call(one, self._holder, self._ttl) for one in errands])
                 await self._far.leave(self._holder)
         except FAILURES as error:
             logger.warning("limits: the last claims were not heard", extra={"fields": {"error": str(error)}})
@@ -521,17 +495,3 @@ class SharedLimiter(MemoryLimiter):
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _grants(answer: list[int]) -> list[Grant]:
-    """None when the claim was overtaken."""
-    numbers = answer[2:]
-    return [Grant(*numbers[at : at + GRANT]) for at in range(0, len(numbers), GRANT)]
-
-
-def _fit(errands: list[Errand], answers: list[list[int]]) -> bool:
-    """Whether each answer has a grant for each claim, or says that it was overtaken."""
-    for one, answer in zip(errands, answers, strict=True):
-        if not answer[1] and len(answer) != 2 + GRANT * len(one.claims):
-            return False
-    return True
