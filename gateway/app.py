@@ -108,7 +108,9 @@ class Gateway:
         endpoint = table.settings.otlp_endpoint
         self.spans = open_spans(endpoint) if endpoint else None
         self.limiter = _limiter(table, place, self._budget_alert)
-        self.reconciling = Reconciling(self.limiter, self.ledger, self._books, lambda: self.table, pace)
+        self.reconciling = Reconciling(
+            self.limiter, self.ledger, self._books, lambda: replace(self.table, workers=self.fleet.workers()), pace
+        )
         self.fleet = Fleet(_backend, self.ledger)
         self.watcher = Watcher(directory, self.apply, table)
         self.keyring = Keyring(open_key_store(table.settings.state, table.settings.ledger), table, self._let_in)
@@ -126,6 +128,7 @@ class Gateway:
         self.control_plane = create_control_plane(self)
         for read in (
             lambda: readings.of_workers(self.fleet),
+            lambda: readings.of_discovery(self.fleet),
             lambda: readings.of_queue(self.service.racing.room),
             lambda: readings.of_limits(self.limiter, self.table.accounts),
             self.keyring.readings,

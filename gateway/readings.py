@@ -56,6 +56,14 @@ def of_workers(fleet: Fleet) -> Iterator[Reading]:
         )
 
 
+def of_discovery(fleet: Fleet) -> Iterator[Reading]:
+    for name, one in fleet.discoveries().items():
+        labels = {"worker": name}
+        yield Reading("tollgate_discovery_found", "Workers behind a configured address.", len(one.urls), labels)
+        failing = "1 while they cannot be looked up, and those known stay."
+        yield Reading("tollgate_discovery_failing", failing, float(bool(one.error)), labels)
+
+
 def of_queue(room: WaitingRoom) -> Iterator[Reading]:
     for rank, priority in enumerate(PRIORITIES):
         labels = {"priority": priority}

@@ -6,7 +6,7 @@ keeps the table it started with. Money is integer nano-USD, durations are second
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -71,6 +71,14 @@ class Worker:
     def hourly(self) -> int:
         """What this worker costs per hour, in nano-USD; 0 for hosted endpoints."""
         return self.gpu.hourly * self.gpus if self.gpu else 0
+
+
+def configured(worker: str, names: Collection[str]) -> str:
+    """Under which of the configuration's `names` a worker is known there: its own, or that of the one behind whose
+    address it was found, which its own begins with; its own where there is neither."""
+    if worker in names:
+        return worker
+    return max((name for name in names if worker.startswith(f"{name}-")), key=len, default=worker)
 
 
 @dataclass(frozen=True, slots=True)

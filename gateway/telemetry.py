@@ -17,6 +17,8 @@ disable_created_metrics()  # a second series for every series, which nothing her
 LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 TOKEN_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.2, 2.5, 5.0)
 POSITION_BUCKETS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
+MOST_WORKERS = 4_096  # that have a label of their own: where workers are found by address, names come and go for ever
+OTHERS = "other"
 OVERHEAD_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 
 
@@ -176,6 +178,7 @@ class Metrics:
         self._tallies: dict[Labels, _Tally] = {}
         self._gaps: dict[tuple[str, str], Buckets] = {}
         self._attempts: dict[tuple[str, str], int] = {}
+        self._workers: set[str] = set()  # that have a label
         self._cache_results: dict[str, int] = {}
 
     def attempted(self, worker: str, outcome: str) -> None:
@@ -245,8 +248,10 @@ class Metrics:
             tally.requests = tally.prompt = tally.cached = tally.output = tally.cost_nanousd = 0
         for version, buckets in self._gaps.items():
             buckets.pour(self.inter_token, *version)
-        for attempted, count in self._attempts.items():
-            self.attempts.labels(*attempted).inc(count)
+        for (worker, outcome), count in self._attempts.items():
+            if worker not in self._workers and len(self._workers) < MOST_WORKERS:
+                self._workers.add(worker)
+            self.attempts.labels(worker if worker in self._workers else OTHERS, outcome).inc(count)
         self._attempts.clear()
         for result, count in self._cache_results.items():
             self.cache.labels(result).inc(count)

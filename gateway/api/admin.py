@@ -33,9 +33,17 @@ def router(gateway: GatewayPort) -> APIRouter:
 
     @routes.get("/workers", summary="Workers and their state")
     async def workers() -> Response:  # pyright: ignore[reportUnusedFunction]
-        """Every configured worker: what it serves, whether it takes requests and if not why, and its load as this
-        gateway process knows it."""
-        return Json({"workers": [_worker(backend) for backend in gateway.fleet.backends()]})
+        """Every worker, configured or found behind a configured address: what it serves, whether it takes requests
+        and if not why, and its load as this gateway process knows it."""
+        return Json(
+            {
+                "workers": [_worker(backend) for backend in gateway.fleet.backends()],
+                "discovery": [
+                    {"name": name, "url": one.url, "found": len(one.urls), "error": one.error or None}
+                    for name, one in gateway.fleet.discoveries().items()
+                ],
+            }
+        )
 
     @routes.post("/workers/{name}/drain", summary="Drain a worker")
     async def drain(name: str) -> Response:  # pyright: ignore[reportUnusedFunction]
@@ -107,9 +115,9 @@ def _set_draining(gateway: GatewayPort, name: str, draining: bool) -> Backend:
     try:
         return gateway.fleet.drain(name) if draining else gateway.fleet.undrain(name)
     except KeyError:
-        known = ", ".join(gateway.table.workers) or "none"
+        known = ", ".join(list(gateway.fleet.workers())[:100]) or "none"
         raise NotFound(
-            f"There is no worker `{name[:200]}`; configured are: {known}.", param="name", code="worker_not_found"
+            f"There is no worker `{name[:200]}`; there are: {known}.", param="name", code="worker_not_found"
         ) from None
 
 

@@ -21,6 +21,7 @@ from gateway.attribution.split import Key, Policy, cost_until, split
 from gateway.attribution.timeline import Piece, Sight, crowding, pieces
 from gateway.attribution.window import share_out
 from gateway.ledger.store import Change, Store
+from gateway.table import configured
 
 UNSEEN = 4.0  # readings that may be missing in a row
 KEPT = 7 * 86_400.0  # seconds for which what comes late is still put right
@@ -185,7 +186,7 @@ class Attributor:
         return cost, busy_ns, split(cost, busy_ns, end - start, users, self._terms.policy, observed=piece.observed)
 
     def _model(self, worker: str, piece: Piece) -> Model:
-        return Model(piece.model, piece.version, self._terms.gpus.get(worker, ""))
+        return Model(piece.model, piece.version, self._terms.gpus.get(configured(worker, self._terms.gpus), ""))
 
     def _refit(self, change: Change, model: Model, at: float) -> None:
         """Now and then, and sooner while little is known."""

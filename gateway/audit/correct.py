@@ -10,7 +10,7 @@ from typing import NamedTuple
 from gateway.audit.share import Room, share
 from gateway.ledger.pricing import token_cost
 from gateway.ledger.record import Attempt
-from gateway.table import Price
+from gateway.table import Price, configured
 
 # What no attempt can have come to, whatever an estimate says: beyond it is somebody else's.
 OUTPUT_PER_SECOND = 1_000  # tokens of one answer
@@ -84,7 +84,7 @@ def _correction(stand: Stand, prompt: int, output: int, prices: Mapping[str, Pri
     before = stand.prompt_tokens, stand.cached_tokens, stand.output_tokens
     after_prompt = stand.prompt_tokens + prompt
     after = after_prompt, min(stand.cached_tokens, after_prompt), stand.output_tokens + output
-    price = prices.get(base.line.worker) if base.line.cost_basis == "token_price" else None
+    price = prices.get(configured(base.line.worker, prices)) if base.line.cost_basis == "token_price" else None
     worked = base.outcome not in ("failed", "rejected")  # for those nobody is charged
     return base._replace(
         correction=stand.corrections + 1,

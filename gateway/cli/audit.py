@@ -49,13 +49,14 @@ def run(arguments: argparse.Namespace) -> int:
     from gateway.config import ConfigError, load
     from gateway.ledger.opening import open_books
     from gateway.ledger.store import LedgerError
+    from gateway.table import configured
 
     if wrong_span(arguments.since, None, "--since"):
         return 2
     since = time.time() - 86_400.0 if arguments.since is None else arguments.since
     try:
         table = load(arguments.config)
-        if arguments.worker is not None and arguments.worker not in table.workers:
+        if arguments.worker is not None and configured(arguments.worker, table.workers) not in table.workers:
             complain(f"--worker {arguments.worker}: write one of {', '.join(table.workers)}")
             return 2
         books = open_books(table.settings.ledger)
@@ -142,6 +143,7 @@ def _read_now(table: Table, only: str | None) -> list[Reading]:
     import asyncio
 
     from gateway.engines import DIALECTS
+    from gateway.fleet.discovery import stands_for_many
     from gateway.fleet.gauge import POLL_SECONDS, SHARP_SECONDS
     from gateway.fleet.probes import Clients, ProbeFailed, Prober
     from gateway.ledger.record import Reading
@@ -153,6 +155,9 @@ def _read_now(table: Table, only: str | None) -> list[Reading]:
         try:
             for worker in table.workers.values():
                 if only not in (None, worker.name) or worker.engine == "openai":
+                    continue
+                if stands_for_many(worker):
+                    complain(f"worker {worker.name}: what is behind its address is only read by gateways that run")
                     continue
                 prober = Prober(clients.trusting(worker.ca), WorkerView(worker=worker), DIALECTS[worker.engine])
                 began = time.monotonic()

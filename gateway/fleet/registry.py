@@ -12,6 +12,7 @@ from gateway.engines.dialect import TellsLoad
 from gateway.fleet import ramp
 from gateway.fleet.backend import Backend
 from gateway.fleet.books import NO_BOOKS, Books
+from gateway.fleet.discovery import Discovery, Resolve, members, stands_for_many, system_resolver
 from gateway.fleet.gauge import Gauge
 from gateway.fleet.probes import Clients, Prober
 from gateway.fleet.watch import Watch
@@ -35,12 +36,20 @@ class Fleet:
     """
 
     def __init__(
-        self, make_backend: Callable[[Worker], Backend], books: Books = NO_BOOKS, *, random: Random | None = None
+        self,
+        make_backend: Callable[[Worker], Backend],
+        books: Books = NO_BOOKS,
+        *,
+        random: Random | None = None,
+        resolve: Resolve = system_resolver,
     ) -> None:
         self._make_backend = make_backend
         self._books = books
         self._random = random or Random()
         self._table: Table | None = None
+        self._resolve = resolve
+        self._discoveries: dict[str, Discovery] = {}  # by the configured worker's name
+        self._looking: dict[str, asyncio.Task[None]] = {}
         self._backends: dict[str, Backend] = {}
         self._serving: dict[Served, tuple[Backend, ...]] = {}
         self._clients: Clients | None = None
@@ -52,8 +61,16 @@ class Fleet:
         self._changed = asyncio.Event()
 
     def backends(self) -> Collection[Backend]:
-        """All of them, in the order of the configuration."""
+        """All of them, in the order of the configuration; those found stand where their configured one does."""
         return self._backends.values()
+
+    def workers(self) -> Mapping[str, Worker]:
+        """The same, as the ledger knows them."""
+        return {name: backend.worker for name, backend in self._backends.items()}
+
+    def discoveries(self) -> Mapping[str, Discovery]:
+        """Of the configured workers that stand for several, by name."""
+        return self._discoveries
 
     def views(self, model: str, version: str | None) -> Sequence[Backend]:
         """The workers that serve a version of a model, any version for None, whatever their state."""
@@ -64,10 +81,22 @@ class Fleet:
 
         All or nothing: when a worker's backend cannot be made, everything stays as it was.
         """
-        old = self._backends
-        backends = {name: self._backend(worker, old.get(name)) for name, worker in table.workers.items()}
+        discoveries = {
+            name: self._discovery(worker) for name, worker in table.workers.items() if stands_for_many(worker)
+        }
+        self._arrange(table, discoveries)
+        for name in [name for name in self._looking if discoveries.get(name) is not self._discoveries.get(name)]:
+            self._looking.pop(name).cancel()
+        self._discoveries = discoveries
+        if self._clients is not None:
+            self._look_for_all()
+
+    def _arrange(self, table: Table, discoveries: Mapping[str, Discovery]) -> None:
+        """Has a backend for each worker of the table, and for those found."""
+        old, workers = self._backends, _expanded(table, discoveries)
+        backends = {name: self._backend(worker, old.get(name)) for name, worker in workers.items()}
         for name, backend in backends.items():
-            backend.worker = table.workers[name]
+            backend.worker = workers[name]
             if name in old:
                 backend.draining = old[name].draining
         patience = (
@@ -97,12 +126,14 @@ class Fleet:
             ]
             if self._table is not None:
                 self._watch_all(self._clients, self._table)
+                self._look_for_all()
 
     async def stop(self) -> None:
         """Ends all probes, reads the workers a last time and closes all connections that carry no request."""
         tasks = [task for _, task in self._watches.values()] + [task for _, task in self._gauges.values()]
-        tasks += [*self._retired, *self._reviews]
+        tasks += [*self._retired, *self._reviews, *self._looking.values()]
         self._reviews = []
+        self._looking.clear()
         gauges = [gauge for gauge, _ in self._gauges.values()]
         self._watches.clear()
         self._gauges.clear()
@@ -143,7 +174,13 @@ class Fleet:
 
     async def first_look(self, seconds: float) -> None:
         """Waits, at most that long, until it is known of every worker whether it takes requests."""
-        await self.wait_until(lambda: all(one.up or one.why_down != NOT_PROBED for one in self.backends()), seconds)
+
+        def known() -> bool:
+            return all(one.has_looked for one in self._discoveries.values()) and all(
+                one.up or one.why_down != NOT_PROBED for one in self.backends()
+            )
+
+        await self.wait_until(known, seconds)
 
     async def wait_until(self, is_so: Callable[[], bool], seconds: float) -> bool:
         """Waits for the fleet to change until `is_so` or `seconds` are over; whether it is so."""
@@ -171,6 +208,21 @@ class Fleet:
         if old is not None and _place(old.worker) == _place(worker):
             return old
         return self._make_backend(worker)
+
+    def _discovery(self, worker: Worker) -> Discovery:
+        known = self._discoveries.get(worker.name)
+        if known is not None and known.url == worker.url:
+            return known
+        return Discovery(worker.name, worker.url, self._found, self._random, self._resolve)
+
+    def _found(self) -> None:
+        if self._table is not None:
+            self._arrange(self._table, self._discoveries)
+
+    def _look_for_all(self) -> None:
+        for name, discovery in self._discoveries.items():
+            if name not in self._looking:
+                self._looking[name] = asyncio.create_task(discovery.run(), name=f"look for {name}")
 
     def _set_draining(self, name: str, draining: bool) -> Backend:
         backend = self._backends[name]
@@ -223,6 +275,18 @@ class Fleet:
     def _notify(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
+
+
+def _expanded(table: Table, discoveries: Mapping[str, Discovery]) -> dict[str, Worker]:
+    """A worker that is configured goes before one that is found under its name."""
+    workers: dict[str, Worker] = {}
+    for name, worker in table.workers.items():
+        if name in discoveries:
+            found = members(worker, discoveries[name].urls)
+            workers.update({one: found[one] for one in found if one not in table.workers})
+        else:
+            workers[name] = worker
+    return workers
 
 
 def _place(worker: Worker) -> tuple[object, ...]:

@@ -37,6 +37,7 @@ def lint_fleet(draft: Draft, references: References) -> None:
         _cost(draft, index, worker)
         if worker.tls is not None:
             _tls(draft, index, worker, worker.tls)
+        _address(draft, index, worker)
         if worker.launch is not None:
             _launch(draft, index, worker, worker.launch, ports)
         if worker.url is None and worker.launch is None:
@@ -109,9 +110,18 @@ def _cost(draft: Draft, index: int, worker: Worker) -> None:
         )
 
 
+def _address(draft: Draft, index: int, worker: Worker) -> None:
+    if worker.url is not None and worker.url.startswith("dns+https"):
+        draft.source.findings.error(
+            draft.source.place("workers", index, "url"),
+            f"`{worker.name}`: a certificate names a host and not the addresses behind it, so none would be accepted",
+            "write dns+http://, or list https:// addresses with names of their own in a file (file:///PATH.yaml)",
+        )
+
+
 def _tls(draft: Draft, index: int, worker: Worker, tls: Tls) -> None:
     source = draft.source
-    if not (worker.url or "").removeprefix("dns+").startswith("https://"):
+    if not (worker.url or "").startswith(("https://", "file://")):
         source.findings.error(
             source.place("workers", index, "tls"),
             f"`{worker.name}` is not talked to over TLS",

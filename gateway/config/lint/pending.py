@@ -43,18 +43,6 @@ def lint_pending(draft: Draft) -> None:
         for name, entry in entries:
             if entry is not None and draft.whole(pending.section, name):
                 _say(draft, pending, (pending.section, name), entry)
-    _discovery(draft)
-
-
-def _discovery(draft: Draft) -> None:
-    """An error and no warning, for no gateway runs with such a worker yet."""
-    for index, worker in enumerate(draft.workers):
-        if worker is not None and worker.url is not None and worker.url.startswith("dns+"):
-            draft.source.findings.error(
-                draft.source.place("workers", index, "url"),
-                f"`{worker.name}`: addresses are not looked up by dns+http yet",
-                "write a worker with `url: http://HOST:PORT` for each address",
-            )
 
 
 def _say(draft: Draft, pending: Pending, path: KeyPath, written: Any) -> None:

@@ -10,10 +10,15 @@ from pydantic import AfterValidator, Field
 from gateway.config.written.base import Asked, Name, Text, Written, refuse
 
 _URL = re.compile(r"(https?|dns\+https?)://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(?::([0-9]{1,5}))?(/[A-Za-z0-9_./~-]*)?")
+_FILE = re.compile(r"file:///[^\s?#]{1,1000}\.(yaml|yml|json)")
 _API_KEY = re.compile(r"[\x21-\x7e]{1,4096}")
 
 
 def _url(text: str) -> str:
+    if text.startswith("file:"):
+        if not _FILE.fullmatch(text):
+            raise refuse(f"`{text[:200]}` is no file of addresses", "write for example file:///etc/tollgate/chat.yaml")
+        return text
     match = _URL.fullmatch(text)
     if match is None:
         raise refuse(f"`{text[:200]}` is not a worker's address", "write for example http://10.0.0.5:8000")
@@ -70,7 +75,8 @@ class Worker(Written):
     name: Name = Field(description="What logs and headers call it", examples=["chat-fp8-0"])
     url: Annotated[str, AfterValidator(_url)] | None = Field(
         default=None,
-        description="Its address; dns+http://HOST:PORT is one worker per address; left out with `launch`",
+        description="Its address; dns+http://HOST:PORT is one worker per address that the name has, file:///PATH.yaml "
+        "one per URL listed there; left out with `launch`",
         examples=["http://10.0.0.5:8000"],
     )
     engine: Literal["vllm", "trtllm", "triton", "sglang", "tgi", "openai"] = Field(

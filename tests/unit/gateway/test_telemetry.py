@@ -8,7 +8,17 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.telemetry import LATENCY_BUCKETS, OVERHEAD_BUCKETS, TOKEN_BUCKETS, Buckets, Labels, Metrics, Reading
+from gateway.telemetry import (
+    LATENCY_BUCKETS,
+    MOST_WORKERS,
+    OTHERS,
+    OVERHEAD_BUCKETS,
+    TOKEN_BUCKETS,
+    Buckets,
+    Labels,
+    Metrics,
+    Reading,
+)
 
 CHAT = Labels("ann", "chat", "int8", "cheap", "chat.completions", 200)
 PLACE = {"tenant": "ann", "model": "chat", "version": "int8"}
@@ -93,6 +103,19 @@ def test_attempts_are_counted_by_outcome() -> None:
         metrics.attempted("w1", outcome)
     assert value(metrics, "tollgate_attempts_total", worker="w1", outcome="ok") == 2
     assert value(metrics, "tollgate_attempts_total", worker="w1", outcome="failed") == 1
+
+
+def test_workers_that_come_and_go_for_ever_share_a_label_in_the_end() -> None:
+    metrics = Metrics()
+    for number in range(MOST_WORKERS + 3):
+        metrics.attempted(f"w-{number}", "ok")
+    metrics.pour()
+    metrics.attempted("w-0", "ok")
+    metrics.pour()
+    seen = samples(metrics)
+    assert seen["tollgate_attempts_total", (("outcome", "ok"), ("worker", OTHERS))] == 3
+    assert seen["tollgate_attempts_total", (("outcome", "ok"), ("worker", "w-0"))] == 2
+    assert sum(name == "tollgate_attempts_total" for name, _ in seen) == MOST_WORKERS + 1
 
 
 def test_gaps_between_tokens_are_shared_by_all_streams_of_a_version() -> None:

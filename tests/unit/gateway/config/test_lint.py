@@ -142,11 +142,23 @@ def test_aliases_lead_somewhere_and_in_no_circle(expect, aliases, fragment):
             "name: n, serves: chat-8b@fp8, gpu: cpu, url: 'http://127.0.0.1:1', launch: {port: 8103}",
             "not where `launch`",
         ),
-        ("name: n, serves: chat-8b@fp8, gpu: cpu, url: 'dns+http://h:1'", "not looked up"),
+        ("name: n, serves: chat-8b@fp8, gpu: cpu, url: 'dns+https://h:1'", "none would be accepted"),
+        ("name: n, serves: chat-8b@fp8, gpu: cpu, url: 'dns+http://h:1', tls: {ca: x.pem}", "not talked to over TLS"),
     ],
 )
 def test_a_worker_can_be_reached_serves_what_exists_and_costs_something(expect, worker, fragment):
     assert fragment in expect({"fleet.yaml": ("", f"  - {{engine: vllm, {worker}}} #!\n")})
+
+
+@pytest.mark.parametrize("url", ["dns+http://vllm.prod.svc:8000", "file:///etc/tollgate/chat.yaml"])
+def test_an_address_may_stand_for_several_workers(expect, url):
+    expect({"fleet.yaml": ("", f"  - {{engine: vllm, name: n, serves: chat-8b@fp8, gpu: cpu, url: '{url}'}}\n")})
+
+
+@pytest.mark.parametrize("url", ["file://chat.yaml", "file:///chat.txt", "file:chat.yaml"])
+def test_a_file_of_addresses_is_absolute_and_of_a_kind_that_is_known(expect, url):
+    worker = f"  - {{engine: vllm, name: n, serves: chat-8b@fp8, gpu: cpu, url: '{url}'}} #!\n"
+    assert "no file of addresses" in expect({"fleet.yaml": ("", worker)})
 
 
 def test_only_engines_that_can_be_started_are(expect):
