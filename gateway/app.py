@@ -55,6 +55,7 @@ from gateway.logs import LogWriter
 from gateway.processes import Parent
 from gateway.protocol.endpoints import ENDPOINTS
 from gateway.reconciling import Pace, Reconciling
+from gateway.routing.prefix import PrefixIndex
 from gateway.routing.router import Router
 from gateway.serve import Revision, Service
 from gateway.settle import Settlement
@@ -111,7 +112,8 @@ class Gateway:
         self.reconciling = Reconciling(
             self.limiter, self.ledger, self._books, lambda: replace(self.table, workers=self.fleet.workers()), pace
         )
-        self.fleet = Fleet(_backend, self.ledger)
+        prefixes = PrefixIndex()
+        self.fleet = Fleet(lambda worker: _backend(worker, prefixes), self.ledger)
         self.watcher = Watcher(directory, self.apply, table)
         self.keyring = Keyring(open_key_store(table.settings.state, table.settings.ledger), table, self._let_in)
         self.service = Service(
@@ -391,13 +393,14 @@ def _limits(table: Table) -> Limits:
     )
 
 
-def _backend(worker: Worker) -> Backend:
+def _backend(worker: Worker, prefixes: PrefixIndex) -> Backend:
     tls = ssl.create_default_context(cadata=worker.ca) if worker.url.startswith("https:") else None
     return Backend(
         worker=worker,
         pool=Pool(worker.url, api_key=worker.api_key, tls=tls),
         dialect=DIALECTS[worker.engine],
         meter=Meter(),
+        prefixes=prefixes.enrol(),
     )
 
 

@@ -65,7 +65,7 @@ class Dispatch:
         self._unseen_tokens = unseen_tokens
         breaker = backend.breakers.get(step.engine_model) if backend.breakers else None
         self._trial = breaker if breaker is not None and breaker.began(now) else None
-        self.place = Place(step, prompt_tokens, now)
+        self.place = Place(step, prompt_tokens, now, whole=unseen_tokens > 0)
         self._entered = backend.meter.enter(now)
 
     def first_token(self) -> None:

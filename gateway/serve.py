@@ -37,6 +37,7 @@ from gateway.protocol.stream import StreamRelay, error_event, renames
 from gateway.protocol.usage import NO_USAGE, Usage, find_usage
 from gateway.race import Race, Racing
 from gateway.routing.preferences import read_preferences
+from gateway.routing.prefix import BLOCK_BYTES, Prompt
 from gateway.routing.router import Router, spell
 from gateway.routing.types import NO_PREFERENCES, Ask
 from gateway.settle import Settlement
@@ -87,7 +88,7 @@ class Service:
         self.metrics = metrics
         self.settlement = settlement
         self.racing = Racing(fleet, settlement)
-        self.output_tokens: dict[str, float] = {}  # model -> smoothed length of its answers
+        self.output_tokens: dict[str, float] = {}  # name that was asked for -> smoothed length of its answers
         self.lengths = Lengths()
         self.spending = Spending()
 
@@ -117,11 +118,11 @@ class Service:
             self.settlement.settle(story.trace)
             self.spending.forget(story.trace)
 
-    def learn(self, tenant: str, model: str, output_tokens: int) -> None:
-        """Remembers how long a model's answers are, for requests that set no limit themselves, and to that tenant."""
+    def learn(self, tenant: str, asked: str, model: str, output_tokens: int) -> None:
+        """Remembers how long answers are: to a name that requests ask for, and of a model to that tenant."""
         self.lengths.observe(tenant, model, output_tokens)
-        old = self.output_tokens.get(model, FIRST_GUESS_OUTPUT_TOKENS)
-        self.output_tokens[model] = old + 0.05 * (output_tokens - old)
+        old = self.output_tokens.get(asked, FIRST_GUESS_OUTPUT_TOKENS)
+        self.output_tokens[asked] = old + 0.05 * (output_tokens - old)
 
 
 class Story:
@@ -162,8 +163,15 @@ class Story:
         require_endpoint(key, endpoint.name)
         trace.request = request = read_request(endpoint, exchange.header(b"content-type"), exchange.body)
         preferences = NO_PREFERENCES if request.routing is None else read_preferences(request.routing)
-        output_tokens = self._expected_output(request)
-        ask = Ask(request.model, key.tenant, endpoint.task, request.estimated_prompt_tokens, output_tokens, preferences)
+        usual = most = 0
+        if endpoint.task == "generate":
+            usual = int(service.output_tokens.get(request.model, FIRST_GUESS_OUTPUT_TOKENS) * request.choices)
+            most = usual if request.max_output_tokens is None else request.max_output_tokens * request.choices
+        prompt = None
+        if request.prompt_bytes >= BLOCK_BYTES and request.fields is not None:
+            prompt = Prompt(request.fields)
+        tokens = request.estimated_prompt_tokens
+        ask = Ask(request.model, key.tenant, endpoint.task, tokens, most, preferences, usual, prompt)
 
         def permits(candidate: Candidate) -> bool:
             model = table.models[candidate.model]
@@ -247,7 +255,7 @@ class Story:
         trace.measured = True
         dispatch.close("ok", usage)
         if usage.output_tokens:
-            self._service.learn(self._tenant(), step.target.model, usage.output_tokens)
+            self._service.learn(self._tenant(), request.model, step.target.model, usage.output_tokens)
         headers = self._headers()
         cost = dispatch.cost_nanousd
         if trace.others:
@@ -325,7 +333,7 @@ class Story:
         dispatch.close("ok", usage)
         if relay.usage is None:
             return None
-        self._service.learn(self._tenant(), step.target.model, usage.output_tokens)
+        self._service.learn(self._tenant(), admitted.request.model, step.target.model, usage.output_tokens)
         if kept is None:
             return None
         return Entry(b"".join(kept), call.content_type, spell(step.target), step.engine_model, *usage)
@@ -372,16 +380,6 @@ class Story:
             self.refuse(Overloaded("The gateway is shutting down.", retry_after=1.0))
 
     # Small parts
-
-    def _expected_output(self, request: Request) -> int:
-        if request.endpoint.task != "generate":
-            return 0
-        most: float | None = request.max_output_tokens
-        if most is None:
-            named = self._revision.router.names.find(request.model)
-            model = request.model if named is None else named.model
-            most = self._service.output_tokens.get(model, FIRST_GUESS_OUTPUT_TOKENS)
-        return int(most * request.choices)
 
     def _tenant(self) -> str:
         key = self.trace.key

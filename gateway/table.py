@@ -217,6 +217,7 @@ class Tenant:
     priority: Priority = "standard"
     model_limits: Mapping[str, Limits] = field(default_factory=dict[str, Limits])
     reservation: float = 0.0  # share of every worker's idle time that is its to pay
+    value_of_time: float | None = None  # nano-USD a second; None: no price makes up for a wait
 
 
 @dataclass(frozen=True, slots=True)

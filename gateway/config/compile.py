@@ -201,6 +201,9 @@ def _tenant(name: str, spec: written_tenants.Tenant) -> table.Tenant:
         tier=spec.tier,
         priority=spec.priority,
         reservation=spec.reservation,
+        value_of_time=None
+        if spec.value_of_time_usd_per_hour is None
+        else nanousd(spec.value_of_time_usd_per_hour) / 3600,
         model_limits={model: _limits(below) for model, below in spec.limits.models.items()},
     )
 

@@ -99,6 +99,8 @@ class Backend(WorkerView):
         self.most_cold = FIRST_REQUESTS if cold else 0  # `fleet/ramp` goes on from there
         self.breakers.clear()
         self.standing = Standing()
+        if self.prefixes is not None:
+            self.prefixes.clear()
         self.let_in(now)
 
     def _say(self, level: int, event: str, engine_model: str) -> None:

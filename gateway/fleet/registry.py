@@ -268,6 +268,8 @@ class Fleet:
     def _retire(self, backend: Backend, patience: float) -> None:
         logger.info("worker removed", extra={"fields": {"worker": backend.worker.name, "in_flight": backend.inflight}})
         backend.up, backend.why_down = False, "no longer configured"
+        if backend.prefixes is not None:
+            backend.prefixes.leave()
         task = asyncio.create_task(_close_when_idle(backend, patience), name=f"retire {backend.worker.name}")
         self._retired.add(task)
         task.add_done_callback(self._retired.discard)

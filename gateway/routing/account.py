@@ -4,6 +4,11 @@ What polls say of a worker is old when it comes; what was sent there is known at
 in a worker's view when it is dispatched, ceases to stand before others at its first token, and leaves when it ends, and
 the scores read the view's sums: `inflight`, `pending_tokens` and the rates.
 
+Prompts are taken to go through prefill one after another, in the order in which they were sent: the time from one
+first token to the next is what the latter's uncached tokens took, and of the prompt in front a part is done that grows
+with time. An answer that comes whole shows no first token; its prompt is taken to be through when it was due, or when
+one that was sent later is.
+
 All of it is arithmetic upon a `WorkerView`, with the time as an argument in seconds on any clock that does not go back:
 `gateway.dispatch.Dispatch` calls it by the process's clock, a simulation by a virtual one, and both in the same way:
 `Place(step, ...)` for a step of `Router.plan`, then `first_token` where the answer shows one, then `leave`.
@@ -11,25 +16,63 @@ All of it is arithmetic upon a `WorkerView`, with the time as an argument in sec
 
 from __future__ import annotations
 
+import math
+
 from gateway.protocol.usage import Usage
-from gateway.routing.types import Step
+from gateway.routing.types import PRIOR_SECONDS_PER_PROMPT_TOKEN, Step, Waiting, WorkerView
 
-SMOOTHING = 0.2  # weight of the newest answer in a worker's measured rates
+SMOOTHING = 0.2  # weight of the newest answer in what is no rate
+REUSE_SMOOTHING = 0.05
+SHORTEST_DECODE = 0.5  # of a whole answer's time, whatever its prefill was expected to take
 
 
-class Place:
+class Place(Waiting):
     """One attempt on one worker, from its dispatch to its end. Tokens are estimates, as in `Ask`."""
 
-    __slots__ = ("_pending", "_view", "first_token_at", "opened_at", "prompt_tokens", "uncached_tokens")
+    __slots__ = (
+        "_ahead",
+        "_batch",
+        "_cached_tokens",
+        "_number",
+        "_view",
+        "first_token_at",
+        "opened_at",
+        "prompt_tokens",
+    )
 
-    def __init__(self, step: Step, prompt_tokens: int, now: float) -> None:
-        """The attempt is dispatched: its prompt is to go through prefill there."""
+    def __init__(self, step: Step, prompt_tokens: int, now: float, *, whole: bool = False) -> None:
+        """The attempt is dispatched: its prompt is to go through prefill there. `whole` is an answer that shows no
+        first token."""
+        cached = step.cached_tokens
+        uncached = prompt_tokens - cached if prompt_tokens > cached else 1
         self._view = view = step.view
         self.opened_at = now
         self.first_token_at: float | None = None
-        self.prompt_tokens = self.uncached_tokens = self._pending = prompt_tokens
+        self.prompt_tokens = prompt_tokens
+        self.uncached_tokens = uncached
+        self.due = math.inf
+        self.is_waiting = True
+        self._cached_tokens = cached
+        self._batch = view.inflight
+        self._ahead = 0.0
+        self._number = number = view.dispatched + 1
+        view.dispatched = number
         view.inflight += 1
-        view.pending_tokens += prompt_tokens
+        if not view.prefilling:
+            view.prefill_since = now
+            view.unseen_tokens = 0
+        elif whole:
+            _release_due(view, now)
+            self._ahead = pending_tokens(view, now)
+        if whole:
+            self.due = now + view.first_token_seconds + prompt_rate(view) * (self._ahead + uncached)
+        view.pending_tokens += uncached
+        view.prefilling[number] = self
+        usual = view.usual_uncached_tokens
+        view.usual_uncached_tokens = float(uncached) if usual == 0.0 else usual + SMOOTHING * (uncached - usual)
+        prompt = step.prompt
+        if prompt is not None and view.prefixes is not None:
+            view.prefixes.insert(prompt.chain, step.root)
 
     def first_token(self, now: float) -> None:
         """The prompt is through prefill: it no longer stands before those that come after it. Nothing happens when it
@@ -38,21 +81,106 @@ class Place:
             return
         self.first_token_at = now
         view = self._view
-        view.pending_tokens -= self._pending
-        self._pending = 0
-        queued = max(1, view.pending_tokens + self.uncached_tokens)
-        view.seconds_per_prompt_token = smooth(view.seconds_per_prompt_token, (now - self.opened_at) / queued)
+        self._batch = view.inflight - 1
+        line = view.prefill_line
+        if self.is_waiting:
+            self._pass_prefill()
+            line.observe(float(view.unseen_tokens), max(0.0, now - view.prefill_since))
+            view.prefill_since = now
+            view.unseen_tokens = 0
+        else:
+            line.observe(self._ahead + self.uncached_tokens, max(0.0, now - self.opened_at))
+        view.seconds_per_prompt_token, view.first_token_seconds = line.slope, line.intercept
 
     def leave(self, now: float, usage: Usage | None) -> None:
         """The attempt has ended; to be called once. `usage` is None where the answer is not whole, and says nothing."""
         view = self._view
+        if usage is not None and usage.prompt_tokens and usage.output_tokens <= 1:  # its first token is its end
+            self.first_token(now)
         view.inflight -= 1
-        view.pending_tokens -= self._pending
-        self._pending = 0
-        if usage is not None and usage.output_tokens > 1:
-            since = self.first_token_at or self.opened_at
-            rate = (now - since) / usage.output_tokens
-            view.seconds_per_output_token = smooth(view.seconds_per_output_token, rate)
+        if self.is_waiting:
+            if usage is not None:
+                self._pass_prefill()
+            else:
+                if next(iter(view.prefilling)) == self._number:  # whatever was done of it, the next begins now
+                    view.prefill_since = now
+                    view.unseen_tokens = 0
+                self.is_waiting = False
+                del view.prefilling[self._number]
+                view.pending_tokens -= self.uncached_tokens
+        if usage is None:
+            return
+        if usage.cached_tokens:
+            view.tells_cached = True
+        if self._cached_tokens and usage.prompt_tokens and view.tells_cached:
+            had = usage.cached_tokens / usage.prompt_tokens * self.prompt_tokens / self._cached_tokens
+            view.reuse += REUSE_SMOOTHING * (min(1.0, had) - view.reuse)
+        if usage.output_tokens > 1:
+            self._learn_decoding(now, usage.output_tokens)
+
+    def _pass_prefill(self) -> None:
+        """And whole answers that were sent before it."""
+        view, own = self._view, self._number
+        if len(view.prefilling) > 1:
+            late: list[int] = []
+            for number, waiting in view.prefilling.items():
+                if number >= own:
+                    break
+                if waiting.due < math.inf:
+                    late.append(number)
+            for number in late:
+                _release(view, number)
+        self.is_waiting = False
+        del view.prefilling[own]
+        view.pending_tokens -= self.uncached_tokens
+        view.unseen_tokens += self.uncached_tokens
+
+    def _learn_decoding(self, now: float, output_tokens: int) -> None:
+        view = self._view
+        if self.first_token_at is not None:
+            seconds = (now - self.first_token_at) / (output_tokens - 1)
+        else:
+            seconds = max(now - self.due, SHORTEST_DECODE * (now - self.opened_at)) / output_tokens
+        line = view.decode_line
+        line.observe((self._batch + view.inflight) / 2, max(0.0, seconds))
+        view.seconds_per_output_token = alone = line.intercept
+        view.batch_slowdown = line.slope / alone if alone > 0.0 else 0.0
+
+
+def pending_tokens(view: WorkerView, now: float) -> float:
+    """Uncached prompt tokens that this gateway has sent there and that are still to go through prefill, without the
+    part of the one in front that is done by now."""
+    if not view.prefilling:
+        return float(view.pending_tokens)
+    first = float(next(iter(view.prefilling.values())).uncached_tokens)
+    rate, since = prompt_rate(view), now - view.prefill_since
+    if since <= 0.0:
+        return float(view.pending_tokens)
+    return view.pending_tokens - (first if since >= rate * first else since / rate)
+
+
+def prompt_rate(view: WorkerView) -> float:
+    """Seconds for a prompt token that is not cached."""
+    rate = view.seconds_per_prompt_token
+    return PRIOR_SECONDS_PER_PROMPT_TOKEN if rate is None else rate
+
+
+def _release_due(view: WorkerView, now: float) -> None:
+    """Whole answers whose first token is due have it, as far as they stand in front."""
+    late: list[int] = []
+    for number, waiting in view.prefilling.items():
+        if waiting.due > now:
+            break
+        late.append(number)
+    for number in late:
+        _release(view, number)
+
+
+def _release(view: WorkerView, number: int) -> None:
+    waiting = view.prefilling.pop(number)
+    waiting.is_waiting = False
+    view.pending_tokens -= waiting.uncached_tokens
+    view.unseen_tokens += waiting.uncached_tokens
 
 
 def smooth(old: float | None, new: float) -> float:

@@ -37,17 +37,19 @@ def barred(view: WorkerView, engine_model: str, now: float) -> Drop | None:
     return None
 
 
-def misses(view: WorkerView, ask: Ask, model: Model, terms: SubjectTo) -> Drop | None:
-    """What the route rules out; a fallback is what it takes instead when nothing meets its terms."""
+def misses(view: WorkerView, model: Model, terms: SubjectTo, ttft_seconds: float) -> Drop | None:
+    """What the route rules out; a fallback is what it takes instead when nothing meets its terms. `ttft_seconds` is
+    predicted."""
     if terms.min_quality is not None and scorers.quality(model.versions[view.worker.version]) < terms.min_quality:
         return "quality"
-    if terms.ttft_p95 is not None and scorers.ttft_seconds(view, ask) > terms.ttft_p95:
+    if terms.ttft_p95 is not None and ttft_seconds > terms.ttft_p95:
         return "ttft"
     return None
 
 
-def unwanted(view: WorkerView, ask: Ask, model: Model) -> Drop | None:
-    """What the request itself rules out, for candidates and fallbacks alike: its sender pays."""
+def unwanted(view: WorkerView, ask: Ask, model: Model, ttft_seconds: float, nanousd: float) -> Drop | None:
+    """What the request itself rules out, for candidates and fallbacks alike: its sender pays. Time and cost are
+    predicted."""
     wishes = ask.preferences
     version = model.versions[view.worker.version]
     if wishes.only is not None and wishes.only.isdisjoint(
@@ -56,11 +58,11 @@ def unwanted(view: WorkerView, ask: Ask, model: Model) -> Drop | None:
         return "not_in_only"
     if wishes.quantizations is not None and version.quantization not in wishes.quantizations:
         return "quantization"
-    if wishes.max_ttft_seconds is not None and scorers.ttft_seconds(view, ask) > wishes.max_ttft_seconds:
+    if wishes.max_ttft_seconds is not None and ttft_seconds > wishes.max_ttft_seconds:
         return "ttft"
     if (
         wishes.max_price_usd_per_m is not None
-        and scorers.usd_per_million_tokens(view, ask) > wishes.max_price_usd_per_m
+        and scorers.usd_per_million_tokens(nanousd, ask) > wishes.max_price_usd_per_m
     ):
         return "price"
     return None

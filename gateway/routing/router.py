@@ -8,16 +8,15 @@ from collections.abc import Callable, Sequence
 from gateway.errors import BadRequest, Forbidden, GatewayError, Overloaded
 from gateway.routing import filters, scorers
 from gateway.routing.names import Names, Resolution
+from gateway.routing.prefix import Prompt, root_of
 from gateway.routing.types import NO_PREFERENCES, Ask, Drop, Dropped, Plan, Step, WorkerView
 from gateway.table import Candidate, Model, Objective, Table
 
 Views = Callable[[str, str | None], Sequence[WorkerView]]
 Permits = Callable[[Candidate], bool]
 
-
-# A step behind its place: candidates before fallbacks, the drawn version before its siblings, then the score, what
-# breaks a tie, and the position.
-_Ranked = tuple[bool, bool, float, float, int, Step]
+MOST_STEPS = 64  # of a plan: more would not be tried, and each costs time
+FEWEST_OF_A_MODEL = 4  # that are kept of each model all the same: another's own limits may be used up
 
 
 class Router:
@@ -27,64 +26,226 @@ class Router:
     def __init__(self, table: Table) -> None:
         self.names = Names(table)
         self._models = table.models
+        self._targets: dict[tuple[Candidate, str], Candidate] = {}  # bounded: of what the table has
 
     def plan(
         self, ask: Ask, resolution: Resolution, views: Views, permits: Permits, *, draw: float, now: float
     ) -> Plan:
         """Orders the workers for `ask`. `draw` is uniform in [0, 1) and picks the version by the traffic split; `now`
-        is in seconds on the clock of breakers and ejections.
+        is in seconds on the clock of the workers' accounts, breakers and ejections.
 
         A worker barred for its failures is left out as long as there is another, never the last one.
 
         Raises `Forbidden` when the tenant may use none of the candidates, `Overloaded` when workers exist but none is
         up, `BadRequest` when the request's own terms exclude all.
         """
-        route, wishes = resolution.route, ask.preferences
-        objective = wishes.optimize or route.minimize
-        ranked: list[_Ranked] = []
-        barred: list[tuple[_Ranked, Dropped]] = []
+        route = resolution.route
+        able: list[_Able] = []
         dropped: list[Dropped] = []
-        for last_resort, candidates in ((False, route.candidates), (True, route.fallback)):
-            for candidate in candidates:
-                if not permits(candidate):
-                    dropped.append(Dropped("", spell(candidate), "not_allowed"))
-                    continue
-                model = self._models[candidate.model]
-                drawn, allowed = _split(model, draw) if model.traffic and candidate.version is None else _NO_SPLIT
-                for view in views(candidate.model, candidate.version):
-                    version = view.worker.version
-                    if allowed is not None and version not in allowed:
-                        continue
-                    reason = filters.cannot(view, ask, model, candidate.adapter)
-                    if reason is None and wishes is not NO_PREFERENCES:
-                        reason = filters.unwanted(view, ask, model)
-                    if reason is None and not last_resort:
-                        reason = filters.misses(view, ask, model, route.subject_to)
-                    target = Candidate(candidate.model, version, candidate.adapter)
-                    if reason is not None:
-                        dropped.append(Dropped(view.worker.name, spell(target), reason))
-                        continue
-                    step = _predict(view, ask, target)
-                    score, tie = _rank(objective, step, model)
-                    sibling = drawn is not None and version != drawn
-                    place = (last_resort, sibling, score, tie, len(ranked) + len(barred), step)
-                    reason = filters.barred(view, step.engine_model, now)
-                    if reason is None:
-                        ranked.append(place)
-                    else:
-                        barred.append((place, Dropped(view.worker.name, spell(target), reason)))
+        self._find(route.candidates, 0, ask, views, permits, draw, able, dropped)
+        if route.fallback:
+            self._find(route.fallback, LAST_RESORT, ask, views, permits, draw, able, dropped)
+        if ask.prompt is not None and len(able) > 1:
+            _look_up_prefixes(ask, ask.prompt, able)
+        wishes = ask.preferences
+        objective = wishes.optimize or route.minimize
+        ranked: list[_Able] = []
+        barred: list[_Able] = []
+        terms = route.subject_to
+        has_terms = wishes is not NO_PREFERENCES or terms.ttft_p95 is not None or terms.min_quality is not None
+        for one in able:
+            one.nanousd = scorers.nanousd(one.view, ask, one.cached_tokens)
+            if has_terms:
+                one.ttft_seconds = scorers.ttft_seconds(one.view, ask, one.cached_tokens, now)
+            reason: Drop | None = None
+            if wishes is not NO_PREFERENCES:
+                reason = filters.unwanted(one.view, ask, one.model, one.ttft_seconds, one.nanousd)
+            if has_terms and reason is None and one.tier < LAST_RESORT:
+                reason = filters.misses(one.view, one.model, terms, one.ttft_seconds)
+            if reason is None:
+                one.barred = filters.barred(one.view, one.engine_model, now)
+                (ranked if one.barred is None else barred).append(one)
+            else:
+                dropped.append(Dropped(one.view.worker.name, spell(one.target), reason))
         if barred:
             if ranked:
-                dropped += [why for _, why in barred]
+                dropped += [Dropped(one.view.worker.name, spell(one.target), one.why_barred) for one in barred]
             else:
-                ranked = [place for place, _ in barred]
+                ranked = barred
         if not ranked:
             raise _nowhere(ask, dropped)
         why = f"{resolution.reason}, least {objective}"
-        if len(ranked) == 1:
-            return Plan(route, why, (ranked[0][-1],), tuple(dropped))
-        ranked.sort()  # the position differs, so no two steps are compared
-        return Plan(route, why, _distinct(ranked), tuple(dropped))
+        if len(ranked) > 1:
+            ranked = _in_order(ranked, objective, ask, now)
+        return Plan(route, why, tuple([one.step(ask, now) for one in ranked]), tuple(dropped))
+
+    def _find(
+        self,
+        candidates: Sequence[Candidate],
+        tier: int,
+        ask: Ask,
+        views: Views,
+        permits: Permits,
+        draw: float,
+        able: list[_Able],
+        dropped: list[Dropped],
+    ) -> None:
+        """The workers that could answer go to `able`, the others to `dropped`."""
+        for candidate in candidates:
+            if not permits(candidate):
+                dropped.append(Dropped("", spell(candidate), "not_allowed"))
+                continue
+            model = self._models[candidate.model]
+            drawn, allowed = _split(model, draw) if model.traffic and candidate.version is None else _NO_SPLIT
+            adapter = candidate.adapter
+            target = candidate
+            for view in views(candidate.model, candidate.version):
+                version = view.worker.version
+                if allowed is not None and version not in allowed:
+                    continue
+                if target.version != version:
+                    target = self._target(candidate, version)
+                reason = filters.cannot(view, ask, model, adapter)
+                if reason is not None:
+                    dropped.append(Dropped(view.worker.name, spell(target), reason))
+                    continue
+                engine_model = view.adapters[adapter] if adapter else view.base_name
+                sibling = drawn is not None and version != drawn
+                able.append(_Able(view, target, model, engine_model, tier + SIBLING if sibling else tier))
+
+    def _target(self, candidate: Candidate, version: str) -> Candidate:
+        target = self._targets.get((candidate, version))
+        if target is None:
+            target = Candidate(candidate.model, version, candidate.adapter)
+            self._targets[candidate, version] = target
+        return target
+
+
+# Tiers: those of a lower one come first, whatever their scores.
+SIBLING = 1  # another version than the one that was drawn
+LAST_RESORT = 2  # a fallback
+
+
+class _Able:
+    """A worker that could answer, with what is expected of it."""
+
+    __slots__ = (
+        "barred",
+        "blocks",
+        "cached_tokens",
+        "engine_model",
+        "model",
+        "nanousd",
+        "prompt",
+        "root",
+        "target",
+        "tier",
+        "ttft_seconds",
+        "view",
+    )
+
+    def __init__(self, view: WorkerView, target: Candidate, model: Model, engine_model: str, tier: int) -> None:
+        self.view = view
+        self.target = target
+        self.model = model
+        self.engine_model = engine_model
+        self.tier = tier
+        self.prompt: Prompt | None = None
+        self.root = 0
+        self.cached_tokens = 0
+        self.nanousd = 0.0
+        self.ttft_seconds = 0.0
+        self.barred: Drop | None = None
+
+    @property
+    def why_barred(self) -> Drop:
+        assert self.barred is not None
+        return self.barred
+
+    def step(self, ask: Ask, now: float) -> Step:
+        terms = scorers.terms(self.view, ask, self.cached_tokens, self.nanousd, now)
+        return Step(
+            self.view,
+            self.target,
+            self.engine_model,
+            terms.ttft_seconds + terms.decode_seconds,
+            terms.ttft_seconds,
+            self.nanousd,
+            terms,
+            self.cached_tokens,
+            self.prompt,
+            self.root,
+        )
+
+
+def _look_up_prefixes(ask: Ask, prompt: Prompt, able: list[_Able]) -> None:
+    """How much of the prompt the prefix cache of each worker is expected to hold."""
+    known: dict[Candidate, tuple[int, dict[int, int]]] = {}
+    target: Candidate | None = None
+    root = 0
+    found: dict[int, int] = {}
+    for one in able:
+        cache = one.view.prefixes
+        if cache is None:
+            continue
+        index = cache.index
+        if one.target is not target:
+            target = one.target
+            there = known.get(target)
+            if there is None:
+                root = root_of(target.model, target.version or "", target.adapter or "", ask.tenant.name)
+                there = known[target] = (root, index.match(prompt.chain, root))
+            root, found = there
+        one.prompt, one.root = prompt, root
+        if found:
+            blocks = found.get(cache.slot, 0)
+            if blocks:
+                tokens = int(blocks * index.block_tokens * one.view.reuse)
+                one.cached_tokens = min(tokens, ask.prompt_tokens - 1)
+
+
+def _in_order(ranked: list[_Able], objective: Objective, ask: Ask, now: float) -> list[_Able]:
+    """Each worker once, at its best place: a second attempt goes to another worker."""
+    keys: list[tuple[int, float, float, int]] = []
+    evened = _evened_costs(ranked) if objective == "cost" else None
+    for at, one in enumerate(ranked):
+        score = scorers.score_seconds(one.view, ask, one.cached_tokens, one.nanousd, now)
+        if objective == "latency":
+            keys.append((one.tier, score, one.nanousd, at))
+        elif evened is not None:
+            keys.append((one.tier, evened[at], score, at))
+        else:
+            keys.append((one.tier, -scorers.quality(one.model.versions[one.target.version or ""]), score, at))
+    keys.sort()
+    seen: set[str] = set()
+    of_model: dict[str, int] = {}
+    kept: list[_Able] = []
+    for _, _, _, at in keys:
+        one = ranked[at]
+        name = one.view.worker.name
+        if name in seen:
+            continue
+        count = of_model.get(one.target.model, 0)
+        if len(kept) >= MOST_STEPS and count >= FEWEST_OF_A_MODEL:
+            continue
+        seen.add(name)
+        of_model[one.target.model] = count + 1
+        kept.append(one)
+    return kept
+
+
+def _evened_costs(ranked: list[_Able]) -> list[float]:
+    """What each costs, the same for workers of the same rate that serve the same: that one of them measured a little
+    faster than the other is no reason to send all requests there."""
+    least: dict[tuple[Candidate, int], float] = {}
+    for one in ranked:
+        if one.view.worker.price is None:
+            place = (one.target, one.view.worker.hourly)
+            least[place] = min(one.nanousd, least.get(place, one.nanousd))
+    return [
+        one.nanousd if one.view.worker.price is not None else least[one.target, one.view.worker.hourly]
+        for one in ranked
+    ]
 
 
 @functools.lru_cache(maxsize=4096)
@@ -109,29 +270,6 @@ def _split(model: Model, draw: float) -> _Split:
             break
         point -= weight
     return drawn, frozenset(name for name, weight in model.traffic if weight > 0)
-
-
-def _predict(view: WorkerView, ask: Ask, target: Candidate) -> Step:
-    first = scorers.ttft_seconds(view, ask)
-    engine_model = view.adapters[target.adapter] if target.adapter else view.base_name
-    seconds = first + scorers.decode_seconds(view, ask)
-    return Step(view, target, engine_model, seconds, first, scorers.nanousd(view, ask))
-
-
-def _rank(objective: Objective, step: Step, model: Model) -> tuple[float, float]:
-    if objective == "latency":
-        return step.seconds, step.nanousd
-    if objective == "cost":
-        return step.nanousd, step.seconds
-    return -scorers.quality(model.versions[step.target.version or ""]), step.seconds
-
-
-def _distinct(ranked: list[_Ranked]) -> tuple[Step, ...]:
-    """Each worker once, at its best place: a second attempt goes to another worker."""
-    steps: dict[str, Step] = {}
-    for *_, step in ranked:
-        steps.setdefault(step.view.worker.name, step)
-    return tuple(steps.values())
 
 
 def _nowhere(ask: Ask, dropped: list[Dropped]) -> GatewayError:

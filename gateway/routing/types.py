@@ -12,6 +12,8 @@ from typing import Literal, NamedTuple
 
 from gateway.routing.breaker import Breaker
 from gateway.routing.outliers import Standing
+from gateway.routing.prefix import PrefixCache, Prompt
+from gateway.routing.rates import Line
 from gateway.table import Candidate, Objective, Priority, Route, Tenant, Worker
 
 Task = Literal["generate", "embed", "any"]
@@ -34,8 +36,34 @@ Drop = Literal[
 ]
 
 
+# What is believed of a worker until its own answers say more.
+PRIOR_SECONDS_PER_PROMPT_TOKEN = 1 / 5_500
+PRIOR_SECONDS_PER_OUTPUT_TOKEN = 0.02
+# What one more request in the batch adds to the time between tokens: a mild slope, so that of two equal workers the
+# emptier one wins while batching still counts as cheap.
+PRIOR_BATCH_SLOWDOWN = 0.05
+
 NOT_PROBED = "not probed yet"
 UNKNOWN = -1  # what an engine does not say
+
+
+def _prefill_line() -> Line:
+    return Line(0.0, PRIOR_SECONDS_PER_PROMPT_TOKEN)
+
+
+def _decode_line() -> Line:
+    return Line(PRIOR_SECONDS_PER_OUTPUT_TOKEN, PRIOR_SECONDS_PER_OUTPUT_TOKEN * PRIOR_BATCH_SLOWDOWN)
+
+
+class Waiting:
+    """A prompt before or in prefill. One whose answer comes whole shows no first token: it counts until `due`."""
+
+    __slots__ = ("due", "is_waiting", "uncached_tokens")
+
+    def __init__(self, uncached_tokens: int, due: float) -> None:
+        self.uncached_tokens = uncached_tokens
+        self.due = due
+        self.is_waiting = True  # no longer, once it is through
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -65,8 +93,20 @@ class WorkerView:
     waiting: int = UNKNOWN  # requests in the engine's queue
     kv_usage: float = UNKNOWN  # of its KV cache, 0..1
     polled_at: float = -math.inf  # when it was asked for these, in monotonic seconds: they are at least as old
-    seconds_per_prompt_token: float | None = None
-    seconds_per_output_token: float | None = None
+    prefilling: dict[int, Waiting] = field(default_factory=dict[int, Waiting])  # in flight, no first token; in order
+    prefill_since: float = 0.0  # when the first of them came to the front
+    unseen_tokens: int = 0  # through prefill since then without a sign
+    dispatched: int = 0  # attempts ever
+    seconds_per_prompt_token: float | None = None  # uncached ones
+    first_token_seconds: float = 0.0  # to a first token, beside those
+    seconds_per_output_token: float | None = None  # of a request alone
+    batch_slowdown: float = PRIOR_BATCH_SLOWDOWN  # what each other in the batch adds to that, as a share of it
+    usual_uncached_tokens: float = 0.0  # of the prompts sent there
+    tells_cached: bool = False  # its usage has shown cached tokens, so that none means none
+    reuse: float = 1.0  # prompt tokens its prefix cache served, for one that was predicted
+    prefixes: PrefixCache | None = None
+    prefill_line: Line = field(default_factory=_prefill_line)  # over uncached prompt tokens
+    decode_line: Line = field(default_factory=_decode_line)  # over the others in the batch
 
 
 class Preferences(NamedTuple):
@@ -81,6 +121,7 @@ class Preferences(NamedTuple):
 
 
 NO_PREFERENCES = Preferences()
+MANY = 1 << 40  # tokens
 
 
 class Ask(NamedTuple):
@@ -92,17 +133,103 @@ class Ask(NamedTuple):
     prompt_tokens: int
     output_tokens: int
     preferences: Preferences = NO_PREFERENCES
+    usual_output_tokens: int = MANY  # of the model's answers, where fewer than `output_tokens`
+    prompt: Prompt | None = None  # None where it is shorter than a block, or no text
 
 
-class Step(NamedTuple):
+class Terms:
+    """A step's score: what it is made of, in seconds. Lowest wins."""
+
+    __slots__ = (
+        "adapter_seconds",
+        "decode_seconds",
+        "kv_seconds",
+        "others_seconds",
+        "prefill_seconds",
+        "price_seconds",
+        "queue_seconds",
+    )
+
+    def __init__(
+        self,
+        queue_seconds: float = 0.0,
+        prefill_seconds: float = 0.0,
+        others_seconds: float = 0.0,
+        adapter_seconds: float = 0.0,
+        decode_seconds: float = 0.0,
+        kv_seconds: float = 0.0,
+        price_seconds: float = 0.0,
+    ) -> None:
+        self.queue_seconds = queue_seconds  # what waits there for prefill already
+        self.prefill_seconds = prefill_seconds  # this prompt, without what is cached there
+        self.others_seconds = others_seconds  # that this one's prefill will cost those who come after it
+        self.adapter_seconds = adapter_seconds  # until its adapter is loaded
+        self.decode_seconds = decode_seconds  # from the first token to the last
+        self.kv_seconds = kv_seconds  # a penalty: a full KV cache preempts
+        self.price_seconds = price_seconds  # its price, by what the tenant's time is worth
+
+    @property
+    def ttft_seconds(self) -> float:
+        return self.queue_seconds + self.adapter_seconds + self.prefill_seconds
+
+    @property
+    def total_seconds(self) -> float:
+        return self.ttft_seconds + self.others_seconds + self.decode_seconds + self.kv_seconds + self.price_seconds
+
+    def by_name(self) -> dict[str, float]:
+        return {
+            "queue_seconds": self.queue_seconds,
+            "prefill_seconds": self.prefill_seconds,
+            "others_seconds": self.others_seconds,
+            "adapter_seconds": self.adapter_seconds,
+            "decode_seconds": self.decode_seconds,
+            "kv_seconds": self.kv_seconds,
+            "price_seconds": self.price_seconds,
+        }
+
+
+NO_TERMS = Terms()
+
+
+class Step:
     """One worker to try, and what the router expected of it."""
 
-    view: WorkerView
-    target: Candidate  # version always set
-    engine_model: str  # what to put in the body's `model`
-    seconds: float  # predicted time to the last token
-    ttft_seconds: float  # predicted time to the first token
-    nanousd: float  # predicted cost
+    __slots__ = (
+        "cached_tokens",
+        "engine_model",
+        "nanousd",
+        "prompt",
+        "root",
+        "seconds",
+        "target",
+        "terms",
+        "ttft_seconds",
+        "view",
+    )
+
+    def __init__(
+        self,
+        view: WorkerView,
+        target: Candidate,
+        engine_model: str,
+        seconds: float,
+        ttft_seconds: float,
+        nanousd: float,
+        terms: Terms = NO_TERMS,
+        cached_tokens: int = 0,
+        prompt: Prompt | None = None,
+        root: int = 0,
+    ) -> None:
+        self.view = view
+        self.target = target  # version always set
+        self.engine_model = engine_model  # what to put in the body's `model`
+        self.seconds = seconds  # predicted time to the last token
+        self.ttft_seconds = ttft_seconds  # predicted time to the first token
+        self.nanousd = nanousd  # predicted cost
+        self.terms = terms
+        self.cached_tokens = cached_tokens  # of the prompt, expected in the worker's prefix cache
+        self.prompt = prompt  # None where prefixes were not looked at: it may be the only worker
+        self.root = root  # of the prompt's prefixes
 
 
 class Dropped(NamedTuple):

@@ -91,6 +91,13 @@ class Tenant(Written):
         description="Its part of every worker's idle time, where `metering: {idle: by_reservation}`",
         examples=["25%"],
     )
+    value_of_time_usd_per_hour: float | None = Field(
+        default=None,
+        gt=0,
+        le=1e6,
+        description="What an hour less of waiting is worth to it: `minimize: latency` then weighs prices too",
+        examples=[20],
+    )
     tier: Name = Field(default="standard", description="A name routes can match", examples=["standard"])
 
 

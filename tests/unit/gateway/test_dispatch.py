@@ -85,7 +85,7 @@ def test_only_whole_answers_teach_how_fast_a_worker_is() -> None:
     first = worker.seconds_per_output_token
     assert first is not None
     dispatch(worker).close("ok", Usage(5, 0, 10**9))
-    assert worker.seconds_per_output_token == pytest.approx(0.8 * first, rel=1e-3)  # the newest counts a fifth
+    assert worker.seconds_per_output_token == pytest.approx(0.5 * first, rel=1e-3)  # as much as each before it
 
 
 def test_an_estimate_of_a_stream_is_what_was_seen() -> None:

@@ -148,8 +148,8 @@ def test_who_has_left_is_told_nothing() -> None:
 
 def test_the_length_of_answers_is_learnt_slowly() -> None:
     learning = service(Settled(), lambda: None)
-    learning.learn("t", "chat", 0)
+    learning.learn("t", "chat", "chat", 0)
     assert learning.output_tokens["chat"] == pytest.approx(0.95 * FIRST_GUESS_OUTPUT_TOKENS)
     for _ in range(200):
-        learning.learn("t", "chat", 1_000)
+        learning.learn("t", "chat", "chat", 1_000)
     assert learning.output_tokens["chat"] == pytest.approx(1_000, rel=0.01)

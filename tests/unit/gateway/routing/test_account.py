@@ -7,14 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.protocol.usage import Usage
-from gateway.routing.account import Place
+from gateway.routing.account import REUSE_SMOOTHING, Place, pending_tokens
+from gateway.routing.prefix import PrefixIndex, Prompt
 from gateway.routing.types import Step, WorkerView
 from gateway.table import Candidate
 from tests.unit.gateway.routing.tables import view
 
 
-def place(on: WorkerView, prompt_tokens: int, now: float) -> Place:
-    return Place(Step(on, Candidate("chat", "a"), "chat", 0.0, 0.0, 0.0), prompt_tokens, now)
+def place(on: WorkerView, prompt_tokens: int, now: float, *, cached_tokens: int = 0, whole: bool = False) -> Place:
+    step = Step(on, Candidate("chat", "a"), "chat", 0.0, 0.0, 0.0, cached_tokens=cached_tokens)
+    return Place(step, prompt_tokens, now, whole=whole)
 
 
 def test_a_place_is_taken_at_dispatch_stands_before_others_until_its_first_token_and_is_given_back() -> None:
@@ -41,9 +43,98 @@ def test_the_course_of_an_attempt_says_how_fast_the_worker_is() -> None:
     worker = view()
     one = place(worker, 100, 1.0)
     one.first_token(2.0)
-    one.leave(6.0, Usage(100, 0, 20))
+    one.leave(6.0, Usage(100, 0, 21))
     assert worker.seconds_per_prompt_token == pytest.approx(0.01)
     assert worker.seconds_per_output_token == pytest.approx(0.2)
+
+
+def test_the_time_between_two_first_tokens_is_what_the_later_prompt_took() -> None:
+    worker = view()
+    one, two = place(worker, 1000, 0.0), place(worker, 3000, 0.5)
+    one.first_token(1.0)
+    two.first_token(4.0)
+    assert worker.seconds_per_prompt_token == pytest.approx(0.001)
+
+
+def test_of_the_prompt_in_front_a_part_is_done_that_grows_with_time() -> None:
+    worker = view(seconds_per_prompt_token=0.01)
+    one = place(worker, 100, 10.0)
+    place(worker, 50, 10.2)
+    assert [pending_tokens(worker, now) for now in (10.0, 10.5, 11.0, 60.0)] == [150, pytest.approx(100), 50, 50]
+    one.leave(12.0, None)
+    assert [pending_tokens(worker, now) for now in (12.0, 12.25)] == [50, pytest.approx(25)]
+
+
+def test_what_is_cached_is_neither_pending_nor_taught() -> None:
+    worker = view()
+    one = place(worker, 1000, 0.0, cached_tokens=900)
+    assert worker.pending_tokens == 100
+    one.first_token(1.0)
+    assert worker.seconds_per_prompt_token == pytest.approx(0.01)
+
+
+def test_a_whole_answer_stands_before_others_until_its_first_token_was_due() -> None:
+    worker = view(seconds_per_prompt_token=0.01)
+    one = place(worker, 100, 0.0, whole=True)
+    assert one.due == pytest.approx(1.0)
+    two = place(worker, 100, 0.5, whole=True)
+    assert (worker.pending_tokens, two.due) == (200, pytest.approx(2.0))
+    place(worker, 100, 1.5, whole=True)
+    assert worker.pending_tokens == 200
+
+
+def test_a_whole_answer_is_through_when_a_later_prompt_is() -> None:
+    worker = view(seconds_per_prompt_token=0.01)
+    one, two = place(worker, 300, 0.0, whole=True), place(worker, 100, 0.0)
+    two.first_token(2.0)
+    assert (worker.pending_tokens, worker.seconds_per_prompt_token) == (0, pytest.approx(2.0 / 400))
+    one.leave(9.0, Usage(300, 0, 50))
+    assert worker.pending_tokens == 0
+
+
+def test_a_whole_answer_of_one_token_is_its_first_even_when_it_was_due_long_ago() -> None:
+    worker = view()
+    place(worker, 550, 0.0, whole=True)
+    late = place(worker, 550, 0.0, whole=True)
+    place(worker, 1, 1.0, whole=True)  # both are taken to be through by now
+    assert worker.pending_tokens == 1
+    late.leave(11.0, Usage(550, 0, 1))
+    assert worker.seconds_per_prompt_token == pytest.approx(0.01)
+
+
+def test_the_batch_an_answer_was_in_says_what_company_costs() -> None:
+    worker = view()
+    for others in (0, 40, 0, 40, 0, 40):
+        crowd = [place(worker, 1, 0.0) for _ in range(others)]
+        for each in crowd:
+            each.first_token(0.0)
+        one = place(worker, 1, 0.0)
+        one.first_token(0.0)
+        one.leave(10 * (0.01 + 0.001 * others), Usage(1, 0, 11))
+        for each in crowd:
+            each.leave(1.0, None)
+    assert worker.seconds_per_output_token == pytest.approx(0.01)
+    assert worker.batch_slowdown == pytest.approx(0.1)
+
+
+def test_a_worker_that_keeps_less_than_was_predicted_is_believed_less() -> None:
+    worker = view()
+    place(worker, 1000, 0.0, cached_tokens=800).leave(1.0, Usage(2000, 0, 5))
+    assert worker.reuse == 1.0  # it may be that it does not say
+    place(worker, 1000, 0.0).leave(1.0, Usage(2000, 16, 5))
+    place(worker, 1000, 0.0, cached_tokens=800).leave(1.0, Usage(2000, 800, 5))
+    assert worker.reuse == pytest.approx(1.0 - REUSE_SMOOTHING / 2)
+    for _ in range(200):
+        place(worker, 1000, 0.0, cached_tokens=800).leave(1.0, Usage(2000, 0, 5))
+    assert worker.reuse < 0.01
+
+
+def test_a_prompt_is_in_the_prefix_cache_of_the_worker_it_is_sent_to() -> None:
+    index = PrefixIndex()
+    worker = view(prefixes=index.enrol())
+    step = Step(worker, Candidate("chat", "a"), "chat", 0.0, 0.0, 0.0, prompt=Prompt(None, [1, 2]), root=9)
+    Place(step, 600, 0.0)
+    assert index.match([1, 2, 3], 9) == {0: 2}
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 10**6), st.sampled_from(["take", "show", "leave"]))))

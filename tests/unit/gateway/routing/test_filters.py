@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.routing import filters
+from gateway.routing import filters, scorers
 from gateway.routing.types import Drop, Preferences, WorkerView
 from gateway.table import Price, SubjectTo
 from tests.unit.gateway.routing.tables import ask, model, version, view
@@ -51,8 +51,7 @@ def test_only_a_prompt_that_cannot_fit_by_any_count_is_refused(tokens: int, reas
     assert filters.cannot(view(), ask(prompt_tokens=tokens), CHAT, None) == reason
 
 
-# 100 prompt tokens at 0.01 s each: the first token comes after one second; 150 tokens cost 1 + 50·0.02 = 2 USD
-SLOW = view(seconds_per_prompt_token=0.01)
+SLOW = view()  # its first token comes after one second
 HOSTED = view(price=Price(10_000_000_000, 0, 40_000_000_000))  # 100 at 10 and 50 at 40 USD per million: 20 on average
 
 
@@ -68,7 +67,7 @@ HOSTED = view(price=Price(10_000_000_000, 0, 40_000_000_000))  # 100 at 10 and 5
     ],
 )
 def test_the_terms_of_a_route(terms: SubjectTo, reason: Drop | None) -> None:
-    assert filters.misses(SLOW, ask(), CHAT, terms) == reason
+    assert filters.misses(SLOW, CHAT, terms, 1.0) == reason
 
 
 @pytest.mark.parametrize(
@@ -86,17 +85,18 @@ def test_the_terms_of_a_route(terms: SubjectTo, reason: Drop | None) -> None:
     ],
 )
 def test_the_wishes_of_a_request(wishes: Preferences, reason: Drop | None) -> None:
-    assert filters.unwanted(SLOW, ask(preferences=wishes), CHAT) == reason
+    assert filters.unwanted(SLOW, ask(preferences=wishes), CHAT, 1.0, 0.0) == reason
 
 
 @pytest.mark.parametrize(("bound", "reason"), [(20.0, None), (19.9, "price")])
 def test_a_price_bound_is_per_million_tokens_of_this_request(bound: float, reason: Drop | None) -> None:
-    assert filters.unwanted(HOSTED, ask(preferences=Preferences(max_price_usd_per_m=bound)), CHAT) == reason
+    wishes = Preferences(max_price_usd_per_m=bound)
+    assert filters.unwanted(HOSTED, ask(preferences=wishes), CHAT, 1.0, scorers.nanousd(HOSTED, ask())) == reason
 
 
 def test_a_filter_leaves_the_worker_as_it_was() -> None:
     subject: WorkerView = view()
     before = repr(subject)
     filters.cannot(subject, ask(), CHAT, None)
-    filters.unwanted(subject, ask(preferences=Preferences(max_ttft_seconds=1.0)), CHAT)
+    filters.unwanted(subject, ask(preferences=Preferences(max_ttft_seconds=1.0)), CHAT, 2.0, 1.0)
     assert repr(subject) == before

@@ -11,6 +11,8 @@ from gateway.routing.types import Ask, WorkerView
 from gateway.table import Price
 from tests.unit.gateway.routing.tables import USD, ask, version, view
 
+NOW = 100.0
+
 rates = st.none() | st.floats(1e-6, 1)
 views = st.builds(
     lambda **state: view(**state),
@@ -25,14 +27,14 @@ asks = st.builds(
 
 
 def test_the_first_token_waits_for_what_is_pending_and_for_its_own_prompt() -> None:
-    assert scorers.ttft_seconds(view(pending_tokens=300, seconds_per_prompt_token=0.01), ask()) == 4.0
-    assert scorers.ttft_seconds(view(pending_tokens=450), ask()) == pytest.approx(550 / 5_500)
+    assert scorers.ttft_seconds(view(pending_tokens=300, seconds_per_prompt_token=0.01), ask(), 0, NOW) == 4.0
+    assert scorers.ttft_seconds(view(pending_tokens=450), ask(), 0, NOW) == pytest.approx(550 / 5_500)
 
 
 def test_decoding_is_slower_in_company() -> None:
-    assert scorers.decode_seconds(view(seconds_per_output_token=0.1), ask()) == pytest.approx(5.0)
-    assert scorers.decode_seconds(view(seconds_per_output_token=0.1, inflight=20), ask()) == pytest.approx(10.0)
-    assert scorers.decode_seconds(view(), ask()) == pytest.approx(1.0)
+    assert scorers.decode_seconds(view(seconds_per_output_token=0.1), ask(), NOW) == pytest.approx(5.0)
+    assert scorers.decode_seconds(view(seconds_per_output_token=0.1, inflight=20), ask(), NOW) == pytest.approx(10.0)
+    assert scorers.decode_seconds(view(), ask(), NOW) == pytest.approx(1.0)
 
 
 def test_a_hosted_worker_costs_its_token_prices() -> None:
@@ -49,8 +51,9 @@ def test_an_own_worker_costs_its_hours() -> None:
 
 def test_the_price_per_million_is_of_all_tokens_of_the_request() -> None:
     hosted = view(price=Price(input=2 * USD, cached_input=0, output=2 * USD))
-    assert scorers.usd_per_million_tokens(hosted, ask()) == pytest.approx(2.0)
-    assert scorers.usd_per_million_tokens(hosted, ask(prompt_tokens=0, output_tokens=0)) == 0
+    assert scorers.usd_per_million_tokens(scorers.nanousd(hosted, ask()), ask()) == pytest.approx(2.0)
+    nothing = ask(prompt_tokens=0, output_tokens=0)
+    assert scorers.usd_per_million_tokens(scorers.nanousd(hosted, nothing), nothing) == 0
 
 
 @pytest.mark.parametrize(
@@ -63,8 +66,8 @@ def test_quality_is_what_was_measured(quantization: str, measured: float | None,
 
 @given(views, asks)
 def test_more_waiting_is_never_better(subject: WorkerView, request: Ask) -> None:
-    first, decode = scorers.ttft_seconds(subject, request), scorers.decode_seconds(subject, request)
+    first, decode = scorers.ttft_seconds(subject, request, 0, NOW), scorers.decode_seconds(subject, request, NOW)
     subject.pending_tokens += 1000
     subject.inflight += 1
-    assert scorers.ttft_seconds(subject, request) > first > 0
-    assert scorers.decode_seconds(subject, request) >= decode >= 0
+    assert scorers.ttft_seconds(subject, request, 0, NOW) > first > 0
+    assert scorers.decode_seconds(subject, request, NOW) >= decode >= 0
