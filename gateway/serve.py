@@ -255,7 +255,7 @@ class Story:
         trace.measured = True
         dispatch.close("ok", usage)
         if usage.output_tokens:
-            self._service.learn(self._tenant(), request.model, step.target.model, usage.output_tokens)
+            self._learn(step.target.model, usage.output_tokens)
         headers = self._headers()
         cost = dispatch.cost_nanousd
         if trace.others:
@@ -333,7 +333,7 @@ class Story:
         dispatch.close("ok", usage)
         if relay.usage is None:
             return None
-        self._service.learn(self._tenant(), admitted.request.model, step.target.model, usage.output_tokens)
+        self._learn(step.target.model, usage.output_tokens)
         if kept is None:
             return None
         return Entry(b"".join(kept), call.content_type, spell(step.target), step.engine_model, *usage)
@@ -381,9 +381,10 @@ class Story:
 
     # Small parts
 
-    def _tenant(self) -> str:
-        key = self.trace.key
-        return "" if key is None else key.tenant.name
+    def _learn(self, model: str, output_tokens: int) -> None:
+        admitted = self.trace.admitted
+        assert admitted is not None
+        self._service.learn(admitted.key.tenant.name, admitted.ask.model, model, output_tokens)
 
     def _headers(self, cached: Entry | None = None) -> list[bytes]:
         """The lines every answer has, an error's too; `cached` is the entry it is replayed from."""

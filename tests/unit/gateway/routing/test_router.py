@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,12 +11,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import BadRequest, Forbidden, GatewayError, Overloaded
+from gateway.routing.account import Place
 from gateway.routing.breaker import FAILURES_TO_TRIP, Breaker
 from gateway.routing.outliers import Standing
-from gateway.routing.router import Router, Views
+from gateway.routing.prefix import PrefixIndex, Prompt
+from gateway.routing.router import FEWEST_OF_A_MODEL, MOST_STEPS, Router, Views
 from gateway.routing.types import Ask, Dropped, Plan, Preferences, WorkerView
 from gateway.table import Candidate, Model, Objective, Price, Route, SubjectTo
-from tests.unit.gateway.routing.tables import USD, ask, fleet, model, names, route, table, version, view
+from tests.unit.gateway.routing.tables import (
+    USD,
+    ask,
+    fleet,
+    model,
+    names,
+    route,
+    table,
+    tenant,
+    version,
+    view,
+    worker,
+)
 
 CHAT = model("chat", version("a", "fp8", 0.9), version("b", "int4", 0.8), adapters=["sql"])
 BIG = model("big", version("x", "none", 1.0))
@@ -98,6 +113,115 @@ def test_each_worker_is_tried_once_at_its_best_place() -> None:
     auto = route("auto", Candidate("chat", None), Candidate("chat", "b"), fallback=(Candidate("chat", "a"),))
     views = fleet(view("w1", "chat@a"), view("w2", "chat@b", pending_tokens=50))
     assert names(plan(ask("auto"), views, routes=(auto,)).steps) == ["w1", "w2"]
+
+
+# Prefixes
+
+TEXT = {"prompt": "once upon a time " * 500}  # eight blocks
+
+
+def caching(*names: str, **state: Any) -> list[WorkerView]:
+    index = PrefixIndex()
+    return [view(name, prefixes=index.enrol(), **state) for name in names]
+
+
+def sent(to: WorkerView, **more: Any) -> None:
+    """A prompt has been answered there."""
+    request = ask(prompt_tokens=2200, prompt=Prompt(TEXT), **more)
+    step = plan(request, fleet(to, view("other", pending_tokens=10**6))).steps[0]
+    place = Place(step, 2200, NOW)
+    place.first_token(NOW)
+    place.leave(NOW, None)
+
+
+def test_a_prompt_goes_where_its_beginning_is_cached() -> None:
+    workers = caching("w1", "w2", "w3", seconds_per_prompt_token=0.001)
+    sent(workers[1])
+    made = plan(ask(prompt_tokens=2200, prompt=Prompt(TEXT)), fleet(*workers))
+    assert names(made.steps) == ["w2", "w1", "w3"]
+    assert [step.cached_tokens for step in made.steps] == [8 * 256, 0, 0]
+    assert made.steps[0].ttft_seconds < made.steps[1].ttft_seconds
+
+
+def test_a_cached_prefix_is_not_worth_any_wait() -> None:
+    workers = caching("w1", "w2")
+    sent(workers[0])
+    workers[0].pending_tokens = 100_000
+    assert names(plan(ask(prompt_tokens=2200, prompt=Prompt(TEXT)), fleet(*workers)).steps) == ["w2", "w1"]
+
+
+def test_a_cache_is_believed_as_far_as_it_has_kept_its_word() -> None:
+    workers = caching("w1", "w2")
+    sent(workers[1])
+    workers[1].reuse = 0.25
+    assert plan(ask(prompt_tokens=2200, prompt=Prompt(TEXT)), fleet(*workers)).steps[0].cached_tokens == 512
+
+
+def test_a_prompt_is_never_cached_whole() -> None:
+    workers = caching("w1", "w2")
+    sent(workers[1])
+    assert plan(ask(prompt_tokens=300, prompt=Prompt(TEXT)), fleet(*workers)).steps[0].cached_tokens == 299
+
+
+@pytest.mark.parametrize("other", ["tenant", "version", "adapter"])
+def test_what_engines_keep_apart_is_kept_apart(other: str) -> None:
+    index = PrefixIndex()
+    workers = [view(name, serves, adapters={"sql": "sql"}, prefixes=index.enrol()) for name, serves in SERVING]
+    sent(workers[1])
+    request = ask(prompt_tokens=2200, prompt=Prompt(TEXT))
+    if other == "tenant":
+        request = request._replace(tenant=tenant("bob"))
+    elif other == "adapter":
+        request = request._replace(model="chat:sql")
+    else:
+        workers[1].worker = worker("w2", "chat@b")
+    assert {step.cached_tokens for step in plan(request, fleet(*workers)).steps} == {0}
+
+
+SERVING = [("w1", "chat@a"), ("w2", "chat@a")]
+
+
+def test_nothing_is_hashed_where_there_is_no_choice() -> None:
+    unread = Prompt({"prompt": object()})  # cannot be
+    (worker,) = caching("w1")
+    (step,) = plan(ask(prompt_tokens=2200, prompt=unread), fleet(worker)).steps
+    assert step.prompt is None
+
+
+# Money
+
+
+def test_time_that_is_worth_something_weighs_prices_too() -> None:
+    views = fleet(
+        view("fast", seconds_per_output_token=0.01, price=Price(9 * USD, 0, 9 * USD)),
+        view("cheap", seconds_per_output_token=0.1, price=Price(USD, 0, USD)),
+    )
+    assert names(plan(ask(), views).steps) == ["fast", "cheap"]
+    patient = replace(tenant(), value_of_time=0.0001 * USD)  # 4.5 s are worth less than 0.0012 USD
+    assert names(plan(ask(tenant=patient), views).steps) == ["cheap", "fast"]
+    hurried = replace(tenant(), value_of_time=0.001 * USD)
+    assert names(plan(ask(tenant=hurried), views).steps) == ["fast", "cheap"]
+
+
+def test_equal_workers_cost_the_same_however_fast_one_was_measured() -> None:
+    auto = route("auto", Candidate("chat", None), minimize="cost")
+    views = fleet(
+        view("w1", seconds_per_prompt_token=0.001, pending_tokens=900),
+        view("w2", seconds_per_prompt_token=0.0011),
+    )
+    assert names(plan(ask("auto"), views, routes=(auto,)).steps) == ["w2", "w1"]
+
+
+# Many
+
+
+def test_a_plan_names_the_best_of_many_workers() -> None:
+    auto = route("auto", Candidate("big", None), Candidate("chat", None))
+    crowd = [view(f"w{at}", pending_tokens=at) for at in range(100)]
+    slow = [view(f"big{at}", "big@x", pending_tokens=10**6 + at) for at in range(100)]
+    tried = names(plan(ask("auto"), fleet(*crowd, *slow), routes=(auto,)).steps)
+    assert tried[:MOST_STEPS] == [f"w{at}" for at in range(MOST_STEPS)]
+    assert tried[MOST_STEPS:] == [f"big{at}" for at in range(FEWEST_OF_A_MODEL)]
 
 
 # Adapters

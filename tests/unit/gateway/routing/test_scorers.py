@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.routing import scorers
-from gateway.routing.types import Ask, WorkerView
+from gateway.routing.types import UNKNOWN, Ask, WorkerView
 from gateway.table import Price
 from tests.unit.gateway.routing.tables import USD, ask, version, view
 
@@ -35,6 +37,74 @@ def test_decoding_is_slower_in_company() -> None:
     assert scorers.decode_seconds(view(seconds_per_output_token=0.1), ask(), NOW) == pytest.approx(5.0)
     assert scorers.decode_seconds(view(seconds_per_output_token=0.1, inflight=20), ask(), NOW) == pytest.approx(10.0)
     assert scorers.decode_seconds(view(), ask(), NOW) == pytest.approx(1.0)
+
+
+def test_company_is_whoever_is_known_to_be_there() -> None:
+    request = ask(output_tokens=100)
+
+    def seconds(**state: Any) -> float:
+        return scorers.decode_seconds(view(seconds_per_output_token=0.01, **state), request, NOW)
+
+    assert seconds(inflight=2, elsewhere_inflight=2, batch_slowdown=0.5) == pytest.approx(3.0)
+    assert seconds(inflight=2, running=9, waiting=1, polled_at=NOW - 1.0, batch_slowdown=0.5) == pytest.approx(6.0)
+    assert seconds(inflight=2, running=9, waiting=1, polled_at=NOW - 2.1, batch_slowdown=0.5) == pytest.approx(2.0)
+
+
+def test_an_answer_is_as_long_as_they_usually_are_and_no_longer_than_asked_for() -> None:
+    worker = view(seconds_per_output_token=0.1)
+    assert scorers.decode_seconds(worker, ask(output_tokens=4000, usual_output_tokens=30), NOW) == pytest.approx(3.0)
+    assert scorers.decode_seconds(worker, ask(output_tokens=10, usual_output_tokens=30), NOW) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("state", "tokens"),
+    [
+        ({}, 0),
+        ({"pending_tokens": 70, "elsewhere_pending_tokens": 30}, 100),
+        ({"waiting": 3, "polled_at": NOW - 1.0}, 300),
+        ({"waiting": 3, "elsewhere_inflight": 2, "elsewhere_pending_tokens": 20, "polled_at": NOW - 1.0}, 120),
+        ({"waiting": 3, "elsewhere_inflight": 5, "polled_at": NOW - 1.0}, 0),
+        ({"waiting": 3, "polled_at": NOW - 2.1}, 0),
+        ({"waiting": UNKNOWN, "polled_at": NOW}, 0),
+    ],
+)
+def test_what_waits_is_what_was_sent_and_what_the_engine_has_beyond_that(state: dict[str, Any], tokens: int) -> None:
+    worker = view(seconds_per_prompt_token=0.01, usual_uncached_tokens=100.0, **state)
+    assert scorers.queue_seconds(worker, NOW) == pytest.approx(tokens * 0.01)
+
+
+@pytest.mark.parametrize(("used", "seconds"), [(UNKNOWN, 0.0), (0.0, 0.0), (0.5, 0.15), (0.9, 1.35), (1.0, 14.85)])
+def test_a_full_cache_is_a_penalty_that_grows_and_stays_finite(used: float, seconds: float) -> None:
+    assert scorers.kv_seconds(view(kv_usage=used, polled_at=NOW), NOW) == pytest.approx(seconds)
+    assert scorers.kv_seconds(view(kv_usage=used, polled_at=NOW - 2.1), NOW) == 0.0
+
+
+def test_a_price_is_worth_time_to_those_who_say_what_time_is_worth() -> None:
+    assert scorers.price_seconds(2.0 * USD, None) == 0.0
+    assert scorers.price_seconds(2.0 * USD, 0.5 * USD) == 4.0
+
+
+def test_what_is_cached_is_cheaper_where_it_has_a_price_of_its_own() -> None:
+    hosted = view(gpu=None, price=Price(input=3 * USD, cached_input=USD, output=15 * USD))
+    assert scorers.nanousd(hosted, ask(), 40) == pytest.approx((60 * 3 + 40 * 1 + 50 * 15) / 1e6 * USD)
+
+
+@given(views, asks, st.floats(0, 1), st.floats(0, 1e12))
+def test_the_score_is_the_sum_of_its_terms(subject: WorkerView, request: Ask, cached: float, cost: float) -> None:
+    tokens = int(cached * (request.prompt_tokens - 1))
+    parts = scorers.terms(subject, request, tokens, cost, NOW)
+    assert parts.total_seconds == pytest.approx(scorers.score_seconds(subject, request, tokens, cost, NOW))
+    assert parts.total_seconds == pytest.approx(sum(parts.by_name().values()))
+    assert parts.ttft_seconds == pytest.approx(scorers.ttft_seconds(subject, request, tokens, NOW))
+    assert min(parts.by_name().values()) >= 0.0
+
+
+@given(views, asks, st.data())
+def test_what_is_cached_is_never_worse(subject: WorkerView, request: Ask, data: st.DataObject) -> None:
+    tokens = data.draw(st.integers(0, request.prompt_tokens - 1))
+    assert scorers.score_seconds(subject, request, tokens, 0.0, NOW) <= scorers.score_seconds(
+        subject, request, 0, 0.0, NOW
+    )
 
 
 def test_a_hosted_worker_costs_its_token_prices() -> None:
