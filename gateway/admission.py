@@ -43,7 +43,7 @@ def _narrowed(plan: Plan, model: str, limited: Mapping[str, object], shared: Map
         if step.target.model == model or (step.target.model not in limited and step.target.model not in shared)
     ]
     steps.sort(key=lambda step: step.target.model != model)
-    return plan._replace(steps=tuple(steps))
+    return Plan(plan.route, plan.reason, tuple(steps), plan.dropped)
 
 
 async def _lease(limiter: Limiter, lengths: Lengths, table: Table, request: Request, key: Key, plan: Plan) -> Lease:

@@ -18,6 +18,7 @@ from gateway.errors import QuotaExhausted
 from gateway.fleet.backend import Backend
 from gateway.ledger.record import Attempt
 from gateway.protocol.usage import NO_USAGE
+from gateway.routing.types import Plan
 from gateway.spending import EVERY_SECONDS, Spending
 from gateway.table import Hedge, Price
 from gateway.tenancy.limits import Headers
@@ -197,7 +198,7 @@ async def test_a_hedged_request_reserves_for_both_and_what_others_cost_counts() 
     with between() as took, running(purse) as (spending, watched, _):
         assert watched.admitted is not None
         route = replace(watched.admitted.plan.route, hedge=Hedge(None, 1.0, 0.1))
-        watched.admitted = watched.admitted._replace(plan=watched.admitted.plan._replace(route=route))
+        watched.admitted = watched.admitted._replace(plan=Plan(route, "", watched.admitted.plan.steps, ()))
         watched.others = [_row(cost) for cost in (5 * 10**9, 2 * 10**9)]
         spending.check()
     (asked,) = purse.asked

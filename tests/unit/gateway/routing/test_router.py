@@ -168,12 +168,9 @@ def test_what_engines_keep_apart_is_kept_apart(other: str) -> None:
     index = PrefixIndex()
     workers = [view(name, serves, adapters={"sql": "sql"}, prefixes=index.enrol()) for name, serves in SERVING]
     sent(workers[1])
-    request = ask(prompt_tokens=2200, prompt=Prompt(TEXT))
-    if other == "tenant":
-        request = request._replace(tenant=tenant("bob"))
-    elif other == "adapter":
-        request = request._replace(model="chat:sql")
-    else:
+    asked = "chat:sql" if other == "adapter" else "chat"
+    request = ask(asked, prompt_tokens=2200, prompt=Prompt(TEXT), tenant=tenant("bob" if other == "tenant" else "ann"))
+    if other == "version":
         workers[1].worker = worker("w2", "chat@b")
     assert {step.cached_tokens for step in plan(request, fleet(*workers)).steps} == {0}
 
