@@ -22,7 +22,7 @@ AS_WRITTEN := $(filter-out $(AS_SERVED) %/__pycache__,$(patsubst %/,%,$(wildcard
 AS_COMPILED := $(addprefix tests/unit/gateway/,cache downstream engines ledger protocol routing tenancy upstream \
 	fleet/test_room.py fleet/test_room_stateful.py test_dispatch.py test_logs.py test_telemetry.py)
 
-.PHONY: help demo up compiled test test-quick test-compiled check format bench soak limits crash attribution audit fuzz clean python gateway-env engine-env quantize-env models node-env
+.PHONY: help demo up compiled test test-quick test-compiled check format bench soak limits crash attribution audit simulate fuzz clean python gateway-env engine-env quantize-env models node-env
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -76,6 +76,10 @@ crash: gateway-env ## kill -9 at every boundary of the ledger, over SQLite, Post
 
 attribution: gateway-env ## bills held against the Shapley value, on a simulated engine (a few minutes)
 	$(BIN)/python -m loadtests.attribution --seeds 2
+
+TRACE ?=
+simulate: gateway-env ## routing policies side by side in virtual time, TRACE=mooncake.jsonl for a recorded trace
+	$(BIN)/python -m loadtests.simulate $(TRACE)
 
 audit: compiled engine-env quantize-env models ## a thousand requests to a real engine, a fifth cut off: the ledger has its count of tokens
 	$(FAST) $(BIN)/python -m loadtests.audit
