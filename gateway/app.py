@@ -40,6 +40,7 @@ from gateway.downstream.limits import MIB, Intake, Limits
 from gateway.downstream.server import Server
 from gateway.engines import DIALECTS
 from gateway.fleet.backend import Backend
+from gateway.fleet.drains import Drains, open_drain_store
 from gateway.fleet.registry import Fleet
 from gateway.keyring.opening import open_key_store
 from gateway.keyring.ring import Keyring
@@ -114,6 +115,7 @@ class Gateway:
         )
         prefixes = PrefixIndex()
         self.fleet = Fleet(lambda worker: _backend(worker, prefixes), self.ledger)
+        self.drains = Drains(open_drain_store(table.settings.state, table.settings.ledger), self.fleet)
         self.watcher = Watcher(directory, self.apply, table)
         self.keyring = Keyring(open_key_store(table.settings.state, table.settings.ledger), table, self._let_in)
         self.service = Service(
@@ -134,6 +136,7 @@ class Gateway:
             lambda: readings.of_queue(self.service.racing.room),
             lambda: readings.of_limits(self.limiter, self.table.accounts),
             self.keyring.readings,
+            self.drains.readings,
             lambda: readings.of_clients(self.intake),
             lambda: readings.of_ledger(self.ledger, self.table.settings.metering.journal),
             lambda: readings.of_configuration(self.watcher.state),
@@ -193,7 +196,8 @@ class Gateway:
             asyncio.create_task(self._look_after_settler(), name="look after the settler"),
             looking := asyncio.create_task(self.fleet.first_look(FIRST_LOOK_SECONDS), name="look at the workers"),
         ]
-        await self.keyring.refresh()
+        await asyncio.gather(self.keyring.refresh(), self.drains.look())
+        background.append(asyncio.create_task(self.drains.run(), name="follow the drains"))
         background.append(asyncio.create_task(self.keyring.run(), name="keep the keys current"))
         await asyncio.wait((looking, asked), return_when=asyncio.FIRST_COMPLETED)
         server = Server(self.connecting(), listeners, 0 if left is None else left.slot)
@@ -214,7 +218,9 @@ class Gateway:
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
-        await asyncio.gather(self.service.store.close(), self.limiter.close(), self.keyring.close())
+        await asyncio.gather(
+            self.service.store.close(), self.limiter.close(), self.keyring.close(), self.drains.close()
+        )
         await self.fleet.stop()
         await self._flush()
         logger.info("stopped")

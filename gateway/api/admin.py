@@ -47,14 +47,14 @@ def router(gateway: GatewayPort) -> APIRouter:
 
     @routes.post("/workers/{name}/drain", summary="Drain a worker")
     async def drain(name: str) -> Response:  # pyright: ignore[reportUnusedFunction]
-        """This gateway process sends it no new requests; those under way finish. Holds until undrained, or until the
-        process ends; another process or replica is to be told by itself."""
-        return Json(_worker(_set_draining(gateway, name, True)))
+        """No gateway process sends it new requests; those under way finish. Holds until undrained, over reloads and
+        restarts. `shared` is false while the store that tells the others is away: they hear of it when it is back."""
+        return Json(await _set_draining(gateway, name, True))
 
     @routes.post("/workers/{name}/undrain", summary="Undrain a worker")
     async def undrain(name: str) -> Response:  # pyright: ignore[reportUnusedFunction]
         """It gets requests again."""
-        return Json(_worker(_set_draining(gateway, name, False)))
+        return Json(await _set_draining(gateway, name, False))
 
     @routes.get("/config", summary="The configuration in effect")
     async def config() -> Response:  # pyright: ignore[reportUnusedFunction]
@@ -111,9 +111,10 @@ def router(gateway: GatewayPort) -> APIRouter:
     return routes
 
 
-def _set_draining(gateway: GatewayPort, name: str, draining: bool) -> Backend:
+async def _set_draining(gateway: GatewayPort, name: str, draining: bool) -> dict[str, Any]:
     try:
-        return gateway.fleet.drain(name) if draining else gateway.fleet.undrain(name)
+        backend = await gateway.drains.change(name, draining)
+        return {**_worker(backend), "shared": gateway.drains.shared}
     except KeyError:
         known = ", ".join(list(gateway.fleet.workers())[:100]) or "none"
         raise NotFound(

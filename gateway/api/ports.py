@@ -7,6 +7,7 @@ from typing import Protocol
 from prometheus_client import CollectorRegistry
 
 from gateway.config.watch import WatchState
+from gateway.fleet.drains import Drains
 from gateway.fleet.registry import Fleet
 from gateway.keyring.ring import Keyring
 from gateway.table import Table
@@ -51,6 +52,9 @@ class GatewayPort(Protocol):
 
     @property
     def fleet(self) -> Fleet: ...
+
+    @property
+    def drains(self) -> Drains: ...
 
     @property
     def watcher(self) -> HasState: ...

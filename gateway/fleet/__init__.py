@@ -5,6 +5,6 @@ registry    all of them by name and by what they serve, through every change of 
 watch       one worker probed over time           health     its states and what moves it between them (pure)
 probes      one probe of one worker (the IO)      listing    what an engine's model list says (pure)
 gauge       one worker's load polled, its silence   books      what the fleet tells the ledger
-discovery   workers behind a name in DNS or in a file
+discovery   workers behind a DNS name or in a file  drains     whom operators drained, in all processes
 ramp        how a new worker comes to its share     readiness  which models nobody serves now (pure)
 """

@@ -50,6 +50,7 @@ class Fleet:
         self._resolve = resolve
         self._discoveries: dict[str, Discovery] = {}  # by the configured worker's name
         self._looking: dict[str, asyncio.Task[None]] = {}
+        self._drained: frozenset[str] = frozenset()
         self._backends: dict[str, Backend] = {}
         self._serving: dict[Served, tuple[Backend, ...]] = {}
         self._clients: Clients | None = None
@@ -97,8 +98,7 @@ class Fleet:
         backends = {name: self._backend(worker, old.get(name)) for name, worker in workers.items()}
         for name, backend in backends.items():
             backend.worker = workers[name]
-            if name in old:
-                backend.draining = old[name].draining
+            backend.draining = name in self._drained
         patience = (
             max([Timeout().total, *(route.timeout.total for route in self._table.routes)]) if self._table else 0.0
         )
@@ -224,7 +224,23 @@ class Fleet:
             if name not in self._looking:
                 self._looking[name] = asyncio.create_task(discovery.run(), name=f"look for {name}")
 
+    def keep_drained(self, names: Collection[str]) -> None:
+        """Drains these workers, those that are still to come included, and no other."""
+        self._drained = frozenset(names)
+        for name in self._backends:
+            self._mark(name, name in self._drained)
+
+    def found(self) -> set[str]:
+        """The names of those behind an address that stands for several."""
+        configured = () if self._table is None else self._table.workers
+        return {name for name in self._backends if name not in configured}
+
     def _set_draining(self, name: str, draining: bool) -> Backend:
+        backend = self._mark(name, draining)
+        self._drained = self._drained | {name} if draining else self._drained - {name}
+        return backend
+
+    def _mark(self, name: str, draining: bool) -> Backend:
         backend = self._backends[name]
         if backend.draining != draining:
             backend.draining = draining

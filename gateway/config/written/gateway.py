@@ -179,8 +179,8 @@ class Gateway(Written):
     server: Server = Field(default_factory=Server, description="Address, port and size of the process")
     state: Annotated[str, _STATE] = Field(
         default="memory://",
-        description="Where limits, the shared cache and the store of keys live: memory:// (the keys in keys.db beside "
-        "the ledger), or redis://host:6379/0 for several processes",
+        description="Where limits, the shared cache, the store of keys and who is drained live: memory:// (keys.db and "
+        "drains.json beside the ledger), or redis://host:6379/0 for several processes",
         examples=["memory://"],
     )
     ledger: Annotated[str, _LEDGER] = Field(

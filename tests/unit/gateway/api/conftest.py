@@ -18,6 +18,7 @@ from gateway.api import create_control_plane
 from gateway.config import WatchState
 from gateway.engines import DIALECTS
 from gateway.fleet.backend import Backend
+from gateway.fleet.drains import Drains
 from gateway.fleet.registry import Fleet
 from gateway.keyring.opening import open_key_store
 from gateway.keyring.ring import Keyring
@@ -139,6 +140,7 @@ class Plane:
 
     def __post_init__(self) -> None:
         self.fleet.apply(self.table)
+        self.drains = Drains(None, self.fleet)
         store = open_key_store(self.table.settings.state, self.table.settings.ledger)
         self.keyring = Keyring(store, self.table, lambda: None)
         self.app: FastAPI = create_control_plane(self)

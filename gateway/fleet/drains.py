@@ -1,0 +1,129 @@
+"""Drains hold in every process: what an operator says to one of them is written to a store that all of them follow.
+
+The store is read every 0.6 s or so. While it is away a change holds where it was made and is written when the store is
+back; the others keep what they know. A store that has lost what it had is given it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+from gateway.fleet.backend import Backend
+from gateway.fleet.registry import Fleet
+from gateway.ledger.location import sqlite_path
+from gateway.ledger.store import LedgerError
+from gateway.state.drains import MOST_DRAINED, DrainsAway, DrainStore, FileDrains, RedisDrains
+from gateway.telemetry import Reading
+
+logger = logging.getLogger("tollgate.fleet")
+
+POLL_SECONDS = (0.5, 0.75)  # between two looks, drawn anew each time: replicas do not march in step
+CLOSE_SECONDS = 2.0
+FILE = "drains.json"
+ELSEWHERE = Path("var")  # where the ledger is in no file
+
+
+def open_drain_store(state: str, ledger: str) -> DrainStore:
+    """Of gateway.yaml's `state:` and `ledger:`. Connects to nothing and makes no file yet."""
+    if not state.startswith("memory:"):
+        return RedisDrains(state)
+    try:
+        directory = sqlite_path(ledger).parent
+    except LedgerError:
+        directory = ELSEWHERE
+    return FileDrains(directory / FILE)
+
+
+class Drains:
+    """Of one process; None as the store is for one that shares them with nobody."""
+
+    def __init__(self, store: DrainStore | None, fleet: Fleet) -> None:
+        self._store = store
+        self._fleet = fleet
+        self._known: frozenset[str] = frozenset()  # of the store
+        self._unwritten: dict[str, bool] = {}  # changes made here that it does not have yet
+        self._seen: set[str] = set()  # drained ones that were found behind an address
+        self._looking = asyncio.Lock()
+        self.away = ""  # why the store could not be used at the last look
+
+    @property
+    def shared(self) -> bool:
+        """Whether all that was said here is where the others see it."""
+        return not self._unwritten
+
+    async def change(self, name: str, draining: bool) -> Backend:
+        """Takes effect here at once; KeyError when there is no worker of that name."""
+        backend = self._fleet.drain(name) if draining else self._fleet.undrain(name)
+        if self._store is not None:
+            if name in self._unwritten or len(self._unwritten) < MOST_DRAINED:
+                self._unwritten[name] = draining
+            await self.look()
+        return backend
+
+    async def run(self) -> None:
+        """Follows the store until cancelled."""
+        while self._store is not None:
+            await asyncio.sleep(random.uniform(*POLL_SECONDS))
+            try:
+                await self.look()
+            except Exception:  # a fault of ours must not leave the process with old drains for ever
+                logger.exception("the drained workers could not be looked after, those known stay")
+
+    async def look(self) -> None:
+        """Tells the store what it does not know yet, and does what it says."""
+        if self._store is None:
+            return
+        async with self._looking:
+            try:
+                await self._look(self._store)
+            except DrainsAway as error:
+                if not self.away:
+                    logger.warning("drained workers not read: those known stay", extra={"fields": {"why": str(error)}})
+                self.away = str(error)
+            else:
+                self.away = ""
+
+    async def close(self) -> None:
+        if self._store is not None:
+            with contextlib.suppress(TimeoutError, DrainsAway):
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await self._store.close()
+
+    def readings(self) -> Iterator[Reading]:
+        """For the metrics."""
+        away = "1 while it cannot be read which workers are drained."
+        yield Reading("tollgate_drains_away", away, float(bool(self.away)), {})
+
+    async def _look(self, store: DrainStore) -> None:
+        self._forget_the_gone()
+        found = await store.read()
+        if not found.was_made and self._known:
+            logger.warning("the store had lost which workers are drained, they are put back")
+            self._unwritten = {**dict.fromkeys(self._known, True), **self._unwritten}
+        names = found.names
+        if self._unwritten:
+            writing = dict(self._unwritten)
+            await store.change(writing)
+            names = (names | {name for name in writing if writing[name]}) - {
+                name for name in writing if not writing[name]
+            }
+            for name, draining in writing.items():
+                if self._unwritten.get(name) is draining:
+                    del self._unwritten[name]
+        self._known = frozenset(sorted(names)[:MOST_DRAINED])
+        said = (self._known | {one for one, drains in self._unwritten.items() if drains}) - {
+            one for one, drains in self._unwritten.items() if not drains
+        }
+        self._fleet.keep_drained(said)
+
+    def _forget_the_gone(self) -> None:
+        """A worker that was found behind an address and is not there any more: another may get that address."""
+        here = self._fleet.found()
+        for name in self._seen - here:
+            self._unwritten.setdefault(name, False)
+        self._seen = {name for name in here if name in self._known}
