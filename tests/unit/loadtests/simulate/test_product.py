@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from loadtests.simulate.__main__ import POLICIES
 from loadtests.simulate.engine import Engine, Job
 from loadtests.simulate.figures import Figures
 from loadtests.simulate.product import Product
 from loadtests.simulate.sight import Delta, Reading
 from loadtests.simulate.traffic import Mix, Request, conversations, requests_of
-from loadtests.simulate.world import Ended, Site, World
+from loadtests.simulate.world import Ended, Fault, Site, World
 
 PROMPTS_ONLY = Engine(decode=False)
 
@@ -65,10 +69,15 @@ def test_what_polls_and_other_gateways_say_counts() -> None:
     router.polled(0, Reading(1.0, False, 0, 0, 0.0, 0.0))
     assert router.choose(request(0), (), 1.0) == 1
     router.polled(0, Reading(2.0, True, 0, 0, 0.0, 0.0))
-    router.heard(Delta("dispatched", 2.0, 0, request(5, 1, 2, 3, 4), 50_000), 2.1)
+    router.heard(Delta("dispatched", 2.0, 0, request(5, 1, 2, 3, 4), 90_000), 2.1)
+    others = [request(number) for number in (6, 7)]
+    for other in others:  # more requests there, and less to do
+        router.heard(Delta("dispatched", 2.0, 1, other, 100), 2.1)
     assert router.choose(request(1), (), 2.1) == 1
-    router.heard(Delta("first", 3.0, 0, request(5, 1, 2, 3, 4), 50_000), 3.1)
+    router.heard(Delta("first", 3.0, 0, request(5, 1, 2, 3, 4), 90_000), 3.1)
     router.heard(Delta("ended", 3.0, 0, request(5, 1, 2, 3, 4)), 3.1)
+    for other in others:
+        router.heard(Delta("ended", 3.0, 1, other, 100), 3.1)
     assert router.choose(request(2, 1, 2, 3, 4), (), 3.2) == 0
 
 
@@ -81,6 +90,19 @@ def test_it_is_well_ahead_of_llm_d() -> None:
     )
     assert ours.ttft_mean < 0.93 * theirs.ttft_mean
     assert ours.ttft_p90 < 0.93 * theirs.ttft_p90
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"believed": 2.0}, {"faults": (Fault("slower", 0, 100.0, 3.0),)}, {"faults": (Fault("dies", 0, 300.0),)}],
+    ids=["rates wrong", "one slower", "one dies"],
+)
+def test_it_stays_ahead_when_things_go_wrong(wrong: dict[str, Any]) -> None:
+    """Both know what they have dispatched since the last poll."""
+    site = Site(engine=PROMPTS_ONLY, load="both")._replace(**wrong)
+    theirs, ours = (run(name, site, 7) for name in ("llm-d", "tollgate"))
+    assert {one.outcome for one in ours} == {"done"}
+    assert Figures.of(ours, site.workers).ttft_mean < Figures.of(theirs, site.workers).ttft_mean
 
 
 def run(policy: str, site: Site, seed: int) -> list[Ended]:

@@ -16,7 +16,7 @@ from loadtests.simulate.figures import Figures
 from loadtests.simulate.traffic import Mix, Request, conversations, requests_of
 from loadtests.simulate.world import Ended, Fault, Site, World
 
-CALLS = conversations(600, 1)
+CALLS = conversations(400, 1)
 SITE = Site(engine=Engine(blocks=400))
 ALIKE = Mix()
 PROMPTS_ONLY = SITE._replace(engine=SITE.engine._replace(decode=False))
