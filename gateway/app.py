@@ -42,6 +42,7 @@ from gateway.engines import DIALECTS
 from gateway.fleet.backend import Backend
 from gateway.fleet.drains import Drains, open_drain_store
 from gateway.fleet.registry import Fleet
+from gateway.fleet.sharing import Sharing
 from gateway.keyring.opening import open_key_store
 from gateway.keyring.ring import Keyring
 from gateway.ledger.journal.writer import Journal, fresh_name
@@ -63,6 +64,7 @@ from gateway.settle import Settlement
 from gateway.settler.host import SettlerHost
 from gateway.settler.orders import Orders
 from gateway.spans import SpansUnavailable, open_spans
+from gateway.state.deltas import Deltas, LocalDeltas, RedisDeltas
 from gateway.state.hosted import HostedLimits
 from gateway.state.limits import RedisLimits
 from gateway.stopping import Stop
@@ -116,6 +118,8 @@ class Gateway:
         prefixes = PrefixIndex()
         self.fleet = Fleet(lambda worker: _backend(worker, prefixes), self.ledger)
         self.drains = Drains(open_drain_store(table.settings.state, table.settings.ledger), self.fleet)
+        deltas = _deltas(table)
+        self.sharing = None if deltas is None else Sharing(self.fleet, deltas, uuid.uuid4().hex)
         self.watcher = Watcher(directory, self.apply, table)
         self.keyring = Keyring(open_key_store(table.settings.state, table.settings.ledger), table, self._let_in)
         self.service = Service(
@@ -143,6 +147,8 @@ class Gateway:
             lambda: readings.of_log(self.log),
         ):
             self.metrics.watch(read)
+        if self.sharing is not None:
+            self.metrics.watch(self.sharing.readings)
         self.limiter.retain(table.accounts)
         self._seed_budgets(table)
 
@@ -198,6 +204,8 @@ class Gateway:
         ]
         await asyncio.gather(self.keyring.refresh(), self.drains.look())
         background.append(asyncio.create_task(self.drains.run(), name="follow the drains"))
+        if self.sharing is not None:
+            background.append(asyncio.create_task(self.sharing.run(), name="tell other gateways"))
         background.append(asyncio.create_task(self.keyring.run(), name="keep the keys current"))
         await asyncio.wait((looking, asked), return_when=asyncio.FIRST_COMPLETED)
         server = Server(self.connecting(), listeners, 0 if left is None else left.slot)
@@ -221,6 +229,8 @@ class Gateway:
         await asyncio.gather(
             self.service.store.close(), self.limiter.close(), self.keyring.close(), self.drains.close()
         )
+        if self.sharing is not None:
+            await self.sharing.close()
         await self.fleet.stop()
         await self._flush()
         logger.info("stopped")
@@ -423,6 +433,16 @@ def _limiter(table: Table, place: str, on_alert: OnAlert) -> Limiter:
     if shared is not None and (books := Path(shared, BOOKS)).exists():
         return SharedLimiter(HostedLimits(str(books)), holder, on_alert, processes, store="parent")
     return MemoryLimiter(on_alert)
+
+
+def _deltas(table: Table) -> Deltas | None:
+    """The way to the other gateways; None where there are none."""
+    state, shared = table.settings.state, os.environ.get(SHARED)
+    if not state.startswith("memory:"):
+        return RedisDeltas(state)
+    if shared is not None and table.settings.server.processes > 1:
+        return LocalDeltas(Path(shared))
+    return None
 
 
 def _log_to(log: LogWriter) -> None:

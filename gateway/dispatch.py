@@ -66,6 +66,8 @@ class Dispatch:
         breaker = backend.breakers.get(step.engine_model) if backend.breakers else None
         self._trial = breaker if breaker is not None and breaker.began(now) else None
         self.place = Place(step, prompt_tokens, now, whole=unseen_tokens > 0)
+        if step.prompt is not None:
+            backend.tell(step.prompt, step.root)
         self._entered = backend.meter.enter(now)
 
     def first_token(self) -> None:

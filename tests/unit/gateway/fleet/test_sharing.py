@@ -1,0 +1,160 @@
+"""Two gateways on the same workers, and what each puts before its router."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from gateway.fleet.backend import Backend
+from gateway.fleet.sharing import REPEAT_SECONDS, Sharing
+from gateway.routing.elsewhere import SILENT_SECONDS
+from gateway.routing.prefix import PrefixIndex, Prompt
+from tests.unit.gateway.stories import backend
+
+CHAIN = [11, 22, 33]
+ROOT = 5
+
+
+class Air:
+    """Carries messages between gateways, or not."""
+
+    def __init__(self) -> None:
+        self.said: list[bytes] = []
+        self.gone = False
+
+
+class Ear:
+    def __init__(self, air: Air) -> None:
+        self._air, self._at = air, 0
+
+    async def trade(self, message: bytes | None) -> list[bytes]:
+        if self._air.gone:
+            raise ConnectionError("gone")
+        if message is not None:
+            self._air.said.append(message)
+        found = self._air.said[self._at :]
+        self._at = len(self._air.said)
+        return found
+
+    async def close(self) -> None: ...
+
+
+class Gateway:
+    """One backend, and what is said of it."""
+
+    def __init__(self, name: str, air: Air) -> None:
+        self.worker: Backend = backend(prefixes=PrefixIndex().enrol())
+        self.now = 0.0
+        self.sharing = Sharing(self, Ear(air), name, clock=lambda: self.now)  # type: ignore[arg-type]
+
+    def backends(self) -> list[Backend]:
+        return [self.worker]
+
+    def turn(self, now: float) -> None:
+        self.now = now
+        asyncio.run(self.sharing.turn())
+
+
+@pytest.fixture
+def air() -> Air:
+    return Air()
+
+
+@pytest.fixture
+def pair(air: Air) -> tuple[Gateway, Gateway]:
+    return Gateway("a", air), Gateway("b", air)
+
+
+def test_what_one_has_in_flight_the_other_reckons_with(pair: tuple[Gateway, Gateway]) -> None:
+    one, other = pair
+    one.worker.inflight, one.worker.pending_tokens = 3, 700
+    one.turn(0.0)
+    other.turn(0.0)
+    assert (other.worker.elsewhere_inflight, other.worker.elsewhere_pending_tokens) == (3, 700)
+    assert one.worker.elsewhere_inflight == 0, "its own it counts itself"
+    one.worker.inflight = one.worker.pending_tokens = 0
+    one.turn(0.1)
+    other.turn(0.1)
+    assert other.worker.elsewhere_inflight == 0
+
+
+def test_a_prompt_sent_by_one_is_found_by_the_other(pair: tuple[Gateway, Gateway]) -> None:
+    one, other = pair
+    for gateway in pair:
+        gateway.turn(0.0)
+    one.worker.tell(Prompt(None, CHAIN), ROOT)
+    one.turn(0.1)
+    other.turn(0.1)
+    assert other.worker.prefixes is not None
+    assert other.worker.prefixes.index.match([*CHAIN, 44], ROOT) == {other.worker.prefixes.slot: 3}
+    assert other.worker.prefixes.index.match(CHAIN, ROOT + 1) == {}
+
+
+def test_who_is_killed_is_forgotten_soon(pair: tuple[Gateway, Gateway]) -> None:
+    one, other = pair
+    one.worker.inflight = 3
+    one.turn(0.0)
+    other.turn(0.0)
+    other.turn(SILENT_SECONDS)
+    assert other.worker.elsewhere_inflight == 3
+    other.turn(SILENT_SECONDS + 0.1)
+    assert other.worker.elsewhere_inflight == 0
+    assert other.sharing.known == 1
+
+
+def test_what_lasts_is_said_again_before_it_would_be_forgotten(pair: tuple[Gateway, Gateway], air: Air) -> None:
+    one, other = pair
+    one.worker.inflight = 3
+    for tenth in range(40):
+        one.turn(tenth / 10)
+        other.turn(tenth / 10)
+        assert other.worker.elsewhere_inflight == 3
+    assert len(air.said) <= 4.0 / REPEAT_SECONDS + 1, "and not at every turn"
+
+
+def test_nothing_is_said_of_nothing(pair: tuple[Gateway, Gateway], air: Air) -> None:
+    for tenth in range(20):
+        pair[0].turn(tenth / 10)
+    assert air.said == []
+
+
+def test_without_the_others_each_decides_alone_and_says_so_once(
+    pair: tuple[Gateway, Gateway], air: Air, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "tollgate.fleet")
+    one, other = pair
+    one.worker.inflight = 3
+    one.turn(0.0)
+    other.turn(0.0)
+    air.gone = True
+    for tenth in range(30):
+        other.turn(tenth / 10)
+    assert other.worker.elsewhere_inflight == 0
+    air.gone = False
+    one.turn(3.0)
+    other.turn(3.0)
+    assert other.worker.elsewhere_inflight == 3
+    assert [record.message for record in caplog.records] == [
+        "other gateways are not heard: each decides alone",
+        "other gateways are heard again",
+    ]
+
+
+def test_rubbish_in_the_air_harms_nobody(pair: tuple[Gateway, Gateway], air: Air) -> None:
+    one, other = pair
+    air.said += [b"rubbish", b"[1,2]", b'["c",{"http://127.0.0.1:1":[1,2]}]']
+    one.worker.inflight = 3
+    one.turn(0.0)
+    other.turn(0.0)
+    assert other.worker.elsewhere_inflight == 3
+
+
+def test_prompts_that_nobody_collects_are_bounded(pair: tuple[Gateway, Gateway]) -> None:
+    worker = pair[0].worker
+    pair[0].turn(0.0)
+    for _ in range(10_000):
+        worker.tell(Prompt(None, CHAIN), ROOT)
+    assert worker.sent is not None
+    assert len(worker.sent) < 1_000
