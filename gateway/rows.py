@@ -46,9 +46,10 @@ def row(
     final: bool,
 ) -> Attempt:
     """Of an attempt whose intent is written, as it stands now."""
-    line, label, first = dispatch.line, dispatch.label, dispatch.first_token_at
+    line, label, first, request = dispatch.line, dispatch.label, dispatch.first_token_at, trace.request
     assert line is not None
     assert label is not None
+    assert request is not None
     duration = (time.monotonic() if dispatch.outcome is None else dispatch.closed_at) - dispatch.opened_at
     return Attempt(
         trace.id,
@@ -69,6 +70,7 @@ def row(
         usage.output_tokens,
         gpu_ns,
         cost_nanousd,
+        request.choices,
     )
 
 
@@ -104,4 +106,5 @@ def cache_row(trace: Trace, admitted: Admitted, usage: Usage) -> Attempt:
         usage.output_tokens,
         0,
         0,
+        request.choices,
     )

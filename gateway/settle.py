@@ -80,7 +80,8 @@ class Settlement:
         cost = 0
         if dispatch.cost_basis == "token_price":
             _, cost = dispatch.so_far(dispatch.opened_at, Usage(prompt, 0, 0))
-        self._ledger.begin(trace.id, dispatch.number, line, label, trace.started_at, dispatch.opened_wall, prompt, cost)
+        number, opened_at, choices = dispatch.number, dispatch.opened_wall, admitted.request.choices
+        self._ledger.begin(trace.id, number, line, label, trace.started_at, opened_at, prompt, cost, choices)
         self._open[dispatch] = trace
 
     def checkpoint(self, trace: Trace, dispatch: Dispatch, tokens: int, usage: Usage | None) -> None:

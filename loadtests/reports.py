@@ -76,7 +76,7 @@ _ENTRIES = f"""
     SELECT printf('req_%016x%012x', n, n), 1, 0, 1 + line, 1001 + person + {USERS} * (line / {KEYS * WORKERS}),
         {START} + n * {HOURS * 3600}.0 / :rows, {START} + n * {HOURS * 3600}.0 / :rows + 0.001, 0.125, 0.75,
         CASE n % 50 WHEN 0 THEN 'aborted' ELSE 'ok' END, 200, 0, 1, 200 + n % 800, n % 200, 20 + n % 180,
-        5000000 + n % 9000000, 1000 + n % 5000
+        5000000 + n % 9000000, 1000 + n % 5000, 1
     FROM drawn
 """
 _ROLLUPS = """

@@ -24,8 +24,10 @@ What vLLM 0.32 counts (its source, and measured on it):
   that come while the last event is being sent share one, and each choice's first event in a chat is none.
 - Both are up to date when the last byte of an answer is sent, and at most one step (and 0.1 s) after an abort. The
   gauges of running and waiting requests fall back to 0 in the same step.
-- With `n` choices the prompt counts n times, though `usage` has it once; a list of prompts counts each, like `usage`.
-  Beam search counts every beam of every step. Such requests show as drift of prompt tokens.
+- With `n` choices the prompt counts n times, though `usage` has it once; so attempts keep how many were asked for, and
+  what is held against the counter is their product. So does each of a list of prompts, which `usage` sums. `best_of`
+  is passed over, and so is `n` where there are no choices (responses, messages).
+- Beam search counts every beam of every step: such requests show as drift of prompt tokens.
 - Embeddings, scores and reranks count their prompts. /tokenize, refused and rejected requests count nothing.
 - All begin at 0 with the process, `process_start_time_seconds`.
 """

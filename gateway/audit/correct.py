@@ -12,7 +12,7 @@ from gateway.ledger.pricing import token_cost
 from gateway.ledger.record import Attempt
 from gateway.table import Price, configured
 
-# What no attempt can have come to, whatever an estimate says: beyond it is somebody else's.
+# What no attempt can have come to, whatever an estimate says: beyond it is somebody else's. For each of its choices.
 OUTPUT_PER_SECOND = 1_000  # tokens of one answer
 PROMPT_PER_SECOND = 50_000
 TIMES_PROMPT = 4  # an estimate takes four bytes for a token, and no tokenizer makes more tokens than there are bytes
@@ -27,13 +27,14 @@ class Stand(NamedTuple):
     prompt_tokens: int
     cached_tokens: int
     output_tokens: int
+    counted_prompt: int  # as an engine counts it: for each choice
 
 
 def corrections(
     left_prompt: int, left_output: int, rows: Sequence[Attempt], prices: Mapping[str, Price]
 ) -> list[Attempt]:
-    """`rows` are estimated attempts and their corrections, by request and number. None where the engine did more than
-    they can have come to."""
+    """`rows` are estimated attempts and their corrections, by request and number; what is left over is as the engine
+    counts it. None where the engine did more than they can have come to."""
     groups = (list(group) for _, group in groupby(rows, key=lambda row: row[:2]))
     stands = [_stand(group) for group in groups if not group[0].correction]
     prompt_rooms = [_prompt_room(stand) for stand in stands]
@@ -42,9 +43,9 @@ def corrections(
         return []  # somebody else was at the engine: how much of it is theirs nobody can tell
     prompts, outputs = share(left_prompt, prompt_rooms), share(left_output, output_rooms)
     return [
-        _correction(stand, prompt, output, prices)
+        row
         for stand, prompt, output in zip(stands, prompts, outputs, strict=True)
-        if prompt or output
+        for row in _corrections(stand, prompt, output, prices)
     ]
 
 
@@ -56,6 +57,7 @@ def _stand(group: list[Attempt]) -> Stand:
         sum(row.prompt_tokens for row in group),
         sum(row.cached_tokens for row in group),
         sum(row.output_tokens for row in group),
+        sum(row.prompt_tokens * row.choices for row in group),
     )
 
 
@@ -66,7 +68,8 @@ def _prompt_room(stand: Stand) -> Room:
     deviation = 1 + tokens // 8 if base.ttft_seconds is not None else 8 + tokens + int(256 * seconds)
     guess = base.prompt_tokens
     most = (TIMES_PROMPT * guess if guess else int(PROMPT_PER_SECOND * seconds)) + BESIDES
-    return Room(deviation**2, -tokens, max(0, most - tokens))
+    counted = stand.counted_prompt
+    return Room((deviation * base.choices) ** 2, -counted, max(0, most * base.choices - counted))
 
 
 def _output_room(stand: Stand) -> Room:
@@ -74,11 +77,37 @@ def _output_room(stand: Stand) -> Room:
     base, tokens = stand.base, stand.output_tokens
     seconds = max(0.0, base.duration_seconds)
     deviation = 2 + tokens // 16 if base.ttft_seconds is not None else 2 + tokens + int(16 * seconds)
-    most = BESIDES + int(OUTPUT_PER_SECOND * seconds)
+    most = BESIDES + int(OUTPUT_PER_SECOND * seconds) * base.choices
     return Room(deviation**2, -tokens, max(0, most - tokens))
 
 
-def _correction(stand: Stand, prompt: int, output: int, prices: Mapping[str, Price]) -> Attempt:
+def _corrections(stand: Stand, counted: int, output: int, prices: Mapping[str, Price]) -> list[Attempt]:
+    """One row mostly. What the engine counted may be no multiple of the choices: of one more token as many of them are
+    then made out to have counted it as are wanted."""
+    choices = stand.base.choices
+    prompt, rest = divmod(counted, choices)
+    rows: list[Attempt] = []
+    if prompt or output:
+        rows.append(_correction(stand, prompt, output, choices, prices))
+    if rest:
+        if rows:
+            stand = _stand_with(stand, rows[0])
+        rows.append(_correction(stand, 1, 0, rest, prices))
+    return rows
+
+
+def _stand_with(stand: Stand, row: Attempt) -> Stand:
+    return Stand(
+        stand.base,
+        row.correction,
+        stand.prompt_tokens + row.prompt_tokens,
+        stand.cached_tokens + row.cached_tokens,
+        stand.output_tokens + row.output_tokens,
+        stand.counted_prompt + row.prompt_tokens * row.choices,
+    )
+
+
+def _correction(stand: Stand, prompt: int, output: int, choices: int, prices: Mapping[str, Price]) -> Attempt:
     """Of the attempt's period and hour, with nothing but differences in it. Time was measured and costs what it did."""
     base = stand.base
     before = stand.prompt_tokens, stand.cached_tokens, stand.output_tokens
@@ -88,6 +117,7 @@ def _correction(stand: Stand, prompt: int, output: int, prices: Mapping[str, Pri
     worked = base.outcome not in ("failed", "rejected")  # for those nobody is charged
     return base._replace(
         correction=stand.corrections + 1,
+        choices=choices,
         ttft_seconds=None,
         duration_seconds=0.0,
         estimated=True,

@@ -76,7 +76,8 @@ def _life(
         if span.estimated and (span.left_prompt or span.left_output):
             rows = audits.estimated(ledger, worker, span.start.at, span.end.at)
             more = corrections(span.left_prompt, span.left_output, rows, terms.prices)
-            prompt, output = sum(row.prompt_tokens for row in more), sum(row.output_tokens for row in more)
+            prompt = sum(row.prompt_tokens * row.choices for row in more)
+            output = sum(row.output_tokens for row in more)
             found.corrections.extend(more)
         found.audits.append(verdict.exact(worker, span, prompt, output))
     quiet = spans[-1].end if spans else first

@@ -17,6 +17,7 @@ class Audit(NamedTuple):
     engine = ledger + corrected + drift, where `exact` (but for the few tokens that an engine is tried with when it
     starts). Where not, attempts ran on at an end of the span and are counted
     by how far they can have been: `slack` is how far off that may be, and only what lies beyond is drift.
+    Prompts are counted as engines count them: once for each choice that was asked for.
     """
 
     worker: str
@@ -49,7 +50,7 @@ class Slot(NamedTuple):
     first_at: float | None  # its first token
     estimated: bool
     correction: int
-    prompt_tokens: int
+    prompt_tokens: int  # as an engine counts them
     output_tokens: int
 
 
@@ -142,14 +143,15 @@ def slots(ledger: Snapshot, worker: str, after: float, until: float) -> Iterator
     """Of the attempts that began in (after, until], by when they began; corrections among them."""
     query = """
         SELECT entries.opened_at, entries.duration_seconds, entries.ttft_seconds, entries.estimated, entries.correction,
-            entries.prompt_tokens, entries.output_tokens
+            entries.prompt_tokens, entries.output_tokens, entries.choices
         FROM entries JOIN lines ON lines.id = entries.line
         WHERE entries.opened_at > :after AND entries.opened_at <= :until AND lines.worker = :worker
         ORDER BY entries.opened_at
     """
     values = {"worker": worker, "after": after, "until": until}
-    for opened, duration, ttft, estimated, *rest in ledger.stream(query, values):
-        yield Slot(opened, opened + duration, None if ttft is None else opened + ttft, bool(estimated), *rest)
+    for opened, duration, ttft, estimated, correction, prompt, output, choices in ledger.stream(query, values):
+        first = None if ttft is None else opened + ttft
+        yield Slot(opened, opened + duration, first, bool(estimated), correction, prompt * choices, output)
 
 
 def estimated(ledger: Snapshot, worker: str, after: float, until: float) -> list[Attempt]:

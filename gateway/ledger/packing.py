@@ -2,7 +2,8 @@
 
     TGB1  <u32 CRC-32 of the rest>  JSON [source, number, names, attempts, readings]
 
-Names are lines with their labels, which attempts name by their place in the list.
+Names are lines with their labels, which attempts name by their place in the list. An attempt of one choice does not say
+so: such rows are those of versions that knew of no others.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from gateway.ledger.text import keepable
 MAGIC = b"TGB1"
 MAX_BYTES = 64 << 20
 _HEAD = len(MAGIC) + 4
-_LINE, _ROW = len(Line._fields), len(Attempt._fields) - 1  # a row has one name instead of line and label
+_LINE, _ROW = len(Line._fields), len(Attempt._fields) - 2  # a row has one name instead of line and label
 _OUTCOMES = frozenset(OUTCOMES)
 
 
@@ -44,7 +45,7 @@ def pack(source: str, number: int, batch: Batch) -> bytes:
         place = places.get(key)
         if place is None:
             place = places[key] = len(places)
-        rows.append((*attempt[:3], place, *attempt[5:]))
+        rows.append((*attempt[:3], place, *(attempt[5:-1] if attempt[-1] == 1 else attempt[5:])))
     names = [(*line, *map(keepable, label)) for line, label in places]
     body = orjson.dumps([source, number, names, rows, [tuple(reading) for reading in batch.readings]])
     if len(body) > MAX_BYTES:
@@ -76,7 +77,7 @@ def _names(*written: str) -> tuple[Line, Label]:
 
 
 def _attempt(row: list[Any], lines: list[tuple[Line, Label]]) -> Attempt:
-    if len(row) != _ROW:
+    if len(row) not in (_ROW, _ROW + 1):
         raise ValueError(f"a row of {len(row)} fields")
     attempt = Attempt(*row[:3], *lines[row[3]], *row[4:])
     if attempt.outcome not in _OUTCOMES:

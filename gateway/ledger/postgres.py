@@ -77,7 +77,8 @@ _ENTRIES = b"""
         SELECT * FROM unnest(
             %s::text[], %s::integer[], %s::integer[], %s::bigint[], %s::bigint[], %s::double precision[],
             %s::double precision[], %s::double precision[], %s::double precision[], %s::text[], %s::integer[],
-            %s::smallint[], %s::smallint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[]
+            %s::smallint[], %s::smallint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
+            %s::integer[]
         )
         ORDER BY 1, 2, 3
         ON CONFLICT DO NOTHING

@@ -67,6 +67,7 @@ class Attempt(NamedTuple):
     output_tokens: int
     gpu_ns: int  # this attempt's share of the worker's busy time, as its process saw it
     cost_nanousd: int  # at the time; what budgets count
+    choices: int = 1  # asked for of each prompt, whose tokens an engine counts so often; here they are once
 
     @property
     def attempt_id(self) -> str:

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 BUSY_SECONDS = 2.0  # how long SQLite itself waits for another writer, before the ledger's own retry
 MOST_LABELS = 100_000  # kept by one connection
 
-_ENTRY = f"INSERT INTO entries VALUES ({','.join('?' * 18)}) ON CONFLICT DO NOTHING"
+_ENTRY = f"INSERT INTO entries VALUES ({','.join('?' * len(Attempt._fields))}) ON CONFLICT DO NOTHING"
 _READING = f"""
     INSERT INTO readings ({",".join(Reading._fields)}) VALUES ({",".join("?" * len(Reading._fields))})
     ON CONFLICT DO NOTHING

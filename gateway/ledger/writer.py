@@ -70,6 +70,7 @@ class Ledger:
         opened_at: float,
         prompt_tokens: int,
         cost_nanousd: int,
+        choices: int,
     ) -> None:
         """`intend` of an attempt of which nothing else is known yet. Two thirds of its cost: no row is made."""
         journal = self._journal
@@ -77,7 +78,9 @@ class Ledger:
             return
         if self._owed:
             self._repay(journal)
-        fits = journal.begin(request_id, number, line, label, started_at, opened_at, prompt_tokens, cost_nanousd)
+        fits = journal.begin(
+            request_id, number, line, label, started_at, opened_at, prompt_tokens, cost_nanousd, choices
+        )
         self._intended(fits, opened_at)
 
     def checkpoint(self, attempt: Attempt) -> None:

@@ -19,6 +19,7 @@ class Endpoint(NamedTuple):
     terminal_types: frozenset[str] = frozenset()  # event types that end the stream; [DONE] always does
     token_mark: bytes = b""  # bytes that stand once in each event that brings a token; empty where every event does
     opened: bool = False  # by an event for each choice, which brings none
+    many: bool = False  # `n` asks for several choices; elsewhere engines pass over it
     error_event_type: bool = False  # errors in a stream are named events
     deterministic: bool = False  # the same body always gets the same answer
     body: Body = "json"
@@ -27,8 +28,8 @@ class Endpoint(NamedTuple):
 _DONE = (b"[DONE]",)
 
 _ALL = (
-    Endpoint("chat.completions", "/v1/chat/completions", "generate", True, True, _DONE, opened=True),
-    Endpoint("completions", "/v1/completions", "generate", True, True, _DONE),
+    Endpoint("chat.completions", "/v1/chat/completions", "generate", True, True, _DONE, opened=True, many=True),
+    Endpoint("completions", "/v1/completions", "generate", True, True, _DONE, many=True),
     Endpoint(
         "responses",
         "/v1/responses",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -17,8 +18,10 @@ Preferences = dict[str, Any]
 MAX_NAME_CHARS = 256
 WRITABLE_DEPTH = 254  # levels orjson writes; it reads 1,024
 BYTES_PER_TOKEN = 4  # a first guess for text; the ledger has the truth afterwards
+MOST_CHOICES = 65_535  # which the journal has room for; vLLM refuses more than 16,384, unless it is told otherwise
 MEDIA_BYTES = 4096  # what an image, a recording or a file counts for: as many tokens as models make of an image
 
+_WHOLE = re.compile(r"[0-9]{1,5}", re.ASCII)
 _MEDIA_TYPES = frozenset(
     {
         "audio_url",
@@ -47,7 +50,7 @@ class Request:
     stream: bool
     wants_usage: bool  # the client itself asked for the usage event of a stream
     max_output_tokens: int | None
-    choices: int  # answers asked for at once (`n`)
+    choices: int  # answers asked for at once (`n`), of each prompt where there are several
     user: str
     tags: str  # of `metadata`, for the ledger: a JSON object with sorted keys; "" for none
     routing: Preferences | None
@@ -105,7 +108,7 @@ def read_request(endpoint: Endpoint, content_type: bytes | None, body: bytes) ->
         bool(stream) and endpoint.streams,
         wants_usage,
         _max_output(fields),
-        1 if choices is None else _choices(choices),
+        1 if choices is None or not endpoint.many else _choices(choices),
         user[:MAX_NAME_CHARS].replace("\0", "") if isinstance(user, str) else "",  # PostgreSQL keeps no NUL
         "" if metadata is None else read_tags(metadata),
         cast("Preferences | None", routing),
@@ -183,7 +186,9 @@ def _max_output(fields: dict[str, Any]) -> int | None:
 
 
 def _choices(n: Any) -> int:
-    return n if type(n) is int and 0 < n <= 1024 else 1
+    if (type(n) is float and n.is_integer()) or (type(n) is str and _WHOLE.fullmatch(n)):  # as vLLM takes them too
+        n = int(n)
+    return n if type(n) is int and 0 < n <= MOST_CHOICES else 1
 
 
 def _check_depth(fields: dict[str, Any], body: bytes) -> None:

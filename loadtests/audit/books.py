@@ -21,7 +21,8 @@ class Counters(NamedTuple):
 
 
 class Tally(NamedTuple):
-    """Of one worker's attempts since a moment, corrections included."""
+    """Of one worker's attempts since a moment, corrections included; prompts count for each choice, as engines count
+    them."""
 
     attempts: int
     estimated: int
@@ -57,7 +58,8 @@ def tally(ledger: Path, worker: str, since: float) -> Tally:
         values = {"worker": worker, "since": since}
         where = "FROM entries JOIN lines ON lines.id = line WHERE lines.worker = :worker AND opened_at > :since"
         ((prompt, output, corrections),) = books.rows(
-            f"SELECT COALESCE(SUM(prompt_tokens), 0), COALESCE(SUM(output_tokens), 0), COUNT(*) {where}", values
+            f"SELECT COALESCE(SUM(prompt_tokens * choices), 0), COALESCE(SUM(output_tokens), 0), COUNT(*) {where}",
+            values,
         )
         ((attempts, estimated),) = books.rows(
             f"SELECT COUNT(*), COALESCE(SUM(estimated), 0) {where} AND correction = 0", values

@@ -39,7 +39,8 @@ class Seen(NamedTuple):
 
 
 def asks(draw: random.Random, model: str, count: int, aborts: float) -> list[Ask]:
-    """As many of each endpoint, streamed or not; `aborts` of them, exactly, leave."""
+    """As many of each endpoint, streamed or not; `aborts` of them, exactly, leave. Half of chats and completions ask
+    for several choices, a third of completions have two prompts."""
     leaving = set(draw.sample(range(count), round(count * aborts)))
     return [_ask(draw, model, number, number in leaving) for number in range(count)]
 
@@ -67,9 +68,11 @@ def _ask(draw: random.Random, model: str, number: int, leaves: bool) -> Ask:
     text = TEXT * draw.randint(1, 12) + str(draw.random())
     most = draw.choice((1, 8, 30, 60)) if not leaves else 300
     chat = {"messages": [{"role": "user", "content": text}]}
+    many = {"n": draw.choice((1, 1, 2, 3)), "max_tokens": most, "ignore_eos": leaves}
+    prompts = draw.choice((text, text, [text, "And then? " + text]))
     path, body = (
-        ("/v1/chat/completions", {**chat, "max_tokens": most, "ignore_eos": leaves}),
-        ("/v1/completions", {"prompt": text, "max_tokens": most, "ignore_eos": leaves}),
+        ("/v1/chat/completions", {**chat, **many}),
+        ("/v1/completions", {"prompt": prompts, **many}),
         ("/v1/responses", {"input": text, "max_output_tokens": most}),
         ("/v1/messages", {**chat, "max_tokens": most}),
     )[number % 4]

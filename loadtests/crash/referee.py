@@ -16,7 +16,8 @@ from loadtests.crash.story import TENANTS, Expected, Key, Row
 _LINE, _LABEL = ", ".join(Line._fields), ", ".join(f"attempts.{name}" for name in Label._fields)
 _ROWS = f"""
     SELECT request_id, number, correction, {_LINE}, {_LABEL}, duration_seconds, started_at, opened_at, ttft_seconds,
-        outcome, status, estimated, final, prompt_tokens, cached_tokens, output_tokens, gpu_ns, cost_nanousd
+        outcome, status, estimated, final, prompt_tokens, cached_tokens, output_tokens, gpu_ns, cost_nanousd,
+        choices
     FROM attempts
 """
 _ENTRIES = "SELECT request_id, number, correction FROM entries"

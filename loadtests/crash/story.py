@@ -104,6 +104,7 @@ class _Request:
             output,
             1_000 * self._number + output,
             10**12 + 1_000_003 * self._number + output,  # beyond what a double sums exactly
+            1 + self._number % 3,
         )
         return Entry(kind, attempt._replace(**changes))
 

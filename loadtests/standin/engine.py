@@ -90,7 +90,7 @@ class Engine:
         elif self._queue_is_full():
             status = 503
         else:
-            self.metrics.admit(shape.prompt_tokens, shape.cached_tokens or 0)
+            self.metrics.admit(shape.prompt_tokens * shape.each, (shape.cached_tokens or 0) * shape.each)
             if self.seats is None:  # who has to wait for a seat is reported once it has one
                 self.begin(behaviour, shape.tokens)
             return

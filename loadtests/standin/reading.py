@@ -100,6 +100,7 @@ def shape(
         tokens=min(wanted, room),
         limited=wanted >= room,
         choices=n or 1,
+        each=n or 1,
         prompt_tokens=prompt_tokens,
         cached_tokens=min(behaviour.cached_tokens, prompt_tokens) if engine.prompt_details else None,
         id_width=id_width,

@@ -28,7 +28,7 @@ LABELS = "labels.user, labels.tags, labels.model_asked"
 ENTRY = (
     "SELECT request_id, number, correction, tenant, key_id, endpoint, model, version, adapter, route, worker, "
     f"cost_basis, {LABELS}, started_at, opened_at, ttft_seconds, duration_seconds, outcome, status, estimated, final, "
-    "prompt_tokens, cached_tokens, output_tokens, gpu_ns, cost_nanousd "
+    "prompt_tokens, cached_tokens, output_tokens, gpu_ns, cost_nanousd, choices "
     "FROM entries JOIN lines ON lines.id = entries.line JOIN labels ON labels.id = entries.label "
     "ORDER BY request_id, number, correction"
 )
@@ -82,7 +82,9 @@ def rollups(location: str) -> list[tuple[Any, ...]]:
 
 def test_an_attempt_is_kept_as_it_is(store: Store, entries: Read) -> None:
     plain = attempt(ttft_seconds=None, adapter="support", user='Zoë\n"\\{},NULL', tags='{"a":"b"}', cost_nanousd=2**62)
-    estimated = attempt("r2", estimated=True, gpu_ns=1, started_at=1_790_000_000.123456, final=False, status=0)
+    estimated = attempt(
+        "r2", estimated=True, gpu_ns=1, started_at=1_790_000_000.123456, final=False, status=0, choices=300
+    )
     correction = attempt("r2", correction=1, cost_nanousd=-5, output_tokens=-3, outcome="crashed", user="")
     assert store.write(Batch([plain, estimated, correction])) == Written(3, [])
     assert entries() == [plain, estimated, correction]

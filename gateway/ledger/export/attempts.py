@@ -38,6 +38,7 @@ COLUMNS = (
     Column("cost_basis", "text"),
     Column("user", "text"),
     Column("tags", "text"),
+    Column("choices", "count"),  # asked for of each prompt, whose tokens are counted once
 )
 _FLAGS = tuple(place for place, column in enumerate(COLUMNS) if column.kind == "flag")
 _SELECTED = ", ".join("attempts.user" if column.name == "user" else column.name for column in COLUMNS)

@@ -10,6 +10,7 @@ A segment is a magic word, how many settlements the segments before it hold (u64
     S  entry                  the settlement: what it came to
     R  JSON                   a reading of a worker
 
+A B, I, C or S record of an attempt that asks for several choices ends with how many (u16).
 A segment's entries refer to D records of the same segment, so each is read without the others.
 
 What a reader takes is always a beginning of what was written: it stops where the sum is wrong, whatever stands there.
@@ -33,8 +34,9 @@ START = len(MAGIC) + COUNT.size
 HEAD = struct.Struct("<II")
 ENTRY = struct.Struct("<cI28sBBHB?ddddqqqqq")
 BEGINNING = struct.Struct("<cI28sBddqq")
+CHOICES = struct.Struct("<H")
 MAX_BODY = 1 << 20
-MAX_ENTRY = HEAD.size + ENTRY.size
+MAX_ENTRY = HEAD.size + ENTRY.size + CHOICES.size
 
 Kind = Literal["intent", "checkpoint", "settle"]
 LETTERS: dict[Kind, bytes] = {"intent": b"I", "checkpoint": b"C", "settle": b"S"}
@@ -49,6 +51,7 @@ _AT_ID, _AT_NUMBER, _AT_FLAGS = 5, 33, 37  # where they stand in an entry, the f
 _ENTRY_SIZE: Final = ENTRY.size
 _BEGINNING_SIZE: Final = BEGINNING.size
 _HEAD_SIZE: Final = HEAD.size
+_CHOICES_SIZE: Final = CHOICES.size
 _OUTCOMES: Final = len(OUTCOMES)
 _MALFORMED = (struct.error, LookupError, TypeError, ValueError)  # what values or bytes raise that do not fit the format
 
@@ -71,7 +74,9 @@ class Said:
         """Raises LookupError or ValueError where the body is no such record; nothing else here raises."""
         letter = body[0]
         size = _BEGINNING_SIZE if letter == _B else _ENTRY_SIZE
-        if len(body) != size or (letter != _B and letter != _S and letter != _I and letter != _C):
+        if (len(body) != size and _choices(body, size) < 2) or (
+            letter != _B and letter != _S and letter != _I and letter != _C
+        ):
             raise ValueError("no record")
         if not body[_AT_ID:_AT_NUMBER].isascii() or (letter != _B and body[_AT_FLAGS] >> 4 >= _OUTCOMES):
             raise ValueError("no record")
@@ -142,11 +147,12 @@ def entry(letter: bytes, number: int, attempt: Attempt) -> bytes:
         output,
         gpu_ns,
         cost,
+        choices,
     ) = attempt
     if len(request_id) != _ID_BYTES + 4 or not request_id.startswith(_PREFIX):
         raise Unfit(f"`{request_id:.64}` is no request's id")
     try:
-        return ENTRY.pack(
+        body = ENTRY.pack(
             letter,
             number,
             request_id[4:].encode("ascii"),
@@ -165,6 +171,7 @@ def entry(letter: bytes, number: int, attempt: Attempt) -> bytes:
             gpu_ns,
             cost,
         )
+        return body if choices == 1 else body + _several(choices)
     except _MALFORMED as error:
         raise Unfit(f"a value does not fit ({error})") from error
 
@@ -177,12 +184,13 @@ def beginning(
     opened_at: float,
     prompt_tokens: int,
     cost_nanousd: int,
+    choices: int,
 ) -> bytes:
     """The body of a B record: the intent of an attempt of which no more is known. Raises Unfit."""
     if len(request_id) != _ID_BYTES + 4 or not request_id.startswith(_PREFIX):
         raise Unfit(f"`{request_id:.64}` is no request's id")
     try:
-        return BEGINNING.pack(
+        body = BEGINNING.pack(
             b"B",
             number,
             request_id[4:].encode("ascii"),
@@ -192,6 +200,7 @@ def beginning(
             prompt_tokens,
             cost_nanousd,
         )
+        return body if choices == 1 else body + _several(choices)
     except _MALFORMED as error:
         raise Unfit(f"a value does not fit ({error})") from error
 
@@ -294,7 +303,7 @@ def _attempt(body: bytes, lines: Lines) -> Attempt:
         output,
         gpu_ns,
         cost,
-    ) = ENTRY.unpack(body)
+    ) = ENTRY.unpack_from(body)
     line, label = lines[line_number]
     return Attempt(
         _PREFIX + request_id.decode("ascii"),
@@ -315,11 +324,12 @@ def _attempt(body: bytes, lines: Lines) -> Attempt:
         output,
         gpu_ns,
         cost,
+        _choices(body, _ENTRY_SIZE),
     )
 
 
 def _beginning(body: bytes, lines: Lines) -> Attempt:
-    _, line_number, request_id, number, started_at, opened_at, prompt, cost = BEGINNING.unpack(body)
+    _, line_number, request_id, number, started_at, opened_at, prompt, cost = BEGINNING.unpack_from(body)
     line, label = lines[line_number]
     return Attempt(
         _PREFIX + request_id.decode("ascii"),
@@ -340,4 +350,18 @@ def _beginning(body: bytes, lines: Lines) -> Attempt:
         0,
         0,
         cost,
+        _choices(body, _BEGINNING_SIZE),
     )
+
+
+def _several(choices: int) -> bytes:
+    if choices < 1:
+        raise ValueError("no choices")
+    return CHOICES.pack(choices)
+
+
+def _choices(body: bytes, at: int) -> int:
+    """What a body ends with after `at` bytes; 0 where that is no number."""
+    if len(body) == at:
+        return 1
+    return int.from_bytes(body[at:], "little") if len(body) == at + _CHOICES_SIZE else 0

@@ -125,6 +125,7 @@ class Journal:
         opened_at: float,
         prompt_tokens: int,
         cost_nanousd: int,
+        choices: int,
     ) -> bool:
         """The intent of an attempt of which no more is known than this; as `append`."""
         if self.full:
@@ -134,7 +135,9 @@ class Journal:
             number = self._number_of(key, False)
             if number < 0:
                 return False
-            body = beginning(number, request_id, attempt_number, started_at, opened_at, prompt_tokens, cost_nanousd)
+            body = beginning(
+                number, request_id, attempt_number, started_at, opened_at, prompt_tokens, cost_nanousd, choices
+            )
             return self._put(body, key, False)
         except Unfit as error:
             self._say_unfit(error)

@@ -34,7 +34,8 @@ class Shape(NamedTuple):
     prompt_tokens: int
     tokens: int = 1
     limited: bool = False  # the request's limit ended it, not the model
-    choices: int = 1
+    choices: int = 1  # of all prompts
+    each: int = 1  # of one prompt
     cached_tokens: int | None = None  # None: the worker runs without --enable-prompt-tokens-details
     id_width: int = 16
     usage: bool = False  # streams: stream_options.include_usage

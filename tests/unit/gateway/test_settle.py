@@ -36,6 +36,7 @@ class Intent(NamedTuple):
     opened_at: float
     prompt_tokens: int
     cost_nanousd: int
+    choices: int
 
 
 class Books:
@@ -208,9 +209,23 @@ def test_an_intent_says_what_is_known_before_a_worker_is_asked(books: Books) -> 
     under_way(books, lambda made: again(books, made))
     (intent,) = books.intents
     assert (intent.request_id, intent.number) == ("req_1", 2)
-    assert (intent.prompt_tokens, intent.cost_nanousd) == (100, 0)
+    assert (intent.prompt_tokens, intent.cost_nanousd, intent.choices) == (100, 0, 1)
     assert (intent.line.worker, intent.label.model_asked) == ("w0", "chat")
     assert abs(intent.opened_at - time.time()) < 60
+
+
+def test_how_many_choices_were_asked_for_is_said_from_the_beginning_to_the_end(books: Books) -> None:
+    def tell(made: Trace) -> None:
+        assert made.admitted is not None
+        assert made.dispatch is not None
+        books.settlement.begun(made, made.admitted, made.dispatch)
+        books.settlement.checkpoint(made, made.dispatch, 64, None)
+        answered(made)
+
+    story(books, tell, n=3)
+    said = books.intents[0].choices, books.checkpoints[0].choices, books.rows[0].choices
+    assert said == (3, 3, 3)
+    assert books.rows[0].prompt_tokens == USAGE.prompt_tokens
 
 
 def test_an_intent_at_token_prices_costs_its_prompt(books: Books) -> None:

@@ -18,6 +18,9 @@ def test_as_many_leave_as_were_to_and_of_every_kind() -> None:
     assert Counter(ask.path for ask in asks).most_common()[-1][1] == 100
     assert {(ask.path, ask.stream) for ask in leaving} == {(ask.path, ask.stream) for ask in asks}
     assert {ask.leaves for ask in leaving} == set(traffic.LEAVES)
+    several = {(ask.path, ask.stream, bool(ask.leaves)) for ask in asks if ask.body.get("n", 1) > 1}
+    assert len(several) == 8, "chats and completions, streamed or not, of who stays and who leaves"
+    assert {type(ask.body["prompt"]) for ask in asks if "prompt" in ask.body} == {str, list}
     assert traffic.asks(random.Random(1), "m", 400, 0.25) == asks
 
 

@@ -94,6 +94,34 @@ def test_an_estimate_becomes_what_the_engine_counted(desk: Desk) -> None:
     )  # fmt: skip
 
 
+def test_a_prompt_of_several_choices_is_no_drift(desk: Desk) -> None:
+    """The engine counts it for each of them, the ledger once."""
+    desk.has(
+        reading(1_990.0, 0, 0),
+        attempt(1, 2_000.0, 3.0, 40, 20, choices=3),
+        attempt(2, 2_001.0, 3.0, 10, 5),
+        reading(2_010.0, 130, 25),
+    )
+    assert desk.audit(1_990.0 + REST_SECONDS + 10) == 0.0
+    (found,) = desk.found
+    assert (found.engine_prompt, found.ledger_prompt, found.drift_prompt) == (130, 130, 0)
+    assert desk.sums() == (50, 25)
+
+
+def test_an_estimate_of_several_choices_becomes_what_the_engine_counted(desk: Desk) -> None:
+    desk.has(
+        reading(1_990.0, 0, 0),
+        broken_off(1, 2_000.0, 3.0, 40, 20, choices=3, ttft_seconds=0.5),
+        reading(2_010.0, 114, 33),
+    )
+    assert desk.audit(2_011.0) == 0.0
+    assert desk.sums() == (38, 33)
+    (found,) = desk.found
+    assert (found.ledger_prompt, found.corrected_prompt, found.drift_prompt) == (120, -6, 0)
+    desk.audit(2_012.0, by=desk.another())
+    assert (desk.sums(), desk.corrections()) == ((38, 33), 1)
+
+
 def test_twice_is_once(desk: Desk) -> None:
     worked(desk)
     desk.audit(2_011.0)

@@ -33,6 +33,26 @@ def test_the_less_certain_takes_more() -> None:
     assert prompts.get("1", 0) > prompts["2"]
 
 
+def test_a_prompt_is_counted_for_each_choice() -> None:
+    (row,) = corrections(-21, 30, [broken_off(1, 10.5, 2.0, 100, 5, choices=3)], NO_PRICES)
+    assert (row.correction, row.prompt_tokens, row.output_tokens, row.choices) == (1, -7, 30, 3)
+
+
+@pytest.mark.parametrize(("left", "rows"), [(-20, [(-7, 3), (1, 1)]), (20, [(6, 3), (1, 2)]), (2, [(1, 2)])])
+def test_what_is_no_multiple_of_the_choices_is_made_up_by_some_of_them(left: int, rows: list[tuple[int, int]]) -> None:
+    made = corrections(left, 0, [broken_off(1, 10.5, 2.0, 100, 5, choices=3)], NO_PRICES)
+    assert [(row.prompt_tokens, row.choices) for row in made] == rows
+    assert [row.correction for row in made] == list(range(1, len(rows) + 1))
+    assert sum(row.prompt_tokens * row.choices for row in made) == left
+
+
+def test_the_engine_may_do_more_for_more_choices() -> None:
+    one, three = (broken_off(1, 10.0, 2.0, 100, 5, choices=choices) for choices in (1, 3))
+    assert corrections(1_500, 5_000, [one], NO_PRICES) == []
+    (row,) = corrections(1_500, 5_000, [three], NO_PRICES)
+    assert (row.prompt_tokens, row.output_tokens) == (500, 5_000)
+
+
 def test_corrections_go_on_from_those_there_are() -> None:
     base = broken_off(1, 10.0, 2.0, 100, 5)
     again = base._replace(correction=1, prompt_tokens=-90, output_tokens=0, duration_seconds=0.0)
@@ -69,14 +89,17 @@ def test_tokens_that_have_a_price_cost_the_difference() -> None:
 @given(
     st.integers(-(10**5), 10**5),
     st.integers(-(10**5), 10**5),
-    st.lists(st.tuples(st.integers(0, 999), st.integers(0, 999), st.floats(0, 60), st.booleans()), max_size=9),
+    st.lists(
+        st.tuples(st.integers(0, 999), st.integers(0, 999), st.floats(0, 60), st.booleans(), st.integers(1, 5)),
+        max_size=9,
+    ),
 )
 def test_what_is_corrected_is_never_less_than_nothing_and_done_twice_is_done_once(
-    prompt: int, output: int, made: list[tuple[int, int, float, bool]]
+    prompt: int, output: int, made: list[tuple[int, int, float, bool, int]]
 ) -> None:
     rows = [
-        broken_off(number, 10.0, seconds, had, out, ttft_seconds=0.1 if streamed else None)
-        for number, (had, out, seconds, streamed) in enumerate(made)
+        broken_off(number, 10.0, seconds, had, out, ttft_seconds=0.1 if streamed else None, choices=choices)
+        for number, (had, out, seconds, streamed, choices) in enumerate(made)
     ]
     more = corrections(prompt, output, rows, NO_PRICES)
     sums: dict[str, list[int]] = {}
@@ -85,11 +108,20 @@ def test_what_is_corrected_is_never_less_than_nothing_and_done_twice_is_done_onc
         have[0] += row.prompt_tokens
         have[1] += row.output_tokens
     assert all(least >= 0 for have in sums.values() for least in have)
-    left = prompt - sum(row.prompt_tokens for row in more), output - sum(row.output_tokens for row in more)
+    left = (
+        prompt - sum(row.prompt_tokens * row.choices for row in more),
+        output - sum(row.output_tokens for row in more),
+    )
     assert abs(left[0]) <= abs(prompt)
     assert abs(left[1]) <= abs(output)
     again = corrections(*left, _by_request([*rows, *more]), NO_PRICES)
     assert again == []  # what was nobody's stays nobody's
+    emptied = corrections(
+        -sum(row.prompt_tokens * row.choices for row in (*rows, *more)), 0, _by_request([*rows, *more]), NO_PRICES
+    )
+    for row in emptied:
+        sums[row.request_id][0] += row.prompt_tokens
+    assert all(prompt >= 0 for prompt, _ in sums.values())
 
 
 def _by_request(rows: list[Attempt]) -> list[Attempt]:

@@ -1,5 +1,6 @@
 """Batches as bytes: the same ones come out, and nothing else ever does."""
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,6 +33,7 @@ attempts = st.builds(
     output_tokens=whole,
     gpu_ns=whole,
     cost_nanousd=whole,
+    choices=st.just(1) | whole,
 )
 READING = Reading(1.5, "s", "w", "m", "v", 10, True, 1, 2, 3, 4, -1.0, -1, -1, 0.0)
 
@@ -41,6 +43,12 @@ def test_what_is_packed_comes_out(rows, number):
     packed = unpack(pack("source", number, Batch(rows, [READING])))
     assert packed == ("source", number, Batch(rows, [READING]))
     assert all(type(row) is Attempt and type(row.line) is Line for row in packed.batch.attempts)
+
+
+def test_rows_of_one_choice_are_those_of_versions_that_knew_of_no_others():
+    one, three = (orjson.loads(pack("s", 1, Batch([attempt(choices=n)]))[8:])[3][0] for n in (1, 3))
+    assert len(one) == 17
+    assert three == [*one, 3]
 
 
 def test_a_name_is_packed_once():
@@ -63,7 +71,8 @@ def test_other_bytes_are_unreadable(data, at, bit):
         attempt(outcome="lost"),
         attempt(tenant=7),
         attempt(user=None),
-        attempt()[:-1],
+        attempt()[:-2],
+        (*attempt(choices=2), 7),
     ],
 )
 def test_what_is_no_attempt_is_unreadable_or_not_packed(row):

@@ -85,6 +85,24 @@ def test_what_was_written_under_the_first_schema_is_kept_and_summed(path):
         assert sums == [(2, 3, 300, 675)]
 
 
+def test_rows_from_before_choices_were_counted_had_one(path):
+    script = [sql for number, statements in pending("sqlite", 0) if number < 6 for sql in statements]
+    execute(
+        path,
+        *script,
+        "CREATE TABLE ledger_schema (version INTEGER NOT NULL PRIMARY KEY, applied_at TEXT)",
+        "INSERT INTO ledger_schema (version) VALUES (5)",
+        "INSERT INTO lines VALUES (1, 't', 'k', 'chat.completions', 'm', 'v', '', 'r', 'w', 'gpu_time')",
+        "INSERT INTO labels VALUES (2, 'm', 'u', '')",
+        "INSERT INTO entries VALUES ('old', 1, 0, 1, 2, 10, 10, NULL, 1, 'ok', 200, 0, 1, 7, 0, 5, 9, 3)",
+    )
+    with closing(SqliteStore(path)) as store:
+        assert store.write(Batch([attempt("new", choices=3)])).added == 1
+        with store.snapshot() as ledger:
+            rows = ledger.rows("SELECT attempt_id, prompt_tokens, user, choices FROM attempts ORDER BY started_at")
+    assert rows == [("old.1", 7, "u", 1), ("new.1", 100, "", 3)]
+
+
 def test_a_newer_schema_is_refused(path):
     SqliteStore(path).close()
     execute(path, "INSERT INTO ledger_schema (version) VALUES (99)")

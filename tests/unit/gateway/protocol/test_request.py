@@ -146,7 +146,18 @@ def test_the_fields_the_gateway_acts_on() -> None:
     assert request.content_type == JSON
 
 
-@pytest.mark.parametrize("n", [None, 0, -1, 1.5, True, "3", 1025, []])
+@pytest.mark.parametrize("n", [3, 3.0, "3"])
+def test_n_is_read_as_engines_read_it(n: object) -> None:
+    assert read({"model": "m", "n": n}).choices == 3
+
+
+@pytest.mark.parametrize("endpoint", [one for one in ENDPOINTS.values() if one.body == "json"])
+def test_only_chat_and_completions_have_an_n(endpoint: Endpoint) -> None:
+    request = read_request(endpoint, JSON, b'{"model": "m", "n": 3}')
+    assert request.choices == (3 if endpoint.name in ("chat.completions", "completions") else 1)
+
+
+@pytest.mark.parametrize("n", [None, 0, -1, 1.5, True, "3.5", "", "-3", "\u0663", 65_536, "65536", 1e300, []])
 def test_an_odd_n_counts_as_one_and_is_the_workers_to_judge(n: object) -> None:
     request = read({"model": "m", "n": n})
     assert request.choices == 1

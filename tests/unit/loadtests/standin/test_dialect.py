@@ -164,6 +164,24 @@ async def test_metrics_count_what_happened() -> None:
 
 
 @dialogue
+@pytest.mark.parametrize(
+    ("body", "used", "counted"),
+    [
+        ({"prompt": "12345", "n": 3}, (5, 6), 15),
+        ({"prompt": ["12345", "123"]}, (8, 4), 8),
+        ({"prompt": ["12345", "123"], "n": 3}, (8, 12), 24),
+    ],
+)
+async def test_a_prompt_is_counted_for_each_of_its_choices(
+    body: dict[str, object], used: tuple[int, int], counted: int
+) -> None:
+    async with Standin(["bench"]) as worker, Client(worker.port) as client:
+        usage = (await client.ask("/v1/completions", {**body, "standin": {"tokens": 2}})).json["usage"]
+        assert (usage["prompt_tokens"], usage["completion_tokens"]) == used
+        assert (worker.metrics.prompt_tokens, worker.metrics.generation_tokens) == (counted, used[1])
+
+
+@dialogue
 async def test_a_pooling_worker_does_not_chat_and_the_other_way_round() -> None:
     async with Standin(task="embed") as worker, Client(worker.port) as client:
         reply = await client.ask("/v1/chat/completions", {"messages": [{"role": "user", "content": "hi"}]})

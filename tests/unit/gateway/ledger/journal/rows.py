@@ -72,6 +72,7 @@ any_attempt = st.builds(
     st.booleans(),
     st.booleans(),
     *[_integers] * 5,
+    st.just(1) | st.integers(1, 65_535),
 )
 readings = st.builds(
     Reading,

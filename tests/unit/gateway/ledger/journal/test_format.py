@@ -115,7 +115,7 @@ def test_a_flipped_bit_anywhere_gives_a_beginning(said, data):
 
 def test_every_single_bit_and_every_cut():
     """All of them, of a small segment: where a prefix must end is known."""
-    said = [("intent", row(1)), READING, ("settle", row(1, outcome="aborted")), ("settle", row(2, label=Label("x")))]
+    said = [("intent", row(1)), READING, ("settle", row(1, choices=3)), ("settle", row(2, label=Label("x")))]
     whole, expected = segment(said)
     ends, at = [], START
     while at < len(whole) - ROOM:
@@ -160,9 +160,13 @@ def test_any_bytes_raise_nothing_but_torn(noise):
         b"D\0\0\0\0nonsense",
         b"R",
         b"B",
-        beginning(7, row().request_id, 1, 1.0, 2.0, 3, 4),
-        beginning(0, row().request_id, 1, 1.0, 2.0, 3, 4)[:-1],
+        beginning(7, row().request_id, 1, 1.0, 2.0, 3, 4, 1),
+        beginning(0, row().request_id, 1, 1.0, 2.0, 3, 4, 1)[:-1],
+        beginning(0, row().request_id, 1, 1.0, 2.0, 3, 4, 2)[:-1],
         entry(b"S", 0, row()) + b"\0",
+        entry(b"S", 0, row()) + b"\1\0",  # as many are not written
+        entry(b"S", 0, row()) + b"\0\0",
+        entry(b"S", 0, row(choices=2)) + b"\0",
         entry(b"S", 0, row())[:37] + b"\xf0" + entry(b"S", 0, row())[38:],  # an outcome that nobody knows
         b"R[]",
         b"Rnull",
@@ -196,7 +200,7 @@ def test_a_record_that_becomes_visible_piece_by_piece():
 
 
 def test_what_a_dying_process_leaves_is_told_from_damage():
-    data, _ = segment([("settle", row(number)) for number in range(1, 5)])
+    data, _ = segment([("settle", row(number, choices=2)) for number in range(1, 5)])
     last = len(data) - ROOM - MAX_ENTRY
     before = last - MAX_ENTRY
     assert is_cut_short(data, len(data) - ROOM)
@@ -226,6 +230,8 @@ def test_what_a_dying_process_leaves_is_told_from_damage():
         {"cost_nanousd": 2**63},
         {"prompt_tokens": -(2**63) - 1},
         {"outcome": "unheard of"},
+        {"choices": 65_536},
+        {"choices": 0},
     ],
 )
 def test_what_has_no_place_in_a_record_is_said_and_not_bent(fields):
@@ -242,7 +248,7 @@ def test_names_that_no_record_holds(label):
 @given(any_attempt, st.integers(0, 2**32 - 1))
 def test_a_beginning_holds_what_is_known_of_an_intent(attempt, number):
     known = attempt.started_at, attempt.opened_at, attempt.prompt_tokens, attempt.cost_nanousd
-    body = renumbered(beginning(0, attempt.request_id, attempt.number, *known), number)
+    body = renumbered(beginning(0, attempt.request_id, attempt.number, *known, attempt.choices), number)
     said = parse(body, {number: (attempt.line, attempt.label)})
     assert said.entry() == Entry(
         "intent",
@@ -255,11 +261,20 @@ def test_a_beginning_holds_what_is_known_of_an_intent(attempt, number):
     assert not said.is_end
 
 
-@pytest.mark.parametrize("values", [("req_short", 1, 0), ("req_" + "0" * 28, 256, 0), ("req_" + "0" * 28, 1, 2**63)])
+@pytest.mark.parametrize(
+    "values",
+    [
+        ("req_short", 1, 0, 1),
+        ("req_" + "0" * 28, 256, 0, 1),
+        ("req_" + "0" * 28, 1, 2**63, 1),
+        ("req_" + "0" * 28, 1, 0, 0),
+        ("req_" + "0" * 28, 1, 0, 65_536),
+    ],
+)
 def test_what_has_no_place_in_a_beginning(values):
-    request_id, number, cost = values
+    request_id, number, cost, choices = values
     with pytest.raises(Unfit):
-        beginning(0, request_id, number, 1.0, 2.0, 3, cost)
+        beginning(0, request_id, number, 1.0, 2.0, 3, cost, choices)
 
 
 @pytest.mark.parametrize(
@@ -284,11 +299,17 @@ def test_the_bytes_are_those_of_the_description():
     length, crc = struct.unpack_from("<II", data, at := START + 8 + length)
     body = data[at + 8 : at + 8 + length]
     assert zlib.crc32(body) == crc
-    assert struct.unpack("<cI28sBBHB?ddddqqqqq", body) == (
+    said = (
         *(b"S", 0, b"%028x" % 3, 1, 0, 200, 0, True),
         *(1_790_000_000.25, 1_790_000_000.5, 0.0, 0.75),
         *(103, 40, 25, 12_345_678, 309_003),
     )
+    assert struct.unpack("<cI28sBBHB?ddddqqqqq", body) == said
+    several = entry(b"S", 0, row(3, ttft_seconds=None, final=False, estimated=True, choices=300))
+    assert struct.unpack("<cI28sBBHB?ddddqqqqqH", several) == (*said, 300)
+    begun = beginning(0, row(3).request_id, 1, 1.5, 2.5, 3, 4, 300)
+    assert struct.unpack("<cI28sBddqqH", begun) == (b"B", 0, b"%028x" % 3, 1, 1.5, 2.5, 3, 4, 300)
+    assert begun[:-2] == beginning(0, row(3).request_id, 1, 1.5, 2.5, 3, 4, 1)
 
 
 @settings(max_examples=30)
