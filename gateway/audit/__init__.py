@@ -30,4 +30,7 @@ What vLLM 0.32 counts (its source, and measured on it):
 - Beam search counts every beam of every step: such requests show as drift of prompt tokens.
 - Embeddings, scores and reranks count their prompts. /tokenize, refused and rejected requests count nothing.
 - All begin at 0 with the process, `process_start_time_seconds`.
+
+SGLang was not measured. By its source it reads the prompt of a request for several choices once more, ahead of them:
+that shows as drift.
 """

@@ -11,6 +11,7 @@ import pytest
 
 from gateway.ledger.opening import open_books, open_store
 from gateway.ledger.postgres import PostgresStore, translated
+from gateway.ledger.schema import pending
 from gateway.ledger.store import Batch, LedgerError, Written
 from tests.attempts import attempt
 from tests.eventually import eventually
@@ -161,6 +162,32 @@ def test_tables_of_another_program_are_left_alone(postgres: PostgresServer, data
         with pytest.raises(LedgerError, match="give the ledger a database of its own"):
             open_store(url)
         assert connection.execute("SELECT COUNT(*) FROM pg_tables WHERE schemaname = 'public'").fetchone() == (1,)
+
+
+def test_rows_from_before_choices_were_counted_had_one_and_are_not_rewritten(
+    postgres: PostgresServer, database: str, url: str
+) -> None:
+    """However many they are; who may read the view still may."""
+    view = 'SELECT attempt_id, prompt_tokens, "user", choices FROM attempts ORDER BY started_at'
+    state = "SELECT pg_relation_filenode('entries'), has_table_privilege('public', 'attempts', 'SELECT')"
+    with postgres.connect(database) as connection:
+        connection.execute("CREATE TABLE ledger_schema (version INTEGER NOT NULL PRIMARY KEY)")
+        for number, script in pending("postgresql", 0):
+            if number < 6:
+                for statement in script:
+                    connection.execute(statement)  # type: ignore[arg-type]
+                connection.execute("INSERT INTO ledger_schema VALUES (%s)", (number,))
+        connection.execute("INSERT INTO lines VALUES (DEFAULT, 't', '', '', '', '', '', '', 'w', '')")
+        connection.execute("INSERT INTO labels VALUES (DEFAULT, 'd', 'm', 'u', '')")
+        connection.execute(
+            "INSERT INTO entries VALUES ('old', 1, 0, 1, 2, 10, 10, NULL, 1, 'ok', 200, 0, 1, 7, 0, 5, 9, 3)"
+        )
+        connection.execute("GRANT SELECT ON attempts TO PUBLIC")
+        before = connection.execute(state).fetchone()
+        with closing(PostgresStore(url)) as store:
+            assert store.write(Batch([attempt("new", choices=3)])) == Written(1, [])
+        assert connection.execute(view).fetchall() == [("old.1", 7, "u", 1), ("new.1", 100, "", 3)]
+        assert connection.execute(state).fetchone() == before
 
 
 def test_a_ledger_that_is_not_there_is_named_and_not_made(postgres: PostgresServer, database: str, url: str) -> None:
