@@ -20,6 +20,7 @@ _ROWS = f"""
         choices
     FROM attempts
 """
+_COST = -2  # its place in a row
 _ENTRIES = "SELECT request_id, number, correction FROM entries"
 _SUMS = """
     SELECT hour, line, outcome, requests, attempts, prompt_tokens, cached_tokens, output_tokens, gpu_ns, cost_nanousd
@@ -59,7 +60,7 @@ def judge(ledger: str, root: Path, candidates: Sequence[Expected]) -> list[str]:
     if found["sums"] != found["ought"]:
         problems.append("the sums are not those of the entries")
     for tenant in TENANTS:
-        cost = sum(int(row[-1]) for row in found["rows"] if row[3] == tenant)
+        cost = sum(int(row[_COST]) for row in found["rows"] if row[3] == tenant)
         if (spent := open_books(ledger).spent(tenant, 0)) != cost:
             problems.append(f"{tenant} spent {cost}, and {spent} is said")
     if left := [*journals(root), *(path.name for path in root.glob("damaged-*"))]:

@@ -53,7 +53,7 @@ def test_clients_that_leave_at_every_moment(gateway: GatewayProcess, worker: Liv
     asyncio.run(traffic.run(Target(gateway.url, HEADERS), asks, clients=8))
     found = settled(gateway, worker)
     assert found.outcomes["aborted"] == found.estimated > 5
-    assert 0 < found.corrections <= found.estimated
+    assert 0 < found.corrections <= 2 * found.estimated  # what is no multiple of the choices has a row of its own
 
 
 def test_a_gateway_that_is_killed(gateway: GatewayProcess, worker: LiveWorker) -> None:
