@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,6 +58,7 @@ from gateway.processes import Parent
 from gateway.protocol.endpoints import ENDPOINTS
 from gateway.reconciling import Pace, Reconciling
 from gateway.routing.prefix import PrefixIndex
+from gateway.routing.rates import Kin
 from gateway.routing.router import Router
 from gateway.serve import Revision, Service
 from gateway.settle import Settlement
@@ -116,7 +117,10 @@ class Gateway:
             self.limiter, self.ledger, self._books, lambda: replace(self.table, workers=self.fleet.workers()), pace
         )
         prefixes = PrefixIndex()
-        self.fleet = Fleet(lambda worker: _backend(worker, prefixes), self.ledger)
+        kins: dict[Hashable, Kin] = {}
+        self.fleet = Fleet(
+            lambda worker: _backend(worker, prefixes, kins.setdefault(_kind(worker), Kin())), self.ledger
+        )
         self.drains = Drains(open_drain_store(table.settings.state, table.settings.ledger), self.fleet)
         deltas = _deltas(table)
         self.sharing = None if deltas is None else Sharing(self.fleet, deltas, uuid.uuid4().hex)
@@ -409,7 +413,13 @@ def _limits(table: Table) -> Limits:
     )
 
 
-def _backend(worker: Worker, prefixes: PrefixIndex) -> Backend:
+def _kind(worker: Worker) -> Hashable:
+    """Workers of one kind should be equally fast. Of hosted endpoints, each is one of its own."""
+    apart = worker.url if worker.engine == "openai" else ""
+    return worker.model, worker.version, worker.engine, worker.gpu, worker.gpus, apart
+
+
+def _backend(worker: Worker, prefixes: PrefixIndex, kin: Kin) -> Backend:
     tls = ssl.create_default_context(cadata=worker.ca) if worker.url.startswith("https:") else None
     return Backend(
         worker=worker,
@@ -417,6 +427,7 @@ def _backend(worker: Worker, prefixes: PrefixIndex) -> Backend:
         dialect=DIALECTS[worker.engine],
         meter=Meter(),
         prefixes=prefixes.enrol(),
+        kin=kin,
     )
 
 

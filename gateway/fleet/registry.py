@@ -17,6 +17,7 @@ from gateway.fleet.gauge import Gauge
 from gateway.fleet.probes import Clients, Prober
 from gateway.fleet.watch import Watch
 from gateway.routing import outliers
+from gateway.routing.account import forget_rates
 from gateway.routing.types import NOT_PROBED
 from gateway.table import Table, Timeout, Worker
 
@@ -148,7 +149,10 @@ class Fleet:
             await clients.close()
 
     def review(self, now: float) -> None:
-        """Ejects workers that fail far more often than those that serve the same."""
+        """Ejects workers that fail far more often than those that serve the same, and forgets how fast those were that
+        have not been asked for long."""
+        for backend in self._backends.values():
+            forget_rates(backend, now)
         for (_, version), siblings in self._serving.items():
             if version is None or len(siblings) == 1:
                 continue

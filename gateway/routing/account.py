@@ -19,10 +19,11 @@ from __future__ import annotations
 import math
 
 from gateway.protocol.usage import Usage
-from gateway.routing.types import PRIOR_SECONDS_PER_PROMPT_TOKEN, Step, Waiting, WorkerView
+from gateway.routing.types import Step, Waiting, WorkerView
 
 SMOOTHING = 0.2  # weight of the newest answer in what is no rate
 REUSE_SMOOTHING = 0.05
+MEMORY_SECONDS = 60.0  # of a worker's rates without an answer
 SHORTEST_DECODE = 0.5  # of a whole answer's time, whatever its prefill was expected to take
 
 
@@ -83,6 +84,8 @@ class Place(Waiting):
         view = self._view
         self._batch = view.inflight - 1
         line = view.prefill_line
+        if line is None:
+            line = view.prefill_line = view.kin.prefill_line()
         if self.is_waiting:
             self._pass_prefill()
             line.observe(float(view.unseen_tokens), max(0.0, now - view.prefill_since))
@@ -90,7 +93,9 @@ class Place(Waiting):
             view.unseen_tokens = 0
         else:
             line.observe(self._ahead + self.uncached_tokens, max(0.0, now - self.opened_at))
+        view.rated_at = now
         view.seconds_per_prompt_token, view.first_token_seconds = line.slope, line.intercept
+        view.kin.prefilled(line.slope)
 
     def leave(self, now: float, usage: Usage | None) -> None:
         """The attempt has ended; to be called once. `usage` is None where the answer is not whole, and says nothing."""
@@ -142,9 +147,14 @@ class Place(Waiting):
         else:
             seconds = max(now - self.due, SHORTEST_DECODE * (now - self.opened_at)) / output_tokens
         line = view.decode_line
+        if line is None:
+            line = view.decode_line = view.kin.decode_line()
         line.observe((self._batch + view.inflight) / 2, max(0.0, seconds))
-        view.seconds_per_output_token = alone = line.intercept
-        view.batch_slowdown = line.slope / alone if alone > 0.0 else 0.0
+        alone = line.intercept
+        slowdown = line.slope / alone if alone > 0.0 else 0.0
+        view.rated_at = now
+        view.seconds_per_output_token, view.batch_slowdown = alone, slowdown
+        view.kin.decoded(alone, slowdown)
 
 
 def pending_tokens(view: WorkerView, now: float) -> float:
@@ -162,7 +172,23 @@ def pending_tokens(view: WorkerView, now: float) -> float:
 def prompt_rate(view: WorkerView) -> float:
     """Seconds for a prompt token that is not cached."""
     rate = view.seconds_per_prompt_token
-    return PRIOR_SECONDS_PER_PROMPT_TOKEN if rate is None else rate
+    return view.kin.seconds_per_prompt_token if rate is None else rate
+
+
+def forget_rates(view: WorkerView, now: float) -> None:
+    """A worker that has not answered for long may have become faster: it is taken to be like its kin again."""
+    if view.seconds_per_prompt_token is None and view.seconds_per_output_token is None:
+        return
+    if now - view.rated_at < MEMORY_SECONDS:
+        return
+    kin = view.kin
+    view.prefill_line = view.decode_line = None
+    if view.seconds_per_prompt_token is not None:
+        view.seconds_per_prompt_token = min(view.seconds_per_prompt_token, kin.seconds_per_prompt_token)
+        view.first_token_seconds = 0.0
+    if view.seconds_per_output_token is not None:
+        view.seconds_per_output_token = min(view.seconds_per_output_token, kin.seconds_per_output_token)
+        view.batch_slowdown = kin.batch_slowdown
 
 
 def _release_due(view: WorkerView, now: float) -> None:

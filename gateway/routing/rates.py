@@ -3,9 +3,19 @@
 Both are straight lines: the first token's over the prompt tokens that go through prefill, the gap's over the requests
 that share the batch. A line is fitted by least squares over answers of which the old ones fade. Where they were all of
 about one size they say nothing of its slope: then it is the prior's line, scaled to them.
+
+A worker that has not been asked of late is taken to be as fast as those that are like it: believed slower it would
+never be asked, and never be found to be as fast.
 """
 
 from __future__ import annotations
+
+# What is believed of a worker until it, or one like it, has answered.
+PRIOR_SECONDS_PER_PROMPT_TOKEN = 1 / 5_500
+PRIOR_SECONDS_PER_OUTPUT_TOKEN = 0.02
+# What one more request in the batch adds to the time between tokens: a mild slope, so that of two equal workers the
+# emptier one wins while batching still counts as cheap.
+PRIOR_BATCH_SLOWDOWN = 0.05
 
 FADING = 0.05  # weight of the newest answer, once there are as many: about the last 20 count
 OUTLIER = 10.0  # an answer that took more than so many times what was expected counts as that much
@@ -61,3 +71,46 @@ class Line:
         if intercept < 0.0:  # no answer comes before it is asked for: through the origin, then
             intercept, slope = 0.0, self._xy / self._xx
         self.intercept, self.slope = intercept, slope
+
+
+class Kin:
+    """How fast the workers are that are alike (the same engine, model, version and GPUs), as of their latest answers.
+    Rates are seconds a token; `batch_slowdown` is a share of the latter."""
+
+    __slots__ = (
+        "_has_decoded",
+        "_has_prefilled",
+        "batch_slowdown",
+        "seconds_per_output_token",
+        "seconds_per_prompt_token",
+    )
+
+    def __init__(
+        self,
+        seconds_per_prompt_token: float = PRIOR_SECONDS_PER_PROMPT_TOKEN,
+        seconds_per_output_token: float = PRIOR_SECONDS_PER_OUTPUT_TOKEN,
+        batch_slowdown: float = PRIOR_BATCH_SLOWDOWN,
+    ) -> None:
+        self.seconds_per_prompt_token = seconds_per_prompt_token
+        self.seconds_per_output_token = seconds_per_output_token
+        self.batch_slowdown = batch_slowdown
+        self._has_prefilled = self._has_decoded = False
+
+    def prefilled(self, seconds_per_prompt_token: float) -> None:
+        """One of them is now taken to need so long."""
+        weight = FADING if self._has_prefilled else 1.0
+        self._has_prefilled = True
+        self.seconds_per_prompt_token += weight * (seconds_per_prompt_token - self.seconds_per_prompt_token)
+
+    def decoded(self, seconds_per_output_token: float, batch_slowdown: float) -> None:
+        weight = FADING if self._has_decoded else 1.0
+        self._has_decoded = True
+        self.seconds_per_output_token += weight * (seconds_per_output_token - self.seconds_per_output_token)
+        self.batch_slowdown += weight * (batch_slowdown - self.batch_slowdown)
+
+    def prefill_line(self) -> Line:
+        """What to begin with for one of them."""
+        return Line(0.0, self.seconds_per_prompt_token)
+
+    def decode_line(self) -> Line:
+        return Line(self.seconds_per_output_token, self.seconds_per_output_token * self.batch_slowdown)

@@ -4,15 +4,14 @@ A worker's score is a sum of seconds (`terms`): what waits there for prefill, it
 worker's prefix cache holds, the same once more for what it costs those who come after it, its output, a penalty for a
 full KV cache, and its price by what the tenant's time is worth.
 
-Rates are the worker's own, measured from its answers; until it has given any, a prior that is the same for all lets
-the gateway's account of what is in flight decide.
+Rates are the worker's own, measured from its answers; until it has given any, those of the workers like it or, where
+none has, a prior that is the same for all and lets the gateway's account of what is in flight decide.
 """
 
 from __future__ import annotations
 
 from gateway.routing.account import pending_tokens, prompt_rate
 from gateway.routing.types import (
-    PRIOR_SECONDS_PER_OUTPUT_TOKEN,
     Ask,
     Terms,
     WorkerView,
@@ -128,4 +127,4 @@ def quality(version: Version) -> float:
 
 def _output_rate(view: WorkerView) -> float:
     rate = view.seconds_per_output_token
-    return PRIOR_SECONDS_PER_OUTPUT_TOKEN if rate is None else rate
+    return view.kin.seconds_per_output_token if rate is None else rate

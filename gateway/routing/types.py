@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 from gateway.routing.breaker import Breaker
 from gateway.routing.outliers import Standing
 from gateway.routing.prefix import PrefixCache, Prompt
-from gateway.routing.rates import Line
+from gateway.routing.rates import PRIOR_BATCH_SLOWDOWN, Kin, Line
 from gateway.table import Candidate, Objective, Priority, Route, Tenant, Worker
 
 Task = Literal["generate", "embed", "any"]
@@ -36,23 +36,8 @@ Drop = Literal[
 ]
 
 
-# What is believed of a worker until its own answers say more.
-PRIOR_SECONDS_PER_PROMPT_TOKEN = 1 / 5_500
-PRIOR_SECONDS_PER_OUTPUT_TOKEN = 0.02
-# What one more request in the batch adds to the time between tokens: a mild slope, so that of two equal workers the
-# emptier one wins while batching still counts as cheap.
-PRIOR_BATCH_SLOWDOWN = 0.05
-
 NOT_PROBED = "not probed yet"
 UNKNOWN = -1  # what an engine does not say
-
-
-def _prefill_line() -> Line:
-    return Line(0.0, PRIOR_SECONDS_PER_PROMPT_TOKEN)
-
-
-def _decode_line() -> Line:
-    return Line(PRIOR_SECONDS_PER_OUTPUT_TOKEN, PRIOR_SECONDS_PER_OUTPUT_TOKEN * PRIOR_BATCH_SLOWDOWN)
 
 
 class Waiting:
@@ -73,7 +58,8 @@ class WorkerView:
     The gateway's own account (`inflight`, `pending_tokens`, kept by `account.Place`) is exact and current; what polls
     bring (`waiting`, `running`, `kv_usage`) is as old as `polled_at`, and UNKNOWN where the engine does not say. What
     other gateways have dispatched there (`elsewhere_...`) is as old as their last word. Rates are None until this
-    worker's own answers have calibrated them. Times are seconds on the clock of `Router.plan`.
+    worker's own answers have calibrated them; until then `kin` says how fast those are that are like it. Times are
+    seconds on the clock of `Router.plan`.
     """
 
     worker: Worker
@@ -105,8 +91,10 @@ class WorkerView:
     tells_cached: bool = False  # its usage has shown cached tokens, so that none means none
     reuse: float = 1.0  # prompt tokens its prefix cache served, for one that was predicted
     prefixes: PrefixCache | None = None
-    prefill_line: Line = field(default_factory=_prefill_line)  # over uncached prompt tokens
-    decode_line: Line = field(default_factory=_decode_line)  # over the others in the batch
+    kin: Kin = field(default_factory=Kin)  # shared with the workers that are like it
+    rated_at: float = -math.inf  # when an answer last said how fast it is
+    prefill_line: Line | None = None  # over uncached prompt tokens
+    decode_line: Line | None = None  # over the others in the batch
 
 
 class Preferences(NamedTuple):

@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from gateway.engines import DIALECTS
 from gateway.fleet.backend import Backend
 from gateway.fleet.probes import MAX_ANSWER_BYTES, endpoint
 from gateway.fleet.readiness import unserved
 from gateway.fleet.registry import Fleet
-from gateway.table import Adapter, Price
+from gateway.ledger.pricing import Meter
+from gateway.routing.prefix import PrefixIndex
+from gateway.table import Adapter, Price, Worker
+from gateway.upstream.pool import Pool
 from loadtests.standin import Standin
 
 if TYPE_CHECKING:
@@ -415,6 +419,34 @@ def test_a_worker_that_is_another_starts_anew(kit: Kit, change: dict[str, str]) 
                 assert backend(fleet).up
 
     run(story())
+
+
+def test_a_worker_that_was_away_or_is_another_has_nothing_cached(kit: Kit) -> None:
+    index = PrefixIndex()
+
+    def made(worker: Worker) -> Backend:
+        pool = Pool(worker.url)
+        dialect = DIALECTS[worker.engine]
+        return Backend(worker=worker, pool=pool, dialect=dialect, meter=Meter(), prefixes=index.enrol())
+
+    fleet = Fleet(made)
+    w = kit.worker(url="http://127.0.0.1:1")
+    fleet.apply(kit.table(w))
+    cache = backend(fleet).prefixes
+    assert cache is not None
+    cache.insert([1, 2], 0)
+    backend(fleet).forgive(1.0, cold=False)
+    assert (len(index), backend(fleet).prefixes) == (0, cache)
+    cache.insert([1, 2], 0)
+
+    async def story() -> None:
+        fleet.apply(kit.table(replace(w, version="int4")))
+        await fleet.stop()
+
+    run(story())
+    assert len(index) == 0
+    cache.insert([1, 2], 0)
+    assert len(index) == 0
 
 
 def test_an_adapter_added_to_the_configuration_is_found_without_waiting(kit: Kit) -> None:

@@ -7,11 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.protocol.usage import Usage
-from gateway.routing.account import REUSE_SMOOTHING, Place, pending_tokens
+from gateway.routing import scorers
+from gateway.routing.account import REUSE_SMOOTHING, Place, forget_rates, pending_tokens, prompt_rate
 from gateway.routing.prefix import PrefixIndex, Prompt
+from gateway.routing.rates import Kin
 from gateway.routing.types import Step, WorkerView
 from gateway.table import Candidate
-from tests.unit.gateway.routing.tables import view
+from tests.unit.gateway.routing.tables import ask, view
 
 
 def place(on: WorkerView, prompt_tokens: int, now: float, *, cached_tokens: int = 0, whole: bool = False) -> Place:
@@ -63,6 +65,37 @@ def test_of_the_prompt_in_front_a_part_is_done_that_grows_with_time() -> None:
     assert [pending_tokens(worker, now) for now in (10.0, 10.5, 11.0, 60.0)] == [150, pytest.approx(100), 50, 50]
     one.leave(12.0, None)
     assert [pending_tokens(worker, now) for now in (12.0, 12.25)] == [50, pytest.approx(25)]
+
+
+def test_a_worker_that_has_not_answered_is_taken_to_be_like_its_kin() -> None:
+    kin = Kin()
+    known, unknown = view("w1", kin=kin), view("w2", kin=kin)
+    one = place(known, 1000, 0.0)
+    one.first_token(10.0)
+    one.leave(20.0, Usage(1000, 0, 101))
+    assert unknown.seconds_per_prompt_token is None
+    assert prompt_rate(unknown) == pytest.approx(0.01)
+    assert scorers.decode_seconds(unknown, ask(output_tokens=10), 20.0) == pytest.approx(1.0)
+
+
+def test_a_worker_that_was_slow_long_ago_gets_another_chance() -> None:
+    kin = Kin()
+    slow, fast = view("w1", kin=kin), view("w2", kin=kin)
+    for at in range(200):
+        for worker, seconds in ((slow, 3.0), (fast, 1.0)):
+            if worker is fast or at < 20:
+                one = place(worker, 1000, 10.0 * at)
+                one.first_token(10.0 * at + seconds)
+                one.leave(10.0 * at + seconds * 2, Usage(1000, 0, 11))
+    forget_rates(slow, 193.0 + 50.0)
+    assert prompt_rate(slow) == pytest.approx(0.003)
+    forget_rates(slow, 2000.0)
+    forget_rates(fast, 2000.0)
+    assert prompt_rate(slow) == pytest.approx(0.001, rel=0.01) == prompt_rate(fast)
+    assert slow.seconds_per_output_token == pytest.approx(0.1, rel=0.01)
+    one = place(slow, 1000, 2000.0)
+    one.first_token(2003.0)  # it has not become faster
+    assert prompt_rate(slow) == pytest.approx(0.003)
 
 
 def test_what_is_cached_is_neither_pending_nor_taught() -> None:
