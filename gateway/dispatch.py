@@ -65,6 +65,8 @@ class Dispatch:
         self._unseen_tokens = unseen_tokens
         breaker = backend.breakers.get(step.engine_model) if backend.breakers else None
         self._trial = breaker if breaker is not None and breaker.began(now) else None
+        if step.target.adapter is not None and backend.shelf is not None:
+            backend.shelf.enter(step.engine_model)
         self.place = Place(step, prompt_tokens, now, whole=unseen_tokens > 0)
         if step.prompt is not None:
             backend.tell(step.prompt, step.root)
@@ -117,6 +119,8 @@ class Dispatch:
         backend = self.backend
         place = self.place
         place.leave(now, usage if outcome == "ok" else None)
+        if self.step.target.adapter is not None and backend.shelf is not None:
+            backend.shelf.leave(self.step.engine_model, now)
         self.gpu_ns = backend.meter.leave(self._entered, now)
         if outcome == "ok" or outcome == "rejected":
             backend.succeeded(self.step.engine_model)

@@ -19,6 +19,7 @@ GatewayError
 ├── UpstreamError              a worker failed
 │   ├── WorkerUnreachable      502 before any answer
 │   ├── WorkerFailed           502 its answer is an error of its own
+│   ├── AdapterNotLoaded       503 no worker could load it; says nothing of what else they serve
 │   ├── WorkerBroke            502 in the middle of an answer
 │   └── WorkerTimeout          504
 ├── WorkerRefused              the worker's own 4xx, its message passed on
@@ -160,6 +161,11 @@ class WorkerUnreachable(UpstreamError):
 class WorkerFailed(UpstreamError):
     status = 502
     code = "worker_failed"
+
+
+class AdapterNotLoaded(UpstreamError):
+    status = 503
+    code = "adapter_not_loaded"
 
 
 class WorkerBroke(UpstreamError):

@@ -10,7 +10,8 @@ import time
 from typing import cast
 
 from gateway.call import Call
-from gateway.errors import GatewayError, Overloaded, UpstreamError, WorkerTimeout
+from gateway.dispatch import Dispatch
+from gateway.errors import AdapterNotLoaded, GatewayError, Overloaded, UpstreamError, WorkerTimeout
 from gateway.fleet.backend import Backend
 from gateway.fleet.registry import Fleet
 from gateway.fleet.room import WaitingRoom
@@ -18,6 +19,8 @@ from gateway.ledger.record import Outcome
 from gateway.routing.fair import rank
 from gateway.routing.line import Claim, Ticket
 from gateway.routing.pace import Pace
+from gateway.routing.placement import Shelf
+from gateway.routing.types import Step
 from gateway.settle import Settlement
 from gateway.table import Hedge
 from gateway.trace import Admitted, Trace
@@ -78,7 +81,11 @@ class Race:
                 assert dispatch is not None
                 if self._is_past_its_ttft(now):  # by the request's own terms, which say nothing of the worker
                     raise _late(cast("float", self._admitted.ask.preferences.max_ttft_seconds)) from error
-                dispatch.blame(error)
+                lost = self._has_lost_its_adapter(dispatch, error)
+                if lost:
+                    self._steps.insert(0, dispatch.step)  # and has it load it again
+                else:
+                    dispatch.blame(error)
                 if not self._may_go_on(now):
                     raise
                 trace.dispatch = None
@@ -87,12 +94,89 @@ class Race:
     async def _begin(self) -> Call:
         """Takes a place on the best worker that has one, or waits for one."""
         at = self._with_room()
-        if at is not None:
+        if at is not None and self._is_ready(self._steps[at]):
             return self._take(at)
-        ticket = await self._wait_for_room()
-        call = self._take(ticket.place)
+        if at is None and not any([step.target.adapter for step in self._steps]):
+            return await self._take_a_turn(self._steps)
+        return await self._begin_with_adapter(0 if at is None else at)
+
+    async def _take_a_turn(self, steps: list[Step]) -> Call:
+        """Of some of the steps that are left, all of them ready."""
+        ticket = await self._wait_for_room(steps)
+        call = self._take(self._steps.index(steps[ticket.place]))
         call.dispatch.charge = ticket.charge
         return call
+
+    async def _begin_with_adapter(self, at: int) -> Call:
+        """Where workers may lack the adapter: it is brought to that of the step `at`, the best, unless that has no room
+        and others have the adapter. Whoever has it keeps it while the request waits for room."""
+        kept: list[tuple[Shelf, str]] = []
+        try:
+            while True:
+                step = self._steps[at]
+                if self._is_ready(step) or (not self._has_room(step) and any(map(self._is_ready, self._steps))):
+                    break
+                try:
+                    await self._bring(step, kept)
+                except AdapterNotLoaded:
+                    self._steps.remove(step)
+                    self._left -= 1
+                    if not self._steps or self._left <= 0:
+                        raise
+                    at = 0
+            ready = [one for one in self._steps if self._is_ready(one)]
+            for one in ready:
+                if self._has_room(one):
+                    return self._take(self._steps.index(one))
+            for one in ready:
+                if one.view.shelf is not None and one.target.adapter is not None:
+                    one.view.shelf.enter(one.engine_model)
+                    kept.append((one.view.shelf, one.engine_model))
+            return await self._take_a_turn(ready)
+        finally:
+            now = time.monotonic()
+            for shelf, name in kept:
+                shelf.leave(name, now)
+
+    async def _bring(self, step: Step, kept: list[tuple[Shelf, str]]) -> None:
+        """Has the step's worker load its adapter, and waits for it as long as the request may."""
+        shelf, adapter = step.view.shelf, step.target.adapter
+        assert shelf is not None
+        assert adapter is not None
+        began, timeout = time.monotonic(), self._admitted.plan.route.timeout
+        elapsed = began - self._trace.exchange.arrived
+        patience = min(timeout.first_token, timeout.total - elapsed)
+        most = self._admitted.ask.preferences.max_ttft_seconds
+        if most is not None:
+            patience = min(patience, most - elapsed)
+        try:
+            backend = cast("Backend", step.view)
+            kept.append((shelf, await self._shared.fleet.adapters.bring(backend, adapter, max(0.0, patience))))
+        finally:
+            self._trace.waited += time.monotonic() - began
+
+    def _is_ready(self, step: Step) -> bool:
+        """Whether its worker has the adapter it is for, if any; the step then names it as the worker does now."""
+        adapter = step.target.adapter
+        if adapter is None or step.view.shelf is None:
+            return True
+        name = step.view.adapters.get(adapter)
+        if name is None:
+            return False
+        step.engine_model = name
+        return True
+
+    def _has_room(self, step: Step) -> bool:
+        backend = cast("Backend", step.view)
+        return not backend.queue.waiting and backend.has_room(time.monotonic())
+
+    def _has_lost_its_adapter(self, dispatch: Dispatch, error: GatewayError) -> bool:
+        """Another gateway has unloaded it, or the engine was started anew: that is no failure of the worker."""
+        step = dispatch.step
+        if error.code != "worker_lacks_model" or step.target.adapter is None or step.view.shelf is None:
+            return False
+        self._shared.fleet.adapters.lost(dispatch.backend, step.engine_model)
+        return True
 
     def _take(self, at: int) -> Call:
         step = self._steps.pop(at)
@@ -111,8 +195,8 @@ class Race:
                 return at
         return None
 
-    async def _wait_for_room(self) -> Ticket:
-        """In line for all workers not yet asked; the ticket has a place on one of them."""
+    async def _wait_for_room(self, steps: list[Step]) -> Ticket:
+        """In line for the workers of some steps not yet taken; the ticket has a place on one of them."""
         trace, admitted, room = self._trace, self._admitted, self._shared.room
         queue, timeout, preferences = trace.table.settings.queue, admitted.plan.route.timeout, admitted.ask.preferences
         began = time.monotonic()
@@ -124,7 +208,7 @@ class Race:
         tenant, own = admitted.key.tenant, admitted.key.priority
         place = rank(tenant.priority if own is None else own, preferences.priority)
         claim = Claim(tenant.name, tenant.weight, place, admitted.ask.prompt_tokens, admitted.ask.output_tokens)
-        backends = [cast("Backend", step.view) for step in self._steps]
+        backends = [cast("Backend", step.view) for step in steps]
         trace.ticket = ticket = room.ticket(claim, backends, began)
         room.join(ticket, length=queue.length, patience=patience)
         try:
@@ -189,7 +273,7 @@ class Race:
     def _beside(self) -> Call | None:
         """A second call beside the first, if a worker has room for it now and the route's share is not used up."""
         at = self._with_room()
-        if at is None or not self._allowances.hedges.take():
+        if at is None or not self._is_ready(self._steps[at]) or not self._allowances.hedges.take():
             return None
         first = self._trace.dispatch
         call = self._take(at)

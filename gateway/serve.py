@@ -194,11 +194,15 @@ class Story:
     async def _answer_through_cache(self, admitted: Admitted, fields: Mapping[str, Any]) -> None:
         """A kept answer, or that of an identical request under way, or a new one that is kept for the next."""
         service, trace = self._service, self.trace
-        target = admitted.plan.steps[0].target
+        step = admitted.plan.steps[0]
+        target = step.target
+        if target.adapter and not step.engine_model:  # which version would answer is not known yet
+            await self._answer_from_workers(admitted)
+            return
         key = cache_key(
             admitted.key.tenant.name,
             f"{target.model}@{target.version}",
-            target.adapter or "",
+            step.engine_model if target.adapter else "",  # with its version
             admitted.request.endpoint.name,
             fields,
         )

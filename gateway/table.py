@@ -91,11 +91,12 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """A LoRA adapter; `tenants` None means every tenant may use it."""
+    """A LoRA adapter; `tenants` None means every tenant may use it, `version` None that its files say which it is."""
 
     name: str
     path: str
     tenants: frozenset[str] | None
+    version: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from typing import Any, Self, TypeVar
 import orjson
 
 from loadtests.standin import INSTANT, Behaviour, Recorded, Standin
+from loadtests.standin.models import Models
 
 T = TypeVar("T")
 
@@ -126,6 +127,11 @@ class LiveWorker:
             )
 
         return self._thread.run(last())
+
+    @property
+    def models(self) -> Models:
+        """The names and adapters of it; to be looked at, and set between requests."""
+        return self._standin.models
 
     @property
     def active(self) -> int:

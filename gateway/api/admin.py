@@ -139,6 +139,7 @@ def _worker(backend: Backend) -> dict[str, Any]:
         "warming_up": bool(backend.cold_since),
         "serves": backend.base_name or None,
         "adapters": dict(backend.adapters),
+        "adapter_placement": _placement(backend, now),
         "breakers": {name: breaker.state for name, breaker in backend.breakers.items() if breaker.state != "closed"},
         "ejected_seconds": max(0.0, backend.standing.ejected_until - now),
         "in_flight": backend.inflight,
@@ -151,6 +152,31 @@ def _worker(backend: Backend) -> dict[str, Any]:
         "busy_seconds": backend.meter.busy / 1e9,
         "seconds_per_prompt_token": backend.seconds_per_prompt_token,
         "seconds_per_output_token": backend.seconds_per_output_token,
+    }
+
+
+def _placement(backend: Backend, now: float) -> dict[str, Any] | None:
+    """Of a worker whose adapters the gateway loads: what is there or on its way, and what could not be loaded."""
+    shelf = backend.shelf
+    if shelf is None:
+        return None
+    return {
+        "max_loras": shelf.room,
+        "load_seconds": shelf.load_seconds,
+        "resident": [
+            {
+                "adapter": one.adapter,
+                "serves": one.name,
+                "state": "held" if one.is_held else "moving",
+                "in_use": shelf.using.get(one.name, 0),
+                "unused_seconds": 0.0 if one.name in shelf.using else now - one.used_at,
+            }
+            for one in shelf.residents.values()
+        ],
+        "failed": {
+            adapter: {"serves": failure.name, "why": failure.why, "retry_seconds": max(0.0, failure.until - now)}
+            for adapter, failure in shelf.failures.items()
+        },
     }
 
 

@@ -148,7 +148,7 @@ def _model_keys(compiled: dict[str, table.Model]) -> dict[str, table.Key]:
 
 
 def _adapter(name: str, spec: models.Adapter) -> table.Adapter:
-    return table.Adapter(name, spec.path, None if spec.tenants is None else frozenset(spec.tenants))
+    return table.Adapter(name, spec.path, None if spec.tenants is None else frozenset(spec.tenants), spec.version)
 
 
 def _route(

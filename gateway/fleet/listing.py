@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import NamedTuple, cast
 
+from gateway.routing.placement import read_engine_name
 from gateway.table import Worker
 
 _SHOWN = 5  # names quoted in a complaint
 
 
 class Listed(NamedTuple):
-    """`adapters` maps an adapter's configured name to the engine's name for it."""
+    """`adapters` maps an adapter's configured name to the engine's name for it, `placed` the names that gateways have
+    given to adapters there to the configured ones."""
 
     base_name: str
     adapters: Mapping[str, str]
+    placed: Mapping[str, str] = MappingProxyType({})
 
 
 class NotListed(Exception):
@@ -32,6 +36,8 @@ def read_listing(document: object, worker: Worker, adapters: Collection[str]) ->
     base_name = worker.serves_as or _base_name(cards, worker, adapters)
     prefixes = (f"{worker.model}@{worker.version}:", f"{worker.model}:", f"{base_name}:")
     found: dict[str, str] = {}
+    placed = {card.id: name.adapter for card in cards if (name := read_engine_name(card.id, worker.model)) is not None}
+    cards = [card for card in cards if card.id not in placed]
     # an engine may know one adapter by several names: the most specific is taken
     for prefix in prefixes:
         for card in cards:
@@ -41,7 +47,7 @@ def read_listing(document: object, worker: Worker, adapters: Collection[str]) ->
         is_plain = card.id != base_name and not card.id.startswith(prefixes)
         if is_plain and (card.has_parent or card.id in adapters):
             found.setdefault(card.id, card.id)
-    return Listed(base_name, found)
+    return Listed(base_name, found, placed)
 
 
 def _cards(document: object) -> list[_Card]:

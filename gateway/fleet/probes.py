@@ -14,7 +14,7 @@ from typing import Any
 import httpx2
 import orjson
 
-from gateway.engines.dialect import Dialect, TakesAdapterPaths, TellsLoad
+from gateway.engines.dialect import Dialect, Order, TakesAdapterPaths, TellsLoad
 from gateway.engines.load import NO_LOAD, Load
 from gateway.errors import WorkerRefused
 from gateway.fleet.listing import Listed, NotListed, read_listing
@@ -133,6 +133,10 @@ class Prober:
             return None  # a transcription or scoring model: it has no endpoint that a probe could try
         notes = ": ".join([error.message, *getattr(error, "__notes__", [])])
         raise ProbeFailed(f"a minimal inference failed (HTTP {status}): {notes}")
+
+    async def order(self, order: Order, wait: float) -> tuple[int, bytes]:
+        """Status and answer of what it is told to do."""
+        return await self._ask("POST", order.path, order.body, wait)
 
     @property
     def tells_load(self) -> bool:

@@ -10,6 +10,7 @@ from random import Random
 
 from gateway.engines.dialect import TellsLoad
 from gateway.fleet import ramp
+from gateway.fleet.adapters import Adapters
 from gateway.fleet.backend import Backend
 from gateway.fleet.books import NO_BOOKS, Books
 from gateway.fleet.discovery import Discovery, Resolve, members, stands_for_many, system_resolver
@@ -61,6 +62,7 @@ class Fleet:
         self._reviews: list[asyncio.Task[None]] = []
         self._has_looked = False  # once at each of its first workers
         self._changed = asyncio.Event()
+        self.adapters = Adapters(self._notify)
 
     def backends(self) -> Collection[Backend]:
         """All of them, in the order of the configuration; those found stand where their configured one does."""
@@ -106,8 +108,10 @@ class Fleet:
         self._table = table
         self._backends = backends
         self._serving = _by_what_they_serve(backends)
+        self.adapters.apply(table, backends.values())
         for name, backend in old.items():
             if backends.get(name) is not backend:
+                self.adapters.detach(backend)
                 self._unwatch(name)
                 self._retire(backend, patience)
         if self._clients is not None:
@@ -128,6 +132,7 @@ class Fleet:
             if self._table is not None:
                 self._watch_all(self._clients, self._table)
                 self._look_for_all()
+            self.adapters.start()
 
     async def stop(self) -> None:
         """Ends all probes, reads the workers a last time and closes all connections that carry no request."""
@@ -141,6 +146,7 @@ class Fleet:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self.adapters.stop()
         await asyncio.gather(*(gauge.end() for gauge in gauges), return_exceptions=True)
         for backend in self._backends.values():
             await backend.pool.close()
@@ -257,6 +263,7 @@ class Fleet:
         clients.retain({worker.ca for worker in table.workers.values()})
         for name, backend in self._backends.items():
             model, pace = table.models[backend.worker.model], table.settings.probe
+            self.adapters.attach(backend, Prober(clients.trusting(backend.worker.ca), backend, backend.dialect))
             if name in self._watches:
                 self._watches[name][0].renew(model, pace)
                 if name in self._gauges:
@@ -295,6 +302,7 @@ class Fleet:
         task.add_done_callback(self._retired.discard)
 
     def _notify(self) -> None:
+        self.adapters.members_changed()
         self._changed.set()
         self._changed = asyncio.Event()
 

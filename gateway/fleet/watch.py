@@ -126,10 +126,17 @@ class Watch:
 
     async def _list(self) -> None:
         backend = self.backend
+        shelf = backend.shelf
+        edition = 0 if shelf is None else shelf.edition
         listed = await self._prober.listing(self._model, self._pace.wait)
         self._probes_to_listing = PROBES_PER_LISTING
-        if (backend.base_name, backend.adapters) != listed:
-            backend.base_name, backend.adapters = listed.base_name, dict(listed.adapters)
+        adapters = dict(listed.adapters)
+        if shelf is not None:
+            if shelf.edition == edition:  # otherwise the list may be older than what was loaded since
+                shelf.adopt(adapters, listed.placed, time.monotonic())
+            adapters = shelf.names()
+        if (backend.base_name, backend.adapters) != (listed.base_name, adapters):
+            backend.base_name, backend.adapters = listed.base_name, adapters
             self._on_change()
 
     def _move(self, event: Event, why: str) -> None:

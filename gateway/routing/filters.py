@@ -16,7 +16,9 @@ def cannot(view: WorkerView, ask: Ask, model: Model, adapter: str | None) -> Dro
     if ask.task not in ("any", model.task):
         return "task"
     if adapter is not None and adapter not in view.adapters:
-        return "adapter_missing"
+        reason = "adapter_missing" if view.shelf is None else view.shelf.refuses(adapter)
+        if reason is not None:
+            return reason
     # The estimate errs by a factor; only a prompt that cannot fit by any count is refused here, the engine knows the
     # rest and says it better. What is embedded or ranked is many texts in one body, each with a context of its own.
     if ask.task == "generate" and ask.prompt_tokens > 4 * model.context:

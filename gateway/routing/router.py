@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 
-from gateway.errors import BadRequest, Forbidden, GatewayError, Overloaded
+from gateway.errors import AdapterNotLoaded, BadRequest, Forbidden, GatewayError, Overloaded
 from gateway.routing import filters, scorers
 from gateway.routing.names import Names, Resolution
 from gateway.routing.prefix import Prompt, root_of
@@ -57,6 +57,7 @@ class Router:
             one.nanousd = scorers.nanousd(one.view, ask, one.cached_tokens)
             if has_terms:
                 one.ttft_seconds = scorers.ttft_seconds(one.view, ask, one.cached_tokens, now)
+                one.ttft_seconds += one.adapter_load_seconds
             reason: Drop | None = None
             if wishes is not NO_PREFERENCES:
                 reason = filters.unwanted(one.view, ask, one.model, one.ttft_seconds, one.nanousd)
@@ -73,7 +74,7 @@ class Router:
             else:
                 ranked = barred
         if not ranked:
-            raise _nowhere(ask, dropped)
+            raise _nowhere(ask, dropped, _not_loaded((*route.candidates, *route.fallback), views), now)
         why = f"{resolution.reason}, least {objective}"
         if len(ranked) > 1:
             ranked = _in_order(ranked, objective, ask, now)
@@ -109,9 +110,11 @@ class Router:
                 if reason is not None:
                     dropped.append(Dropped(view.worker.name, spell(target), reason))
                     continue
-                engine_model = view.adapters[adapter] if adapter else view.base_name
                 sibling = drawn is not None and version != drawn
-                able.append(_Able(view, target, model, engine_model, tier + SIBLING if sibling else tier))
+                one = _Able(view, target, model, view.base_name, tier + SIBLING if sibling else tier)
+                if adapter is not None:
+                    one.engine_model, one.adapter_load_seconds = _engine_adapter(view, adapter)
+                able.append(one)
 
     def _target(self, candidate: Candidate, version: str) -> Candidate:
         target = self._targets.get((candidate, version))
@@ -126,10 +129,19 @@ SIBLING = 1  # another version than the one that was drawn
 LAST_RESORT = 2  # a fallback
 
 
+def _engine_adapter(view: WorkerView, adapter: str) -> tuple[str, float]:
+    """What the engine calls it, and the seconds until it has it."""
+    name = view.adapters.get(adapter)
+    if name is not None or view.shelf is None:
+        return name or "", 0.0
+    return view.shelf.wanted.get(adapter, ""), view.shelf.seconds_to_load()
+
+
 class _Able:
     """A worker that could answer, with what is expected of it."""
 
     __slots__ = (
+        "adapter_load_seconds",
         "barred",
         "blocks",
         "cached_tokens",
@@ -153,6 +165,7 @@ class _Able:
         self.prompt: Prompt | None = None
         self.root = 0
         self.cached_tokens = 0
+        self.adapter_load_seconds = 0.0  # until its adapter is there
         self.nanousd = 0.0
         self.ttft_seconds = 0.0
         self.barred: Drop | None = None
@@ -163,7 +176,7 @@ class _Able:
         return self.barred
 
     def step(self, ask: Ask, now: float) -> Step:
-        terms = scorers.terms(self.view, ask, self.cached_tokens, self.nanousd, now)
+        terms = scorers.terms(self.view, ask, self.cached_tokens, self.nanousd, now, self.adapter_load_seconds)
         return Step(
             self.view,
             self.target,
@@ -180,8 +193,9 @@ class _Able:
 
 def _look_up_prefixes(ask: Ask, prompt: Prompt, able: list[_Able]) -> None:
     """How much of the prompt the prefix cache of each worker is expected to hold."""
-    known: dict[Candidate, tuple[int, dict[int, int]]] = {}
+    known: dict[tuple[Candidate, str], tuple[int, dict[int, int]]] = {}
     target: Candidate | None = None
+    name = ""
     root = 0
     found: dict[int, int] = {}
     for one in able:
@@ -189,12 +203,13 @@ def _look_up_prefixes(ask: Ask, prompt: Prompt, able: list[_Able]) -> None:
         if cache is None:
             continue
         index = cache.index
-        if one.target is not target:
-            target = one.target
-            there = known.get(target)
+        adapter = one.engine_model if one.target.adapter else ""  # with its version
+        if one.target is not target or adapter != name:
+            target, name = one.target, adapter
+            there = known.get((target, name))
             if there is None:
-                root = root_of(target.model, target.version or "", target.adapter or "", ask.tenant.name)
-                there = known[target] = (root, index.match(prompt.chain, root))
+                root = root_of(target.model, target.version or "", name, ask.tenant.name)
+                there = known[target, name] = (root, index.match(prompt.chain, root))
             root, found = there
         one.prompt, one.root = prompt, root
         if found:
@@ -210,6 +225,7 @@ def _in_order(ranked: list[_Able], objective: Objective, ask: Ask, now: float) -
     evened = _evened_costs(ranked) if objective == "cost" else None
     for at, one in enumerate(ranked):
         score = scorers.score_seconds(one.view, ask, one.cached_tokens, one.nanousd, now)
+        score += one.adapter_load_seconds
         if objective == "latency":
             keys.append((one.tier, score, one.nanousd, at))
         elif evened is not None:
@@ -272,7 +288,19 @@ def _split(model: Model, draw: float) -> _Split:
     return drawn, frozenset(name for name, weight in model.traffic if weight > 0)
 
 
-def _nowhere(ask: Ask, dropped: list[Dropped]) -> GatewayError:
+def _not_loaded(candidates: Sequence[Candidate], views: Views) -> tuple[str, float]:
+    """Why an adapter could not be loaded, "" where none of them failed; and until when, on the clock of the shelves."""
+    for candidate in candidates:
+        if candidate.adapter is None:
+            continue
+        for view in views(candidate.model, candidate.version):
+            failure = None if view.shelf is None else view.shelf.failure(candidate.adapter)
+            if failure is not None:
+                return failure.why, failure.until
+    return "", 0.0
+
+
+def _nowhere(ask: Ask, dropped: list[Dropped], not_loaded: tuple[str, float], now: float) -> GatewayError:
     reasons: set[Drop] = {item.reason for item in dropped}
     if not dropped:
         return Overloaded(f"No worker serves `{ask.model}` at the moment.", retry_after=5.0)
@@ -284,7 +312,12 @@ def _nowhere(ask: Ask, dropped: list[Dropped]) -> GatewayError:
         )
     if reasons == {"task"}:
         return BadRequest(f"The model `{ask.model}` does not support this endpoint.", param="model")
-    if reasons & {"down", "draining", "adapter_missing"}:
+    why, until = not_loaded
+    if "adapter_failed" in reasons and why:
+        return AdapterNotLoaded(
+            f"The adapter of `{ask.model}` could not be loaded: {why}.", retry_after=max(1.0, until - now)
+        )
+    if reasons & {"down", "draining", "adapter_missing", "adapter_elsewhere", "adapter_failed"}:
         return Overloaded(f"No worker of `{ask.model}` is ready: try again shortly.", retry_after=5.0)
     if "context_length" in reasons:
         return BadRequest(

@@ -25,15 +25,22 @@ STALE_SECONDS = 2.0  # a poll older than this says nothing
 NANO = 1_000_000_000
 
 
-def terms(view: WorkerView, ask: Ask, cached_tokens: int, nanousd: float, now: float) -> Terms:
-    """The score of `ask` there. `cached_tokens` of its prompt are expected in the worker's prefix cache, and `nanousd`
-    is what it would cost."""
+def terms(
+    view: WorkerView,
+    ask: Ask,
+    cached_tokens: int,
+    nanousd: float,
+    now: float,
+    adapter_load_seconds: float = 0.0,
+) -> Terms:
+    """The score of `ask` there. `cached_tokens` of its prompt are expected in the worker's prefix cache, `nanousd` is
+    what it would cost, and `adapter_load_seconds` pass until its adapter is there."""
     prefill = prefill_seconds(view, ask.prompt_tokens - cached_tokens)
     return Terms(
         queue_seconds(view, now),
         prefill + view.first_token_seconds,
         OTHERS * prefill,
-        0.0,  # an adapter that is not loaded is a reason to leave the worker out
+        adapter_load_seconds,
         decode_seconds(view, ask, now),
         kv_seconds(view, now),
         price_seconds(nanousd, ask.tenant.value_of_time),

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 
 from gateway.routing.breaker import Breaker
 from gateway.routing.outliers import Standing
+from gateway.routing.placement import Shelf
 from gateway.routing.prefix import PrefixCache, Prompt
 from gateway.routing.rates import PRIOR_BATCH_SLOWDOWN, Kin, Line
 from gateway.table import Candidate, Objective, Priority, Route, Tenant, Worker
@@ -25,7 +26,9 @@ Drop = Literal[
     "silent",  # owes answers, and nothing has been heard of it for a while
     "ejected",  # fails far more often than the others that serve the same
     "breaker_open",  # fails again and again with this model or adapter
-    "adapter_missing",  # the worker does not hold the adapter
+    "adapter_missing",  # the worker does not hold the adapter, and has no room for any
+    "adapter_failed",  # it could not load the adapter a while ago
+    "adapter_elsewhere",  # it does not hold the adapter, and others are to
     "context_length",  # the prompt does not fit
     "quality",  # below the route's min_quality
     "ttft",  # predicted first token later than the route's or the request's bound
@@ -69,6 +72,7 @@ class WorkerView:
     silent: bool = False
     base_name: str = ""  # the name the engine serves the base model under
     adapters: Mapping[str, str] = field(default_factory=dict[str, str])  # adapter -> the engine's name for it
+    shelf: Shelf | None = None  # where the gateway places adapters there itself
     breakers: dict[str, Breaker] = field(default_factory=dict[str, Breaker])  # by engine's model name, once it failed
     standing: Standing = field(default_factory=Standing)
     inflight: int = 0  # requests dispatched and not finished

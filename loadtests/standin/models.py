@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterable
 
 from loadtests.standin.errors import Refusal, unknown_model
@@ -18,6 +19,9 @@ class Models:
         self.adapters: dict[str, str] = {name: f"adapters/{name}" for name in adapters}  # name -> path
         self.context = context
         self.edition = 0  # goes up with every adapter loaded or unloaded
+        self.takes_adapters = True  # runs with VLLM_ALLOW_RUNTIME_LORA_UPDATING=1
+        self.load_delay = 0.0  # seconds that a load takes
+        self.orders: deque[tuple[str, str]] = deque(maxlen=1000)  # ("load" | "unload", name), carried out or not
 
     def resolve(self, name: object) -> str:
         """The name the answer carries for the `model` a request asked for."""
@@ -28,6 +32,9 @@ class Models:
         raise unknown_model(str(name), self.names)
 
     def load(self, name: str, path: str, *, in_place: bool) -> str:
+        self.orders.append(("load", name))
+        if not self.takes_adapters:
+            raise Refusal(404, "Not Found", type="NotFoundError")
         if not name or not path:
             raise _bad_input("Both 'lora_name' and 'lora_path' must be provided.")
         if name in self.names:
@@ -39,11 +46,16 @@ class Models:
             )
         if "missing" in path:
             raise Refusal(404, f"Loading lora {name} failed: No adapter found for {path}", type="NotFoundError")
+        if "broken" in path:
+            raise Refusal(400, f"Loading lora {name} failed: {path} is not a valid adapter.", type="BadRequestError")
         self.adapters[name] = path
         self.edition += 1
         return f"Success: LoRA adapter '{name}' added successfully."
 
     def unload(self, name: str) -> str:
+        self.orders.append(("unload", name))
+        if not self.takes_adapters:
+            raise Refusal(404, "Not Found", type="NotFoundError")
         if not name:
             raise _bad_input("'lora_name' needs to be provided to unload a LoRA adapter.")
         if name not in self.adapters:

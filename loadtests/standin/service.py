@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import cast
 
 import orjson
@@ -30,7 +30,8 @@ def load_adapter(engine: Engine, request: Request) -> Reply:
             raise missing(name, body)
     in_place = bool(body.get("load_inplace"))
     said = engine.models.load(str(body["lora_name"]), str(body["lora_path"]), in_place=in_place)
-    return Answer(200, said.encode(), None)
+    delay = engine.models.load_delay
+    return Answer(200, said.encode(), None, behaviour=replace(INSTANT, header_delay=delay) if delay else None)
 
 
 def unload_adapter(engine: Engine, request: Request) -> Reply:

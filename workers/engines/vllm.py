@@ -14,6 +14,8 @@ ENVIRONMENT = {
     "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "300",
 }
 
+LORA_ENVIRONMENT = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}  # the gateway loads and unloads adapters
+
 # The model runs in the engine's process instead of one more: a third less memory and time to start.
 CPU_ENVIRONMENT = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
 # Without a size the KV cache takes half of the machine's memory. Not VLLM_CPU_KVCACHE_SPACE, which counts in GiB and
@@ -47,22 +49,21 @@ def spec(job: Job, python: str) -> LaunchSpec:
         name=job.worker.name,
         port=job.port,
         command=command,
-        env=ENVIRONMENT | (CPU_ENVIRONMENT if cpu else {}) | dict(launch.env if launch else {}),
+        env=ENVIRONMENT
+        | (CPU_ENVIRONMENT if cpu else {})
+        | (LORA_ENVIRONMENT if job.worker.max_loras else {})
+        | dict(launch.env if launch else {}),
         health_path="/health",
         inference=job.inference,
     )
 
 
 def _lora(job: Job) -> tuple[str, ...]:
-    if not job.adapters:
+    """Room for adapters, which the gateway loads; of the rank of those that are configured, or vLLM's own default."""
+    if not job.worker.max_loras:
         return ()
-    modules = (f"{adapter.name}={adapter.path}" for adapter in job.adapters)
-    return (
-        "--enable-lora",
-        *("--max-loras", str(job.worker.max_loras)),
-        *("--max-lora-rank", str(_allocated_rank(job))),
-        *("--lora-modules", *modules),
-    )
+    rank = ("--max-lora-rank", str(_allocated_rank(job))) if job.adapters else ()
+    return "--enable-lora", "--max-loras", str(job.worker.max_loras), *rank
 
 
 def _allocated_rank(job: Job) -> int:

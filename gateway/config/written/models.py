@@ -25,6 +25,12 @@ class Adapter(Written):
     tenants: list[Name] | None = Field(
         default=None, min_length=1, description="Who may use it; left out: everyone", examples=["[support]"]
     )
+    version: Name | None = Field(
+        default=None,
+        description="Another one is loaded anew; left out: a digest of the path and, where the gateway sees them, the "
+        "files",
+        examples=["v3"],
+    )
 
 
 class Model(Written):

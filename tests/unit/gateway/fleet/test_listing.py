@@ -98,3 +98,10 @@ def test_any_json_is_read_or_refused(document: object) -> None:
         return
     assert listed.base_name
     assert all(listed.adapters.values())
+
+
+def test_names_that_a_gateway_has_given_are_told_apart() -> None:
+    cards = ["chat-8b", lora("chat-8b:support@3f"), lora("chat-8b:gone@1"), lora("chat-8b:legal")]
+    listed = read_listing(document(*cards), worker(), ADAPTERS)
+    assert listed.adapters == {"legal": "chat-8b:legal"}
+    assert listed.placed == {"chat-8b:support@3f": "support", "chat-8b:gone@1": "gone"}

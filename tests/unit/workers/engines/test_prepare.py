@@ -42,7 +42,6 @@ def support(path: str = "adapters/support") -> dict[str, Adapter]:
 def test_paths_are_below_the_working_directory(base: Path) -> None:
     given = options(launch(base, worker(max_loras=2), model(adapters=support())).command)
     assert given["--model"] == [f"{base}/registry/chat/int4"]
-    assert given["--lora-modules"] == [f"chat:support={base}/adapters/support"]
     assert given["--max-lora-rank"] == ["16"]
 
 

@@ -47,11 +47,13 @@ def test_several_gpus_share_the_model() -> None:
     assert options(spec(job(gpu=L40S, gpus=4), "python").command)["--tensor-parallel-size"] == ["4"]
 
 
-def test_adapters_are_loaded_under_the_names_requests_use() -> None:
-    given = options(spec(job(adapters=(SUPPORT, SQL), max_loras=8), "python").command)
+def test_there_is_room_for_adapters_and_the_gateway_fills_it() -> None:
+    made = spec(job(adapters=(SUPPORT, SQL), max_loras=8), "python")
+    given = options(made.command)
     assert "--enable-lora" in given
     assert given["--max-loras"] == ["8"]
-    assert given["--lora-modules"] == ["chat:support=/srv/adapters/support-v3", "chat:sql=/srv/adapters/sql"]
+    assert "--lora-modules" not in given
+    assert made.env["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "1"
 
 
 @pytest.mark.parametrize(("rank", "allocated"), [(1, "1"), (2, "8"), (8, "8"), (9, "16"), (256, "256"), (511, "512")])
@@ -67,8 +69,13 @@ def test_a_rank_beyond_vllm_is_refused_with_the_adapters_name() -> None:
         spec(job(adapters=(LoadedAdapter("chat:big", Path("/big"), 513),), max_loras=1), "python")
 
 
-def test_without_adapters_lora_stays_off() -> None:
-    assert "--enable-lora" not in spec(job(max_loras=8), "python").command
+def test_room_is_made_for_adapters_that_come_later_and_without_room_lora_stays_off() -> None:
+    given = options(spec(job(max_loras=8), "python").command)
+    assert "--enable-lora" in given
+    assert "--max-lora-rank" not in given
+    without = spec(job(adapters=(SQL,), max_loras=0), "python")
+    assert "--enable-lora" not in without.command
+    assert "VLLM_ALLOW_RUNTIME_LORA_UPDATING" not in without.env
 
 
 def test_an_embedding_worker_pools() -> None:

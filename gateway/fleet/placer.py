@@ -1,0 +1,208 @@
+"""Loads and unloads the adapters of one worker, as `routing/placement` decides."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from gateway.engines.dialect import Order, PlacesAdapters
+from gateway.errors import AdapterNotLoaded, Overloaded
+from gateway.fleet.backend import Backend
+from gateway.fleet.probes import ProbeFailed, Prober
+from gateway.routing.placement import Shelf
+from gateway.table import Adapter
+
+logger = logging.getLogger("tollgate.fleet")
+
+LOADS_AT_ONCE = 2  # on one worker
+LOAD_SECONDS = 120.0  # one may take
+UNLOAD_SECONDS = 10.0
+ROOM_SECONDS = 30.0  # for one that is in use by all to be let go
+ROOM_POLL_SECONDS = 0.05  # requests end in a plain count that tells nobody
+MOST_WAITING = 1024  # requests for loads of one worker
+
+
+class Placer:
+    """One worker's. `find_name` gives the engine's name for an adapter of a model; `on_change` is called after every
+    change."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        shelf: Shelf,
+        dialect: PlacesAdapters,
+        prober: Prober,
+        find_name: Callable[[str, Adapter], Awaitable[str]],
+        on_change: Callable[[], None],
+    ) -> None:
+        self.backend = backend
+        self._shelf = shelf
+        self._dialect = dialect
+        self._prober = prober
+        self._find_name = find_name
+        self._on_change = on_change
+        self._turns = asyncio.Semaphore(LOADS_AT_ONCE)
+        self._making_room = asyncio.Lock()
+        self._loads: dict[str, asyncio.Task[None]] = {}  # by the engine's name
+        self._unloads: set[asyncio.Task[None]] = set()
+        self._waiting = 0
+
+    async def bring(self, adapter: Adapter, within: float) -> str:
+        """The engine's name of the adapter, which is there and stays until `shelf.leave` is called with that name.
+
+        Waits for its load, which others may wait for too and which goes on when the caller leaves. Raises
+        `AdapterNotLoaded`, and `Overloaded` where too many wait.
+        """
+        if self._waiting >= MOST_WAITING:
+            raise Overloaded("Too many requests wait for adapters of this model.", retry_after=5.0)
+        self._waiting += 1
+        name = ""
+        try:
+            async with asyncio.timeout(within):
+                name = await self._find_name(self.backend.worker.model, adapter)
+                self._shelf.enter(name)
+                await asyncio.shield(self.start(adapter, name))
+        except TimeoutError:
+            self._leave(name)
+            raise AdapterNotLoaded(
+                f"The adapter `{adapter.name}` is not loaded yet: try again shortly.", retry_after=5.0
+            ) from None
+        except BaseException:
+            self._leave(name)
+            raise
+        finally:
+            self._waiting -= 1
+        return name
+
+    def start(self, adapter: Adapter, name: str) -> asyncio.Task[None]:
+        """The load of it, under way already or begun now; it ends at once for one that is there."""
+        task = self._loads.get(name)
+        if task is None:
+            task = asyncio.create_task(self._load(adapter, name), name=f"load {name}")
+            self._loads[name] = task
+            task.add_done_callback(lambda done: self._ended(name, done))
+        return task
+
+    def unload(self, name: str) -> None:
+        """Begins to, if nobody uses it."""
+        resident = self._shelf.residents.get(name)
+        if resident is None or not resident.is_held or name in self._shelf.using:
+            return
+        resident.is_held = False
+        self._changed()
+        task = asyncio.create_task(self._unload_alone(name), name=f"unload {name}")
+        self._unloads.add(task)
+        task.add_done_callback(self._unloads.discard)
+
+    @property
+    def is_loading(self) -> bool:
+        return bool(self._loads)
+
+    async def close(self) -> None:
+        tasks = [*self._loads.values(), *self._unloads]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _load(self, adapter: Adapter, name: str) -> None:
+        shelf = self._shelf
+        async with self._turns:
+            resident = shelf.residents.get(name)
+            if resident is not None and resident.is_held:
+                return
+            failure = shelf.failure(adapter.name)
+            if failure is not None and failure.name == name:
+                raise _not_loaded(adapter, failure.why, failure.until - time.monotonic())
+            await self._make_room(adapter, name)
+            began = time.monotonic()
+            order = self._dialect.load_adapter(name, self._path(adapter))
+            why = await self._do(order, LOAD_SECONDS, self._dialect.load_refusal)
+            now = time.monotonic()
+            fields: dict[str, object] = {"worker": self.backend.worker.name, "adapter": name}
+            if why is None:
+                shelf.loaded(name, now - began, now)
+                logger.info("adapter loaded", extra={"fields": {**fields, "seconds": round(now - began, 3)}})
+                self._changed()
+                return
+            why = why.replace(order.body["lora_path"], "its path")  # where things lie is for the operator
+            failure = shelf.failed(name, adapter.name, why, now)
+            logger.warning("adapter not loaded", extra={"fields": {**fields, "why": why, "path": adapter.path}})
+            self._failed(adapter)
+            raise _not_loaded(adapter, why, failure.until - now)
+
+    async def _make_room(self, adapter: Adapter, name: str) -> None:
+        """Takes a place for it, having unloaded another where there is none."""
+        shelf, deadline = self._shelf, time.monotonic() + ROOM_SECONDS
+        async with self._making_room:
+            while shelf.free <= 0:
+                victim = shelf.victim()
+                if victim is None:
+                    if time.monotonic() > deadline or shelf.room <= len(shelf.fixed):
+                        raise _not_loaded(adapter, "every adapter in its place is in use", 1.0)
+                    await asyncio.sleep(ROOM_POLL_SECONDS)
+                    continue
+                victim.is_held = False
+                self._changed()
+                if (why := await self._unload(victim.name)) is not None:
+                    raise _not_loaded(adapter, f"another could not be unloaded: {why}", 1.0)
+            shelf.begin(name, adapter.name, time.monotonic())
+
+    async def _unload_alone(self, name: str) -> None:
+        await self._unload(name)
+
+    async def _unload(self, name: str) -> str | None:
+        """Why it is there still; what was asked and not answered is for the engine's next list to say."""
+        why = await self._do(self._dialect.unload_adapter(name), UNLOAD_SECONDS, self._dialect.unload_refusal)
+        fields: dict[str, object] = {"worker": self.backend.worker.name, "adapter": name}
+        if why is None:
+            self._shelf.gone(name)
+            logger.info("adapter unloaded", extra={"fields": fields})
+        else:
+            if (resident := self._shelf.residents.get(name)) is not None:
+                resident.is_held = True
+            logger.warning("adapter not unloaded", extra={"fields": {**fields, "why": why}})
+        self._changed()
+        return why
+
+    async def _do(self, order: Order, within: float, refusal: Callable[[int, bytes], str | None]) -> str | None:
+        try:
+            status, answer = await self._prober.order(order, within)
+        except ProbeFailed as error:
+            return str(error)
+        return refusal(status, answer)
+
+    def _path(self, adapter: Adapter) -> str:
+        """A worker that is started here is told the whole path: its own directory is another."""
+        return str(Path.cwd() / adapter.path) if self.backend.worker.launch is not None else adapter.path
+
+    def _failed(self, adapter: Adapter) -> None:
+        if self._shelf.placement is not None:
+            self._shelf.placement.forget(adapter.name)
+        self._changed()
+
+    def _changed(self) -> None:
+        self.backend.adapters = self._shelf.names()
+        self._on_change()
+
+    def _leave(self, name: str) -> None:
+        if name:
+            self._shelf.leave(name, time.monotonic())
+
+    def _ended(self, name: str, task: asyncio.Task[None]) -> None:
+        del self._loads[name]
+        error = None if task.cancelled() else task.exception()  # it may be that nobody waits for it
+        if task.cancelled() or error is not None:
+            resident = self._shelf.residents.get(name)
+            if resident is not None and not resident.is_held:
+                self._shelf.gone(name)
+        if error is not None and not isinstance(error, AdapterNotLoaded):
+            logger.error("a load failed in a new way", exc_info=error, extra={"fields": {"adapter": name}})
+
+
+def _not_loaded(adapter: Adapter, why: str, retry_after: float) -> AdapterNotLoaded:
+    return AdapterNotLoaded(
+        f"The adapter `{adapter.name}` could not be loaded: {why}.", retry_after=max(1.0, retry_after)
+    )
