@@ -111,20 +111,22 @@ class Race:
         """Where workers may lack the adapter: it is brought to that of the step `at`, the best, unless that has no room
         and others have the adapter. Whoever has it keeps it while the request waits for room."""
         kept: list[tuple[Shelf, str]] = []
+        brought: Step | None = None
         try:
-            while True:
+            while brought is None:
                 step = self._steps[at]
                 if self._is_ready(step) or (not self._has_room(step) and any(map(self._is_ready, self._steps))):
                     break
                 try:
                     await self._bring(step, kept)
+                    brought = step
                 except AdapterNotLoaded:
                     self._steps.remove(step)
                     self._left -= 1
                     if not self._steps or self._left <= 0:
                         raise
                     at = 0
-            ready = [one for one in self._steps if self._is_ready(one)]
+            ready = [one for one in self._steps if one is brought or self._is_ready(one)]
             for one in ready:
                 if self._has_room(one):
                     return self._take(self._steps.index(one))
@@ -151,7 +153,8 @@ class Race:
             patience = min(patience, most - elapsed)
         try:
             backend = cast("Backend", step.view)
-            kept.append((shelf, await self._shared.fleet.adapters.bring(backend, adapter, max(0.0, patience))))
+            step.engine_model = await self._shared.fleet.adapters.bring(backend, adapter, max(0.0, patience))
+            kept.append((shelf, step.engine_model))
         finally:
             self._trace.waited += time.monotonic() - began
 

@@ -135,7 +135,10 @@ class Adapters:
         name = engine_name(model, adapter.name, await self._versions.find(adapter))
         now = self._models.get(model)
         if now is not None and now.adapters.get(adapter.name) is adapter:  # it may have been configured anew meanwhile
-            self._wanted[model][adapter.name] = name
+            wanted = self._wanted[model]
+            if wanted.get(adapter.name) != name:
+                wanted[adapter.name] = name
+                self._refresh()  # a worker may have it already
         return name
 
     def _refresh(self) -> None:

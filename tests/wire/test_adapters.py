@@ -180,6 +180,19 @@ def test_an_adapter_the_engine_has_lost_is_loaded_again(tmp_path: Path) -> None:
         assert loads(worker) == ["tiny:a0@1", "tiny:a0@1"]
 
 
+def test_what_a_worker_has_from_before_is_found_again(tmp_path: Path) -> None:
+    path = adapter_files(tmp_path / "a0", "one")
+    with site(tmp_path, {"a0": {"path": path}, "b": {"path": path}}, max_loras=1) as (gateway, (worker,)):
+        with gateway.client() as client:
+            assert ask(client, "a0", temperature=1).status_code == 200
+        gateway.stop()
+        gateway.start()
+        with gateway.client() as client:
+            gateway.wait_up()
+            assert ask(client, "a0", temperature=1).status_code == 200
+        assert len(loads(worker)) == 1
+
+
 def test_each_adapter_has_a_home_and_demand_gives_it_more(tmp_path: Path) -> None:
     adapters = {f"a{number}": {"path": f"/adapters/a{number}", "version": "1"} for number in range(9)}
     with site(tmp_path, adapters, count=3) as (gateway, workers), gateway.client() as client:
