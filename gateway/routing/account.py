@@ -19,11 +19,16 @@ from __future__ import annotations
 import math
 
 from gateway.protocol.usage import Usage
+from gateway.routing.prefix import PrefixCache
+from gateway.routing.rates import DECODED_KEPT
 from gateway.routing.types import Step, Waiting, WorkerView
 
 SMOOTHING = 0.2  # weight of the newest answer in what is no rate
 REUSE_SMOOTHING = 0.05
 MEMORY_SECONDS = 60.0  # of a worker's rates without an answer
+KEPT = 0.9  # of the tokens expected in a prefix cache: where it had less, some were evicted
+SHRINK, GROW = 0.9, 1.01  # a cache taken to be too large costs much more than one taken to be too small
+SURPLUS_TOKENS = 1_100  # beyond the expected ones: more than what blocks are rounded by
 SHORTEST_DECODE = 0.5  # of a whole answer's time, whatever its prefill was expected to take
 
 
@@ -32,7 +37,6 @@ class Place(Waiting):
 
     __slots__ = (
         "_ahead",
-        "_batch",
         "_cached_tokens",
         "_number",
         "_view",
@@ -54,11 +58,11 @@ class Place(Waiting):
         self.due = math.inf
         self.is_waiting = True
         self._cached_tokens = cached
-        self._batch = view.inflight
         self._ahead = 0.0
         self._number = number = view.dispatched + 1
         view.dispatched = number
         view.inflight += 1
+        view.dispatched_at = now
         if not view.prefilling:
             view.prefill_since = now
             view.unseen_tokens = 0
@@ -82,7 +86,6 @@ class Place(Waiting):
             return
         self.first_token_at = now
         view = self._view
-        self._batch = view.inflight - 1
         line = view.prefill_line
         if line is None:
             line = view.prefill_line = view.kin.prefill_line()
@@ -117,6 +120,9 @@ class Place(Waiting):
             return
         if usage.cached_tokens:
             view.tells_cached = True
+        if view.tells_cached and view.prefixes is not None and usage.prompt_tokens:
+            had_tokens = usage.cached_tokens / usage.prompt_tokens * self.prompt_tokens
+            learn_capacity(view.prefixes, self._cached_tokens, had_tokens)
         if self._cached_tokens and usage.prompt_tokens and view.tells_cached:
             had = usage.cached_tokens / usage.prompt_tokens * self.prompt_tokens / self._cached_tokens
             view.reuse += REUSE_SMOOTHING * (min(1.0, had) - view.reuse)
@@ -143,18 +149,15 @@ class Place(Waiting):
     def _learn_decoding(self, now: float, output_tokens: int) -> None:
         view = self._view
         if self.first_token_at is not None:
-            seconds = (now - self.first_token_at) / (output_tokens - 1)
+            seconds, tokens = now - self.first_token_at, output_tokens - 1
         else:
-            seconds = max(now - self.due, SHORTEST_DECODE * (now - self.opened_at)) / output_tokens
-        line = view.decode_line
-        if line is None:
-            line = view.decode_line = view.kin.decode_line()
-        line.observe((self._batch + view.inflight) / 2, max(0.0, seconds))
-        alone = line.intercept
-        slowdown = line.slope / alone if alone > 0.0 else 0.0
+            seconds, tokens = max(now - self.due, SHORTEST_DECODE * (now - self.opened_at)), output_tokens
+        seconds = max(0.0, seconds)
         view.rated_at = now
-        view.seconds_per_output_token, view.batch_slowdown = alone, slowdown
-        view.kin.decoded(alone, slowdown)
+        view.decoded_seconds = DECODED_KEPT * view.decoded_seconds + seconds
+        view.decoded_tokens = DECODED_KEPT * view.decoded_tokens + tokens
+        view.seconds_per_output_token = view.decoded_seconds / view.decoded_tokens
+        view.kin.decoded(seconds, tokens)
 
 
 def pending_tokens(view: WorkerView, now: float) -> float:
@@ -175,6 +178,15 @@ def prompt_rate(view: WorkerView) -> float:
     return view.kin.seconds_per_prompt_token if rate is None else rate
 
 
+def learn_capacity(prefixes: PrefixCache, expected_tokens: float, had_tokens: float) -> None:
+    """What an engine had of a prompt, beside what it was expected to have, says whether its cache is larger or smaller
+    than was thought. Tokens."""
+    if expected_tokens and had_tokens < KEPT * expected_tokens:
+        prefixes.limit(int(SHRINK * min(prefixes.most, len(prefixes))))
+    elif had_tokens > expected_tokens + SURPLUS_TOKENS:
+        prefixes.limit(int(GROW * prefixes.most) + 1)
+
+
 def forget_rates(view: WorkerView, now: float) -> None:
     """A worker that has not answered for long may have become faster: it is taken to be like its kin again."""
     if view.seconds_per_prompt_token is None and view.seconds_per_output_token is None:
@@ -182,13 +194,13 @@ def forget_rates(view: WorkerView, now: float) -> None:
     if now - view.rated_at < MEMORY_SECONDS:
         return
     kin = view.kin
-    view.prefill_line = view.decode_line = None
+    view.prefill_line = None
     if view.seconds_per_prompt_token is not None:
         view.seconds_per_prompt_token = min(view.seconds_per_prompt_token, kin.seconds_per_prompt_token)
         view.first_token_seconds = 0.0
     if view.seconds_per_output_token is not None:
         view.seconds_per_output_token = min(view.seconds_per_output_token, kin.seconds_per_output_token)
-        view.batch_slowdown = kin.batch_slowdown
+        view.decoded_seconds = view.decoded_tokens = 0.0
 
 
 def _release_due(view: WorkerView, now: float) -> None:

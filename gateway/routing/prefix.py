@@ -21,6 +21,7 @@ BLOCK_BYTES = 1024  # below 2,048 hashlib keeps the interpreter to itself, which
 BLOCK_TOKENS = 256  # by the same guess as `Request.estimated_prompt_tokens`
 MOST_BLOCKS = 1024  # of one prompt: what lies behind is not looked at
 BLOCKS_PER_WORKER = 4096  # where the size of its KV cache is not known: a million tokens
+FEWEST_BLOCKS = 64  # that a worker is taken to have room for, whatever its answers say
 BLOCKS_IN_ALL = 400_000  # about 200 bytes each
 
 # What stands at the front of what the model reads, in that order, under the names of all endpoints.
@@ -167,7 +168,7 @@ class PrefixCache:
     def insert(self, chain: Sequence[int], root: int) -> None:
         """A prompt has been sent to this worker: it has, or is about to have, all of its blocks."""
         blocks, index = self._blocks, self._index
-        for at in range(min(len(chain), self._most) - 1, -1, -1):
+        for at in range(min(len(chain), self.most) - 1, -1, -1):
             hashed = chain[at] ^ root
             if hashed in blocks:
                 blocks.move_to_end(hashed)
@@ -178,17 +179,23 @@ class PrefixCache:
 
     def trim(self) -> None:
         """Forgets what is too much."""
-        blocks, most = self._blocks, self._most
+        blocks, most = self._blocks, self.most
         while len(blocks) > most:
             hashed, _ = blocks.popitem(last=False)
             self._index.drop(hashed, self._bit)
 
     @property
-    def _most(self) -> int:
+    def most(self) -> int:
+        """Blocks that it may have."""
         if self._gone:
             return 0
         own = BLOCKS_PER_WORKER if self.capacity is None else self.capacity
         return min(own, self._index.share())
+
+    def limit(self, blocks: int) -> None:
+        """It is taken to have room for so many."""
+        self.capacity = min(max(blocks, FEWEST_BLOCKS), self._index.most_blocks)
+        self.trim()
 
     def clear(self) -> None:
         """It was restarted, or may have been."""

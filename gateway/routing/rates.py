@@ -13,10 +13,12 @@ from __future__ import annotations
 # What is believed of a worker until it, or one like it, has answered.
 PRIOR_SECONDS_PER_PROMPT_TOKEN = 1 / 5_500
 PRIOR_SECONDS_PER_OUTPUT_TOKEN = 0.02
-# What one more request in the batch adds to the time between tokens: a mild slope, so that of two equal workers the
-# emptier one wins while batching still counts as cheap.
-PRIOR_BATCH_SLOWDOWN = 0.05
+# What one more request in the batch adds to the time between tokens, as a share of it. Fitted to answers it would be
+# noise: the prefill steps between tokens come with the same load, and weigh more.
+BATCH_SLOWDOWN = 0.005
 
+DECODED_KEPT = 0.97  # of what earlier answers said, by each answer
+KIN_KEPT = 0.99
 FADING = 0.05  # weight of the newest answer, once there are as many: about the last 20 count
 OUTLIER = 10.0  # an answer that took more than so many times what was expected counts as that much
 FEW = 5  # answers before any is an outlier: an engine's first are slow, and the prior says little of it
@@ -75,12 +77,12 @@ class Line:
 
 class Kin:
     """How fast the workers are that are alike (the same engine, model, version and GPUs), as of their latest answers.
-    Rates are seconds a token; `batch_slowdown` is a share of the latter."""
+    Rates are seconds a token."""
 
     __slots__ = (
-        "_has_decoded",
+        "_decoded_seconds",
+        "_decoded_tokens",
         "_has_prefilled",
-        "batch_slowdown",
         "seconds_per_output_token",
         "seconds_per_prompt_token",
     )
@@ -89,12 +91,11 @@ class Kin:
         self,
         seconds_per_prompt_token: float = PRIOR_SECONDS_PER_PROMPT_TOKEN,
         seconds_per_output_token: float = PRIOR_SECONDS_PER_OUTPUT_TOKEN,
-        batch_slowdown: float = PRIOR_BATCH_SLOWDOWN,
     ) -> None:
         self.seconds_per_prompt_token = seconds_per_prompt_token
         self.seconds_per_output_token = seconds_per_output_token
-        self.batch_slowdown = batch_slowdown
-        self._has_prefilled = self._has_decoded = False
+        self._has_prefilled = False
+        self._decoded_seconds = self._decoded_tokens = 0.0
 
     def prefilled(self, seconds_per_prompt_token: float) -> None:
         """One of them is now taken to need so long."""
@@ -102,15 +103,12 @@ class Kin:
         self._has_prefilled = True
         self.seconds_per_prompt_token += weight * (seconds_per_prompt_token - self.seconds_per_prompt_token)
 
-    def decoded(self, seconds_per_output_token: float, batch_slowdown: float) -> None:
-        weight = FADING if self._has_decoded else 1.0
-        self._has_decoded = True
-        self.seconds_per_output_token += weight * (seconds_per_output_token - self.seconds_per_output_token)
-        self.batch_slowdown += weight * (batch_slowdown - self.batch_slowdown)
+    def decoded(self, seconds: float, tokens: int) -> None:
+        """One of them has written an answer."""
+        self._decoded_seconds = KIN_KEPT * self._decoded_seconds + seconds
+        self._decoded_tokens = KIN_KEPT * self._decoded_tokens + tokens
+        self.seconds_per_output_token = self._decoded_seconds / self._decoded_tokens
 
     def prefill_line(self) -> Line:
         """What to begin with for one of them."""
         return Line(0.0, self.seconds_per_prompt_token)
-
-    def decode_line(self) -> Line:
-        return Line(self.seconds_per_output_token, self.seconds_per_output_token * self.batch_slowdown)

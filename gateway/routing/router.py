@@ -16,6 +16,8 @@ Views = Callable[[str, str | None], Sequence[WorkerView]]
 Permits = Callable[[Candidate], bool]
 
 MOST_STEPS = 64  # of a plan: more would not be tried, and each costs time
+ALIKE_SECONDS = 0.01  # and this share of the time to the first token, by which scores differ that are the same
+ALIKE_SHARE = 0.02
 FEWEST_OF_A_MODEL = 4  # that are kept of each model all the same: another's own limits may be used up
 
 
@@ -233,6 +235,8 @@ def _in_order(ranked: list[_Able], objective: Objective, ask: Ask, now: float) -
         else:
             keys.append((one.tier, -scorers.quality(one.model.versions[one.target.version or ""]), score, at))
     keys.sort()
+    if objective == "latency":
+        _take_turns(keys, ranked)
     seen: set[str] = set()
     of_model: dict[str, int] = {}
     kept: list[_Able] = []
@@ -248,6 +252,22 @@ def _in_order(ranked: list[_Able], objective: Objective, ask: Ask, now: float) -
         of_model[one.target.model] = count + 1
         kept.append(one)
     return kept
+
+
+def _take_turns(keys: list[tuple[int, float, float, int]], ranked: list[_Able]) -> None:
+    """Of those that are as good as the best the one comes first that was sent to longest ago: a hair's difference would
+    have one worker's prefix cache churned, and the others' idle."""
+    tier, least, _, at = keys[0]
+    bound = least + ALIKE_SECONDS + ALIKE_SHARE * ranked[at].ttft_seconds
+    first = 0
+    for place in range(1, len(keys)):
+        key = keys[place]
+        if key[0] != tier or key[1] > bound:
+            break
+        if ranked[key[3]].view.dispatched_at < ranked[keys[first][3]].view.dispatched_at:
+            first = place
+    if first:
+        keys.insert(0, keys.pop(first))
 
 
 def _evened_costs(ranked: list[_Able]) -> list[float]:

@@ -19,6 +19,8 @@ from gateway.routing.types import (
 from gateway.table import Version
 
 OTHERS = 1.0  # what a second of prefill costs those who come after, in seconds
+OTHERS_EACH = 0.3  # and more for each prompt that waits: the longer the line, the more come before it has ended
+ALIKE = 2.5  # times: by less, the rates of kin differ for their load
 KV_SECONDS = 0.15  # of penalty at half a KV cache, growing without bound as it fills
 FULLEST = 0.99  # of a KV cache, for the penalty to stay finite
 STALE_SECONDS = 2.0  # a poll older than this says nothing
@@ -39,7 +41,7 @@ def terms(
     return Terms(
         queue_seconds(view, now),
         prefill + view.first_token_seconds,
-        OTHERS * prefill,
+        others_weight(view) * prefill,
         adapter_load_seconds,
         decode_seconds(view, ask, now),
         kv_seconds(view, now),
@@ -51,7 +53,7 @@ def score_seconds(view: WorkerView, ask: Ask, cached_tokens: int, nanousd: float
     """The sum of `terms`, for a worker of which no more may be wanted."""
     return (
         queue_seconds(view, now)
-        + (1.0 + OTHERS) * prefill_seconds(view, ask.prompt_tokens - cached_tokens)
+        + (1.0 + others_weight(view)) * prefill_seconds(view, ask.prompt_tokens - cached_tokens)
         + view.first_token_seconds
         + decode_seconds(view, ask, now)
         + kv_seconds(view, now)
@@ -74,6 +76,11 @@ def queue_seconds(view: WorkerView, now: float) -> float:
         if strangers > 0:
             tokens += strangers * view.usual_uncached_tokens
     return tokens * prompt_rate(view)
+
+
+def others_weight(view: WorkerView) -> float:
+    """Seconds that a second of prefill there costs those who come after."""
+    return OTHERS + OTHERS_EACH * len(view.prefilling)
 
 
 def prefill_seconds(view: WorkerView, uncached_tokens: int) -> float:
@@ -133,5 +140,7 @@ def quality(version: Version) -> float:
 
 
 def _output_rate(view: WorkerView) -> float:
-    rate = view.seconds_per_output_token
-    return view.kin.seconds_per_output_token if rate is None else rate
+    own, usual = view.seconds_per_output_token, view.kin.seconds_per_output_token
+    if own is None or (own <= ALIKE * usual and usual <= ALIKE * own):
+        return usual
+    return own

@@ -14,7 +14,7 @@ from gateway.routing.breaker import Breaker
 from gateway.routing.outliers import Standing
 from gateway.routing.placement import Shelf
 from gateway.routing.prefix import PrefixCache, Prompt
-from gateway.routing.rates import PRIOR_BATCH_SLOWDOWN, Kin, Line
+from gateway.routing.rates import BATCH_SLOWDOWN, Kin, Line
 from gateway.table import Candidate, Objective, Priority, Route, Tenant, Worker
 
 Task = Literal["generate", "embed", "any"]
@@ -90,7 +90,7 @@ class WorkerView:
     seconds_per_prompt_token: float | None = None  # uncached ones
     first_token_seconds: float = 0.0  # to a first token, beside those
     seconds_per_output_token: float | None = None  # of a request alone
-    batch_slowdown: float = PRIOR_BATCH_SLOWDOWN  # what each other in the batch adds to that, as a share of it
+    batch_slowdown: float = BATCH_SLOWDOWN  # what each other in the batch adds to that, as a share of it
     usual_uncached_tokens: float = 0.0  # of the prompts sent there
     tells_cached: bool = False  # its usage has shown cached tokens, so that none means none
     reuse: float = 1.0  # prompt tokens its prefix cache served, for one that was predicted
@@ -98,7 +98,9 @@ class WorkerView:
     kin: Kin = field(default_factory=Kin)  # shared with the workers that are like it
     rated_at: float = -math.inf  # when an answer last said how fast it is
     prefill_line: Line | None = None  # over uncached prompt tokens
-    decode_line: Line | None = None  # over the others in the batch
+    decoded_seconds: float = 0.0  # from first tokens to ends, of answers that fade
+    decoded_tokens: float = 0.0  # and their tokens
+    dispatched_at: float = -math.inf  # the last attempt
 
 
 class Preferences(NamedTuple):

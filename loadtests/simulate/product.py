@@ -16,7 +16,7 @@ from gateway.routing.account import Place
 from gateway.routing.breaker import Breaker
 from gateway.routing.names import Resolution
 from gateway.routing.prefix import BLOCK_TOKENS, BLOCKS_PER_WORKER, PrefixIndex, Prompt, root_of
-from gateway.routing.rates import Line
+from gateway.routing.rates import Kin, Line
 from gateway.routing.router import Router
 from gateway.routing.types import NO_PREFERENCES, Ask, Step, WorkerView
 from gateway.table import Adapter, Candidate, Limits, Model, Settings, Table, Tenant, Version, Worker
@@ -46,6 +46,7 @@ class Product:
         # The index counts in the trace's blocks, and may hold as many tokens as by its own.
         index = PrefixIndex(block_tokens=BLOCK)
         self._views: list[WorkerView] = []
+        kin = Kin()
         for number, rate in enumerate(site.rates()):
             view = WorkerView(
                 worker=_worker(number, site.engine.adapters),
@@ -53,6 +54,7 @@ class Product:
                 base_name=MODEL,
                 adapters={name: name for name in adapters},
                 prefixes=index.enrol(),
+                kin=kin,
             )
             assert view.prefixes is not None
             view.prefixes.capacity = BLOCKS_PER_WORKER * BLOCK_TOKENS // BLOCK

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from gateway.protocol.usage import Usage
 from gateway.routing import scorers
-from gateway.routing.account import REUSE_SMOOTHING, Place, forget_rates, pending_tokens, prompt_rate
-from gateway.routing.prefix import PrefixIndex, Prompt
+from gateway.routing.account import REUSE_SMOOTHING, Place, forget_rates, learn_capacity, pending_tokens, prompt_rate
+from gateway.routing.prefix import FEWEST_BLOCKS, PrefixIndex, Prompt
 from gateway.routing.rates import Kin
 from gateway.routing.types import Step, WorkerView
 from gateway.table import Candidate
@@ -92,7 +92,7 @@ def test_a_worker_that_was_slow_long_ago_gets_another_chance() -> None:
     forget_rates(slow, 2000.0)
     forget_rates(fast, 2000.0)
     assert prompt_rate(slow) == pytest.approx(0.001, rel=0.01) == prompt_rate(fast)
-    assert slow.seconds_per_output_token == pytest.approx(0.1, rel=0.01)
+    assert slow.seconds_per_output_token == pytest.approx(0.1, rel=0.1)
     one = place(slow, 1000, 2000.0)
     one.first_token(2003.0)  # it has not become faster
     assert prompt_rate(slow) == pytest.approx(0.003)
@@ -135,19 +135,29 @@ def test_a_whole_answer_of_one_token_is_its_first_even_when_it_was_due_long_ago(
     assert worker.seconds_per_prompt_token == pytest.approx(0.01)
 
 
-def test_the_batch_an_answer_was_in_says_what_company_costs() -> None:
+def test_answers_count_by_their_tokens() -> None:
+    """A short one, between whose tokens a long prompt went through prefill, says little."""
     worker = view()
-    for others in (0, 40, 0, 40, 0, 40):
-        crowd = [place(worker, 1, 0.0) for _ in range(others)]
-        for each in crowd:
-            each.first_token(0.0)
+    for seconds, tokens in ((10.0, 1001), (1.0, 3)):
         one = place(worker, 1, 0.0)
         one.first_token(0.0)
-        one.leave(10 * (0.01 + 0.001 * others), Usage(1, 0, 11))
-        for each in crowd:
-            each.leave(1.0, None)
-    assert worker.seconds_per_output_token == pytest.approx(0.01)
-    assert worker.batch_slowdown == pytest.approx(0.1)
+        one.leave(seconds, Usage(1, 0, tokens))
+    assert worker.seconds_per_output_token == pytest.approx(10.7 / 972)
+    assert worker.kin.seconds_per_output_token == pytest.approx(10.9 / 992)
+
+
+def test_the_size_of_a_prefix_cache_shows_in_what_it_had() -> None:
+    cache = PrefixIndex().enrol()
+    cache.insert(range(1000), 0)
+    learn_capacity(cache, 1000.0, 950.0)
+    assert cache.capacity is None
+    learn_capacity(cache, 1000.0, 800.0)
+    assert (cache.capacity, len(cache)) == (900, 900)
+    learn_capacity(cache, 0.0, 5000.0)
+    assert cache.capacity == 910
+    for _ in range(100):
+        learn_capacity(cache, 1000.0, 0.0)
+    assert cache.capacity == FEWEST_BLOCKS
 
 
 def test_a_worker_that_keeps_less_than_was_predicted_is_believed_less() -> None:

@@ -68,6 +68,12 @@ def test_the_least_busy_worker_comes_first_and_the_others_after_it() -> None:
     assert made.dropped == ()
 
 
+def test_of_workers_as_good_as_the_best_the_one_comes_first_that_was_sent_to_longest_ago() -> None:
+    near = view("w2", pending_tokens=50, dispatched_at=1.0)  # 9 ms behind
+    views = fleet(view("w1", dispatched_at=2.0), near, view("w3", pending_tokens=900, dispatched_at=0.0))
+    assert names(plan(ask(), views).steps) == ["w2", "w1", "w3"]
+
+
 def test_equal_workers_keep_their_order() -> None:
     assert names(plan(ask(), fleet(view("w1"), view("w2"), view("w3"))).steps) == ["w1", "w2", "w3"]
 

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.routing import scorers
-from gateway.routing.types import UNKNOWN, Ask, WorkerView
-from gateway.table import Price
+from gateway.routing.account import Place
+from gateway.routing.types import UNKNOWN, Ask, Step, WorkerView
+from gateway.table import Candidate, Price
 from tests.unit.gateway.routing.tables import USD, ask, version, view
 
 NOW = 100.0
@@ -35,19 +36,32 @@ def test_the_first_token_waits_for_what_is_pending_and_for_its_own_prompt() -> N
 
 def test_decoding_is_slower_in_company() -> None:
     assert scorers.decode_seconds(view(seconds_per_output_token=0.1), ask(), NOW) == pytest.approx(5.0)
-    assert scorers.decode_seconds(view(seconds_per_output_token=0.1, inflight=20), ask(), NOW) == pytest.approx(10.0)
+    assert scorers.decode_seconds(view(seconds_per_output_token=0.1, inflight=20), ask(), NOW) == pytest.approx(5.5)
     assert scorers.decode_seconds(view(), ask(), NOW) == pytest.approx(1.0)
+
+
+def test_a_worker_that_decodes_about_as_fast_as_its_kin_is_taken_to_be_like_them() -> None:
+    for own, taken in ((0.04, 1.0), (0.01, 1.0), (0.06, 3.0), (0.005, 0.25)):
+        assert scorers.decode_seconds(view(seconds_per_output_token=own), ask(), NOW) == pytest.approx(taken)
+
+
+def test_a_longer_line_makes_own_prefill_count_for_more() -> None:
+    assert scorers.others_weight(view()) == 1.0
+    there = view()
+    for _ in range(3):
+        Place(Step(there, Candidate("chat", "a"), "chat", 0.0, 0.0, 0.0), 100, NOW)
+    assert scorers.others_weight(there) == pytest.approx(1.9)
 
 
 def test_company_is_whoever_is_known_to_be_there() -> None:
     request = ask(output_tokens=100)
 
     def seconds(**state: Any) -> float:
-        return scorers.decode_seconds(view(seconds_per_output_token=0.01, **state), request, NOW)
+        return scorers.decode_seconds(view(seconds_per_output_token=0.1, **state), request, NOW)
 
-    assert seconds(inflight=2, elsewhere_inflight=2, batch_slowdown=0.5) == pytest.approx(3.0)
-    assert seconds(inflight=2, running=9, waiting=1, polled_at=NOW - 1.0, batch_slowdown=0.5) == pytest.approx(6.0)
-    assert seconds(inflight=2, running=9, waiting=1, polled_at=NOW - 2.1, batch_slowdown=0.5) == pytest.approx(2.0)
+    assert seconds(inflight=2, elsewhere_inflight=2, batch_slowdown=0.5) == pytest.approx(30.0)
+    assert seconds(inflight=2, running=9, waiting=1, polled_at=NOW - 1.0, batch_slowdown=0.5) == pytest.approx(60.0)
+    assert seconds(inflight=2, running=9, waiting=1, polled_at=NOW - 2.1, batch_slowdown=0.5) == pytest.approx(20.0)
 
 
 def test_an_answer_is_as_long_as_they_usually_are_and_no_longer_than_asked_for() -> None:
