@@ -28,6 +28,7 @@ REUSE_SMOOTHING = 0.05
 MEMORY_SECONDS = 60.0  # of a worker's rates without an answer
 KEPT = 0.9  # of the tokens expected in a prefix cache: where it had less, some were evicted
 SHRINK, GROW = 0.9, 1.01  # a cache taken to be too large costs much more than one taken to be too small
+MOST_TOKENS = 2_000  # as which an answer counts at most, however long it says it is
 SURPLUS_TOKENS = 1_100  # beyond the expected ones: more than what blocks are rounded by
 SHORTEST_DECODE = 0.5  # of a whole answer's time, whatever its prefill was expected to take
 
@@ -153,6 +154,8 @@ class Place(Waiting):
         else:
             seconds, tokens = max(now - self.due, SHORTEST_DECODE * (now - self.opened_at)), output_tokens
         seconds = max(0.0, seconds)
+        if tokens > MOST_TOKENS:
+            seconds, tokens = seconds / tokens * MOST_TOKENS, MOST_TOKENS
         view.rated_at = now
         view.decoded_seconds = DECODED_KEPT * view.decoded_seconds + seconds
         view.decoded_tokens = DECODED_KEPT * view.decoded_tokens + tokens

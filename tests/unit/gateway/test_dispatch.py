@@ -6,6 +6,7 @@ import pytest
 
 from gateway.ledger.record import Outcome
 from gateway.protocol.usage import NO_USAGE, Usage
+from gateway.routing.account import MOST_TOKENS
 from gateway.table import Price
 from tests.unit.gateway.stories import backend, dispatch
 
@@ -85,7 +86,8 @@ def test_only_whole_answers_teach_how_fast_a_worker_is() -> None:
     first = worker.seconds_per_output_token
     assert first is not None
     dispatch(worker).close("ok", Usage(5, 0, 10**9))
-    assert worker.seconds_per_output_token == pytest.approx(0.5 * first, rel=1e-3)  # as much as each before it
+    assert 0 < worker.seconds_per_output_token < first
+    assert worker.decoded_tokens < MOST_TOKENS + USAGE.output_tokens  # no answer is all that counts
 
 
 def test_an_estimate_of_a_stream_is_what_was_seen() -> None:
