@@ -1,8 +1,8 @@
 """How fast one worker is, learnt from its own answers: seconds to a first token, seconds between tokens.
 
-Both are straight lines: the first token's over the prompt tokens that go through prefill, the gap's over the requests
-that share the batch. A line is fitted by least squares over answers of which the old ones fade. Where they were all of
-about one size they say nothing of its slope: then it is the prior's line, scaled to them.
+The first token's are a straight line over the prompt tokens that go through prefill, fitted by least squares over
+answers of which the old ones fade. Where they were all of about one size they say nothing of its slope: then it is the
+prior's line, scaled to them. Those between tokens are all seconds by all tokens of answers that fade.
 
 A worker that has not been asked of late is taken to be as fast as those that are like it: believed slower it would
 never be asked, and never be found to be as fast.
