@@ -1,8 +1,8 @@
 """Predictions for one request on one worker, in seconds and nano-USD. Lowest wins; nothing is scaled to 0..1.
 
 A worker's score is a sum of seconds (`terms`): what waits there for prefill, its own prompt's prefill without what the
-worker's prefix cache holds, the same at least once more for what it costs those who come after it, its output, a penalty for a
-full KV cache, and its price by what the tenant's time is worth.
+worker's prefix cache holds, the same at least once more for what it costs those who come after it, the load of its
+adapter, its output, a penalty for a full KV cache, and its price by what the tenant's time is worth.
 
 Rates are the worker's own, measured from its answers; until it has given any, those of the workers like it or, where
 none has, a prior that is the same for all and lets the gateway's account of what is in flight decide.
