@@ -34,11 +34,14 @@ from gateway.cache.flight import Flights
 from gateway.child import LEAVING, SERVING, Inheritance, Line, end_with_parent, inherited, listeners_of, obey
 from gateway.compiled import is_compiled
 from gateway.config import ConfigError, Watcher, load
+from gateway.described import Description, describe
 from gateway.descriptors import clients_within, raise_limit
 from gateway.downstream.connection import ClientConnection
 from gateway.downstream.limits import MIB, Intake, Limits
 from gateway.downstream.server import Server
 from gateway.engines import DIALECTS
+from gateway.explain.record import SCHEMA, Document
+from gateway.explain.ring import Ring
 from gateway.fleet.backend import Backend
 from gateway.fleet.drains import Drains, open_drain_store
 from gateway.fleet.registry import Fleet
@@ -112,6 +115,7 @@ class Gateway:
         self._books = None if table.settings.ledger == NONE else open_books(table.settings.ledger)
         endpoint = table.settings.otlp_endpoint
         self.spans = open_spans(endpoint) if endpoint else None
+        self.decisions = _decisions(table)
         self.limiter = _limiter(table, place, self._budget_alert)
         self.reconciling = Reconciling(
             self.limiter, self.ledger, self._books, lambda: replace(self.table, workers=self.fleet.workers()), pace
@@ -133,7 +137,7 @@ class Gateway:
             store=open_cache(table.settings.state, table.settings.cache),
             flights=Flights(),
             metrics=self.metrics,
-            settlement=Settlement(self.ledger, self.metrics, log, self.spans),
+            settlement=Settlement(self.ledger, self.metrics, log, self.spans, self.decisions),
         )
         self.intake = Intake(limits or _limits(table))
         self.draining = False  # on its way out
@@ -176,6 +180,12 @@ class Gateway:
         self.service.revision = Revision(table, Router(table), self.keyring.keys)
         if self.settler is not None:
             self.settler.revise(Orders.of(table))
+
+    def describe(self, what: Description) -> Document:
+        """How a request that is only described would be routed now. Raises `GatewayError` where it names nothing."""
+        service = self.service
+        revision = service.revision
+        return describe(what, revision.table, revision.router, self.fleet, service.usual_output_tokens)
 
     def _seed_budgets(self, table: Table) -> None:
         try:
@@ -274,6 +284,8 @@ class Gateway:
     async def _flush(self) -> None:
         """Ledger and spans, side by side, as both may wait for somebody who is away."""
         spans, settler = self.spans, self.settler
+        if self.decisions is not None:
+            self.decisions.close()
         self.ledger.close()
         settled, exported = await asyncio.gather(
             asyncio.to_thread(lambda: settler is None or settler.stop()),
@@ -390,6 +402,17 @@ def open_ledger(table: Table) -> Ledger:
     metering = settings.metering
     journal = Journal(metering.journal, fresh_name(), max_bytes=metering.journal_max_bytes)
     return Ledger(journal, refuses=metering.on_full == "refuse")
+
+
+def _decisions(table: Table) -> Ring | None:
+    settings = table.settings.decisions
+    if settings.directory is None:
+        return None
+    try:
+        return Ring(settings.directory, settings.max_bytes, SCHEMA)
+    except OSError as error:  # requests need not go unserved for it
+        logger.error("decisions are not kept, so that no request can be explained: %s", error)
+        return None
 
 
 def settler_of(table: Table) -> SettlerHost | None:

@@ -36,13 +36,16 @@ Blame = Literal["caller", "capacity", "upstream", "ourselves"]
 
 
 class GatewayError(Exception):
-    """An error in OpenAI's shape. `retry_after` is in seconds, `retryable` whether trying again can help."""
+    """An error in OpenAI's shape. `retry_after` is in seconds, `retryable` whether trying again can help, `dropped` the
+    workers a router left out (worker, target, reason) where they are why it was raised: for records, never for clients.
+    """
 
     blame: Blame = "ourselves"
     status: int = 500
     type: str = "server_error"
     code: str | None = "internal_error"
     retryable: bool = False
+    dropped: tuple[tuple[str, str, str], ...] = ()
 
     def __init__(
         self,

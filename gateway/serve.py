@@ -118,6 +118,10 @@ class Service:
             self.settlement.settle(story.trace)
             self.spending.forget(story.trace)
 
+    def usual_output_tokens(self, asked: str) -> float:
+        """How long answers are to a name that requests ask for."""
+        return self.output_tokens.get(asked, FIRST_GUESS_OUTPUT_TOKENS)
+
     def learn(self, tenant: str, asked: str, model: str, output_tokens: int) -> None:
         """Remembers how long answers are: to a name that requests ask for, and of a model to that tenant."""
         self.lengths.observe(tenant, model, output_tokens)
@@ -165,13 +169,14 @@ class Story:
         preferences = NO_PREFERENCES if request.routing is None else read_preferences(request.routing)
         usual = most = 0
         if endpoint.task == "generate":
-            usual = int(service.output_tokens.get(request.model, FIRST_GUESS_OUTPUT_TOKENS) * request.choices)
+            usual = int(service.usual_output_tokens(request.model) * request.choices)
             most = usual if request.max_output_tokens is None else request.max_output_tokens * request.choices
         prompt = None
         if request.prompt_bytes >= BLOCK_BYTES and request.fields is not None:
             prompt = Prompt(request.fields)
         tokens = request.estimated_prompt_tokens
         ask = Ask(request.model, key.tenant, endpoint.task, tokens, most, preferences, usual, prompt)
+        trace.ask = ask
 
         def permits(candidate: Candidate) -> bool:
             model = table.models[candidate.model]

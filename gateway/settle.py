@@ -10,8 +10,10 @@ import asyncio
 import logging
 import time
 
+from gateway.decision import decision
 from gateway.dispatch import Dispatch
 from gateway.errors import GatewayError, WorkerBroke, WorkerRefused, WorkerTimeout
+from gateway.explain.ring import Ring
 from gateway.ledger.record import Attempt, Outcome
 from gateway.ledger.writer import Ledger
 from gateway.logs import LogWriter, Prompts, masked, prompt_for_log
@@ -36,11 +38,14 @@ CLIENT_LEFT = 499  # nginx's status for a client that closed before its answer b
 class Settlement:
     """Synchronous throughout, so that a cancelled task settles like any other. To be used inside a running loop."""
 
-    def __init__(self, ledger: Ledger, metrics: Metrics, log: LogWriter, spans: Spans | None) -> None:
+    def __init__(
+        self, ledger: Ledger, metrics: Metrics, log: LogWriter, spans: Spans | None, decisions: Ring | None = None
+    ) -> None:
         self._ledger = ledger
         self._metrics = metrics
         self._log = log
         self._spans = spans
+        self._decisions = decisions
         self._settled: list[_Settled] = []  # in this turn of the loop
         self._open: dict[Dispatch, Trace] = {}
 
@@ -149,12 +154,18 @@ class Settlement:
         endpoint = ENDPOINTS[exchange.path].name if exchange.path else ""  # a head that was not understood
         model, version = ("", "") if target is None else (target.model, target.version or "")
         used = NO_USAGE if trace.cache == "hit" else usage
+        ratio = 0.0
+        if dispatch is not None and dispatch.step.ttft_seconds > 0.0:
+            first = dispatch.first_token_at
+            if first is not None:
+                ratio = (first - dispatch.opened_at) / dispatch.step.ttft_seconds
         self._metrics.finished(
             Labels(tenant, model, version, route, endpoint, status),
             cache=trace.cache,
             duration=duration,
             overhead=overhead,
             ttft=ttft,
+            ttft_ratio=ratio,
             prompt=used.prompt_tokens,
             cached=used.cached_tokens,
             output=used.output_tokens,
@@ -204,6 +215,21 @@ class Settlement:
             if prompt is not None:
                 line["prompt"] = prompt
         self._log.write(line)
+        if self._decisions is not None:
+            self._decisions.append(
+                decision(
+                    trace,
+                    tenant=tenant,
+                    endpoint=endpoint,
+                    status=status,
+                    outcome=outcome,
+                    usage=used,
+                    estimated=estimated,
+                    cost=cost,
+                    ttft=ttft,
+                    duration=duration,
+                )
+            )
 
     def _report_wait(self, trace: Trace, ticket: Ticket, line: dict[str, object]) -> None:
         priority = PRIORITIES[ticket.claim.rank]

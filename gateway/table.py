@@ -294,14 +294,23 @@ class Metering:
 
 
 @dataclass(frozen=True, slots=True)
+class Decisions:
+    """Where each process keeps how its latest requests were routed, None for nowhere, and how much."""
+
+    directory: Path | None = Path("var/ledger.decisions")
+    max_bytes: int = 32 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
-    """gateway.yaml: how the process runs. `server`, `state`, `ledger` and `metering` take effect at start, the rest at
-    once."""
+    """gateway.yaml: how the process runs. `server`, `state`, `ledger`, `metering` and `decisions` take effect at start,
+    the rest at once."""
 
     server: Server = Server()
     state: str = "memory://"
     ledger: str = "sqlite:///var/ledger.db"
     metering: Metering = Metering()
+    decisions: Decisions = Decisions()
     cache: Cache = Cache()
     log: Log = Log()
     probe: Probe = Probe()

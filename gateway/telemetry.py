@@ -19,6 +19,7 @@ TOKEN_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1
 POSITION_BUCKETS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
 MOST_WORKERS = 4_096  # that have a label of their own: where workers are found by address, names come and go for ever
 OTHERS = "other"
+RATIO_BUCKETS = (0.1, 0.2, 0.33, 0.5, 0.67, 0.8, 0.9, 1.0, 1.11, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
 OVERHEAD_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 
 
@@ -63,13 +64,14 @@ class Buckets:
 class _Tally:
     """What the requests of one set of labels have added since it was last poured."""
 
-    __slots__ = ("cached", "cost_nanousd", "duration", "output", "overhead", "prompt", "requests", "ttft")
+    __slots__ = ("cached", "cost_nanousd", "duration", "output", "overhead", "prompt", "requests", "ttft", "ttft_ratio")
 
     def __init__(self) -> None:
         self.requests = self.prompt = self.cached = self.output = self.cost_nanousd = 0
         self.duration = Buckets(LATENCY_BUCKETS)
         self.overhead = Buckets(OVERHEAD_BUCKETS)
         self.ttft = Buckets(LATENCY_BUCKETS)
+        self.ttft_ratio = Buckets(RATIO_BUCKETS)
 
 
 class Metrics:
@@ -107,6 +109,13 @@ class Metrics:
             "From the arrival of a streamed request to its first event.",
             ("model", "version"),
             buckets=LATENCY_BUCKETS,
+            registry=self.registry,
+        )
+        self.prediction_error = Histogram(
+            "tollgate_prediction_error_ttft_ratio",
+            "Time to first token of a streamed attempt over what the router predicted of its worker: 1 is right.",
+            ("model", "version"),
+            buckets=RATIO_BUCKETS,
             registry=self.registry,
         )
         self.inter_token = Histogram(
@@ -214,8 +223,10 @@ class Metrics:
         cached: int,
         output: int,
         cost_nanousd: int,
+        ttft_ratio: float = 0.0,
     ) -> None:
-        """One request is over. `overhead` is None when no worker was asked. Shows after the next `pour`."""
+        """One request is over. `overhead` is None when no worker was asked, `ttft_ratio` is the time to the first token
+        over the predicted one, and 0 where either is unknown. Shows after the next `pour`."""
         self._cache_results[cache] = self._cache_results.get(cache, 0) + 1
         tally = self._tallies.get(labels)
         if tally is None:
@@ -230,6 +241,8 @@ class Metrics:
             tally.overhead.observe(overhead)
         if ttft is not None:
             tally.ttft.observe(ttft)
+        if ttft_ratio:
+            tally.ttft_ratio.observe(ttft_ratio)
 
     def pour(self) -> None:
         """Moves what was gathered into the registry: before a scrape, and every second for other processes'."""
@@ -245,6 +258,7 @@ class Metrics:
             tally.duration.pour(self.duration, labels.model, labels.endpoint)
             tally.overhead.pour(self.overhead)
             tally.ttft.pour(self.ttft, labels.model, labels.version)
+            tally.ttft_ratio.pour(self.prediction_error, labels.model, labels.version)
             tally.requests = tally.prompt = tally.cached = tally.output = tally.cost_nanousd = 0
         for version, buckets in self._gaps.items():
             buckets.pour(self.inter_token, *version)

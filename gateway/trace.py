@@ -39,6 +39,7 @@ class Trace:
     started_at: float
     key: Key | None = None  # once authenticated
     request: Request | None = None  # once understood
+    ask: Ask | None = None  # once the router was asked
     admitted: Admitted | None = None
     dispatch: Dispatch | None = None  # the attempt under way, or the last one
     asked: int = 0  # workers, so far

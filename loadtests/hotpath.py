@@ -97,8 +97,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=80)
     parser.add_argument("--requests", type=int, default=600, help="per round")
     parser.add_argument("--no-ledger", action="store_true", help="what it costs without")
+    parser.add_argument("--no-decisions", action="store_true", help="what it costs where none is kept to be explained")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch, asyncio.Runner(loop_factory=_Loop) as runner:
+        if arguments.no_decisions:
+            Path(scratch, "decisions.yaml").write_text("decisions: {keep_mb: 0}\n")
         runner.run(_measure(Path(scratch), arguments))
 
 

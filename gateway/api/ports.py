@@ -7,6 +7,8 @@ from typing import Protocol
 from prometheus_client import CollectorRegistry
 
 from gateway.config.watch import WatchState
+from gateway.described import Description
+from gateway.explain.record import Document
 from gateway.fleet.drains import Drains
 from gateway.fleet.registry import Fleet
 from gateway.keyring.ring import Keyring
@@ -61,6 +63,10 @@ class GatewayPort(Protocol):
 
     @property
     def metrics(self) -> HasRegistry: ...
+
+    def describe(self, what: Description) -> Document:
+        """How a request that is only described would be routed now. Raises `GatewayError` where it names nothing."""
+        ...
 
     @property
     def draining(self) -> bool:

@@ -8,16 +8,17 @@ import os
 import sys
 from collections.abc import Sequence
 
-from gateway.cli import audit, check, export, keys, report, serve, settle
+from gateway.cli import audit, check, explain, export, keys, report, serve, settle
 from gateway.cli.common import complain
 
-COMMANDS = (serve, check, keys, report, export, audit, settle)
+COMMANDS = (serve, check, explain, keys, report, export, audit, settle)
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # what writing to a full or broken disk says
 _EPILOG = """\
 examples:
   tollgate check                        is router_config/ right?
   tollgate serve                        run the gateway
+  tollgate explain req_019a…            why did this request go where it went?
   tollgate keys create support --write  give a tenant a key
   tollgate report --by tenant,model     who spent what
   tollgate audit --now                  does the ledger have what the workers counted?

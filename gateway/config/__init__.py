@@ -9,7 +9,17 @@ load       all of these in one call
 watch      the directory over time   → a new Table for every valid change
 """
 
-from gateway.config.load import Outcome, check, examine, ledger_location, load, price_list, read_prices
+from gateway.config.load import (
+    Outcome,
+    check,
+    decisions_location,
+    examine,
+    ledger_location,
+    load,
+    price_list,
+    read_prices,
+    server_location,
+)
 from gateway.config.problems import ConfigError, Problem
 from gateway.config.watch import Watcher, WatchState
 
@@ -20,9 +30,11 @@ __all__ = [
     "WatchState",
     "Watcher",
     "check",
+    "decisions_location",
     "examine",
     "ledger_location",
     "load",
     "price_list",
     "read_prices",
+    "server_location",
 ]

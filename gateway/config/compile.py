@@ -14,7 +14,7 @@ from gateway.config.units import nanousd, parse_duration
 from gateway.config.written import Configuration, fleet, models, routes
 from gateway.config.written import tenants as written_tenants
 from gateway.config.written.base import Limits
-from gateway.ledger.location import journal_path
+from gateway.ledger.location import decisions_path, journal_path
 from gateway.routing.names import parse
 
 KIB, MIB, GB = 1024, 1024 * 1024, 10**9
@@ -67,6 +67,7 @@ def _settings(written: Configuration) -> table.Settings:
         state=written.state,
         ledger=written.ledger,
         metering=_metering(written),
+        decisions=compile_decisions(written),
         cache=table.Cache(cache.default_ttl, cache.max_entry_kb * KIB, cache.max_memory_mb * MIB),
         log=table.Log(written.log.format, written.log.prompts),
         probe=table.Probe(written.probe.every, written.probe.wait, written.probe.load),
@@ -90,6 +91,13 @@ def _metering(written: Configuration) -> table.Metering:
         retention=spec.retention,
         settler=spec.settler,
     )
+
+
+def compile_decisions(written: Configuration) -> table.Decisions:
+    spec = written.decisions
+    if not spec.keep_mb:
+        return table.Decisions(None, 0)
+    return table.Decisions(decisions_path(written.ledger, written.metering.journal, spec.directory), spec.keep_mb * MIB)
 
 
 def _gpu(name: str, spec: fleet.Gpu) -> table.Gpu:

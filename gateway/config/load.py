@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, cast
 import yaml
 from pydantic import ValidationError
 
-from gateway.config.compile import compile_price, compile_table
+from gateway.config.compile import compile_decisions, compile_price, compile_table
 from gateway.config.draft import Draft, draft
 from gateway.config.lint import lint
 from gateway.config.problems import ConfigError, Problem
@@ -18,6 +18,7 @@ from gateway.config.source import read
 from gateway.config.written.models import Models
 from gateway.table import Price, Table
 
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 MAX_PRICE_LIST = 1_000_000  # characters
 
 
@@ -55,6 +56,23 @@ def ledger_location(directory: Path, environ: Mapping[str, str] | None = None) -
     drafted = draft(read(directory, os.environ if environ is None else environ))
     _require(drafted, "ledger")
     return drafted.settings.ledger
+
+
+def decisions_location(directory: Path, environ: Mapping[str, str] | None = None) -> Path | None:
+    """Where gateways of this configuration keep their decisions, None for nowhere. Raises ConfigError as above."""
+    drafted = draft(read(directory, os.environ if environ is None else environ))
+    for name in ("ledger", "metering", "decisions"):
+        _require(drafted, name)
+    return compile_decisions(drafted.settings).directory
+
+
+def server_location(directory: Path, environ: Mapping[str, str] | None = None) -> str:
+    """The URL at which a gateway of this configuration answers on this machine. Raises ConfigError as above."""
+    drafted = draft(read(directory, os.environ if environ is None else environ))
+    _require(drafted, "server")
+    server = drafted.settings.server
+    host = _LOOPBACK.get(server.host, server.host)
+    return f"http://{f'[{host}]' if ':' in host else host}:{server.port}"
 
 
 def price_list(directory: Path, environ: Mapping[str, str] | None = None) -> dict[str, Price]:

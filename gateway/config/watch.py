@@ -155,14 +155,16 @@ def _tell(problems: tuple[Problem, ...]) -> None:
 
 def _fixed_at_start(then: Settings, now: Settings) -> tuple[str, ...]:
     """The keys whose change needs a restart: where the process listens, keeps things and sends its spans."""
-    metering = now.metering  # whose journal lies beside the ledger, and need not be named twice
+    metering, decisions = now.metering, now.decisions  # which lie beside the ledger, and need not be named twice
     if then.ledger != now.ledger:
+        decisions = replace(decisions, directory=then.decisions.directory)
         metering = replace(metering, journal=then.metering.journal)
     pairs = (
         ("server", then.server, now.server),
         ("state", then.state, now.state),
         ("ledger", then.ledger, now.ledger),
         ("metering", then.metering, metering),
+        ("decisions", then.decisions, decisions),
         ("cache.max_memory_mb", then.cache.max_memory_bytes, now.cache.max_memory_bytes),
         ("telemetry", then.otlp_endpoint, now.otlp_endpoint),
     )

@@ -59,3 +59,10 @@ def journal_path(url: str, written: str | None) -> Path:
     if is_sqlite(url):
         return sqlite_path(url).with_suffix(".journal")
     return Path("var/ledger.journal")
+
+
+def decisions_path(url: str, journal: str | None, written: str | None) -> Path | None:
+    """The directory of what is remembered of requests: as written, or beside the journals. None where neither is."""
+    if written is not None:
+        return Path(written)
+    return None if url == NONE else journal_path(url, journal).with_suffix(".decisions")

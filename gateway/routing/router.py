@@ -76,7 +76,9 @@ class Router:
             else:
                 ranked = barred
         if not ranked:
-            raise _nowhere(ask, dropped, _not_loaded((*route.candidates, *route.fallback), views), now)
+            error = _nowhere(ask, dropped, _not_loaded((*route.candidates, *route.fallback), views), now)
+            error.dropped = tuple(dropped)
+            raise error
         why = f"{resolution.reason}, least {objective}"
         if len(ranked) > 1:
             ranked = _in_order(ranked, objective, ask, now)

@@ -167,6 +167,24 @@ class Metering(Written):
     )
 
 
+class Decisions(Written):
+    keep_mb: int = Field(
+        default=32,
+        ge=0,
+        le=16 * 1024,
+        description="What each process keeps of its latest requests for `tollgate explain`, in MiB (2,000 requests "
+        "each); 0 keeps nothing",
+        examples=[32],
+    )
+    directory: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=4096,
+        description="Where; left out: beside the journal, and with `ledger: none` nowhere",
+        examples=["var/ledger.decisions"],
+    )
+
+
 class Admin(Written):
     keys: list[AdminKey] = Field(
         default=[], max_length=1000, description="Keys of the admin API; with none it is closed", examples=["[]"]
@@ -189,6 +207,9 @@ class Gateway(Written):
         examples=["sqlite:///var/ledger.db"],
     )
     metering: Metering = Field(default_factory=Metering, description="How usage is recorded and shared out")
+    decisions: Decisions = Field(
+        default_factory=Decisions, description="What is remembered of how requests were routed"
+    )
     cache: Cache = Field(default_factory=Cache, description="The response cache")
     log: Log = Field(default_factory=Log, description="The request log")
     telemetry: Telemetry = Field(default_factory=Telemetry, description="OpenTelemetry")

@@ -56,7 +56,7 @@ def value(metrics: Metrics, name: str, **labels: str) -> float:
 
 def test_a_finished_request_shows_in_every_metric_it_belongs_to() -> None:
     metrics = Metrics()
-    finish(metrics, ttft=0.03, cache="miss")
+    finish(metrics, ttft=0.03, ttft_ratio=1.3, cache="miss")
     finish(metrics, overhead=None, cache="hit", prompt=0, cached=0, output=0, cost_nanousd=0)
     where = {**PLACE, "route": "cheap", "endpoint": "chat.completions", "status": "200"}
     assert value(metrics, "tollgate_requests_total", **where) == 2
@@ -71,6 +71,9 @@ def test_a_finished_request_shows_in_every_metric_it_belongs_to() -> None:
     assert value(metrics, "tollgate_request_duration_seconds_bucket", **duration, le="0.1") == 0
     assert value(metrics, "tollgate_overhead_seconds_count") == 1
     assert value(metrics, "tollgate_time_to_first_token_seconds_count", model="chat", version="int8") == 1
+    assert value(metrics, "tollgate_prediction_error_ttft_ratio_count", model="chat", version="int8") == 1
+    assert value(metrics, "tollgate_prediction_error_ttft_ratio_bucket", model="chat", version="int8", le="1.5") == 1
+    assert value(metrics, "tollgate_prediction_error_ttft_ratio_bucket", model="chat", version="int8", le="1.25") == 0
     assert value(metrics, "tollgate_cache_total", result="miss") == 1
     assert value(metrics, "tollgate_cache_total", result="hit") == 1
 
@@ -189,7 +192,7 @@ def test_every_metric_is_ours_explained_and_in_base_units() -> None:
         assert family.documentation.endswith(".")
         assert family.type in ("counter", "gauge", "histogram")
         assert not any(unit in family.name for unit in ("_ms", "_millis", "_nanousd"))
-        assert family.type != "histogram" or family.name.endswith(("_seconds", "_position"))
+        assert family.type != "histogram" or family.name.endswith(("_seconds", "_position", "_ratio"))
 
 
 def test_two_registries_share_nothing() -> None:
