@@ -55,7 +55,7 @@ def planned(*steps: Step, dropped: tuple[Dropped, ...] = ()) -> Callable[[Trace]
     def change(made: Trace) -> None:
         assert made.admitted is not None
         plan = made.admitted.plan
-        made.admitted.plan = Plan(plan.route, plan.reason, steps, dropped)
+        made.admitted = made.admitted._replace(plan=Plan(plan.route, plan.reason, steps, dropped))
 
     return change
 

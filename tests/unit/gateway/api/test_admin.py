@@ -19,6 +19,8 @@ PATHS = [
     ("GET", "/config"),
     ("GET", "/routes"),
     ("GET", "/usage"),
+    ("GET", "/decisions/req_0000000000000000000000000000"),
+    ("GET", "/explain?model=chat-8b&tenant=support&prompt_tokens=5"),
     ("POST", "/workers/e/drain"),
     ("POST", "/workers/e/undrain"),
 ]
