@@ -128,11 +128,11 @@ def of_ledger(ledger: Ledger, journal: Path) -> Iterator[Reading]:
     )
     yield Reading("tollgate_ledger_crashed", "Attempts of killed gateways, settled as known.", status.crashed, {})
     for name, what, count in (
-        ("set_aside", "Batches that could not be written and are set aside in Redis.", status.set_aside),
-        ("claimed", "Batches in Redis taken over from a settler that died.", status.claimed),
-        ("streamed", "Batches in Redis that wait to be written.", status.streamed),
+        ("tollgate_ledger_set_aside", "Batches set aside in Redis: they could not be written.", status.set_aside),
+        ("tollgate_ledger_claimed", "Batches in Redis taken over from a settler that died.", status.claimed),
+        ("tollgate_ledger_streamed", "Batches in Redis that wait to be written.", status.streamed),
     ):
-        yield Reading(f"tollgate_ledger_{name}", what, count, {})
+        yield Reading(name, what, count, {})
     queued = max(0, stats.recorded + stats.owed - status.journals.get(ledger.source, 0))
     silent = time.time() - status.at if queued and status.at else 0.0  # a settler that is dead or stuck says nothing
     lag = max(status.lag_seconds, silent if silent > SILENT_SECONDS else 0.0)

@@ -85,7 +85,7 @@ def test_the_alerts_are_loaded_and_speak_of_metrics_there_are() -> None:
         for group in yaml.safe_load((COMPOSE / "prometheus" / file).read_text())["groups"]
         for rule in group["rules"]
     ]
-    assert [rule["alert"] for rule in rules] == ["TollgateLedgerDrift"]
+    assert [rule["alert"] for rule in rules] == ["TollgateLedgerDrift", "TollgateLedgerSetAside"]
     exported = "\n".join(path.read_text() for path in (COMPOSE.parents[1] / "gateway").glob("*.py"))
     for rule in rules:
         for metric in re.findall(r"tollgate_\w+", rule["expr"]):
