@@ -26,6 +26,7 @@ class Dispatch:
 
     __slots__ = (
         "_entered",
+        "_told",
         "_trial",
         "_unseen_tokens",
         "backend",
@@ -68,13 +69,16 @@ class Dispatch:
         if step.target.adapter is not None and backend.shelf is not None:
             backend.shelf.enter(step.engine_model)
         self.place = Place(step, prompt_tokens, now, whole=unseen_tokens > 0)
-        if step.prompt is not None:
-            backend.tell(step.prompt, step.root)
+        news = backend.news
+        self._told = 0 if news is None else news.sent(worker.url, self.place, step)
         self._entered = backend.meter.enter(now)
 
     def first_token(self) -> None:
         """The prompt is through prefill: it no longer stands before those that come after it."""
-        self.place.first_token(time.monotonic())
+        now = time.monotonic()
+        self.place.first_token(now)
+        if self._told:
+            self._tell_passed(now)
 
     @property
     def first_token_at(self) -> float | None:
@@ -119,6 +123,8 @@ class Dispatch:
         backend = self.backend
         place = self.place
         place.leave(now, usage if outcome == "ok" else None)
+        if self._told:
+            self._tell_passed(now)
         if self.step.target.adapter is not None and backend.shelf is not None:
             backend.shelf.leave(self.step.engine_model, now)
         self.gpu_ns = backend.meter.leave(self._entered, now)
@@ -143,6 +149,13 @@ class Dispatch:
         if outcome == "ok" and usage.prompt_tokens:
             backend.prompt_ratio = smooth(backend.prompt_ratio, usage.prompt_tokens / max(1, place.prompt_tokens))
         return True
+
+    def _tell_passed(self, now: float) -> None:
+        """Other gateways, that its prompt stands before theirs no longer."""
+        news = self.backend.news
+        if news is not None:
+            news.passed(self.backend.worker.url, self._told, now)
+        self._told = 0
 
     def learn_stream(self, tokens: int, usage: Usage) -> None:
         """A whole stream showed so many tokens, and had so many by its usage."""

@@ -9,11 +9,10 @@ from gateway.engines.dialect import Dialect
 from gateway.engines.load import NO_LOAD, Load
 from gateway.ledger.pricing import Meter
 from gateway.routing.breaker import Breaker
-from gateway.routing.elsewhere import MOST_HASHES, Sent
+from gateway.routing.elsewhere import News
 from gateway.routing.fair import Turnover
 from gateway.routing.line import Line
 from gateway.routing.outliers import Standing
-from gateway.routing.prefix import Prompt
 from gateway.routing.types import WorkerView
 from gateway.upstream.pool import Pool
 
@@ -21,7 +20,6 @@ logger = logging.getLogger("tollgate.fleet")
 
 BUSY_SECONDS = 1.0  # for so long an engine that refused for lack of room is taken to have no more than it had then
 FEW = 8  # requests in flight
-MOST_SENT = 256  # prompts remembered for other gateways, until they hear of them
 FIRST_REQUESTS = 2  # at once, to a worker that is not warm yet
 
 
@@ -43,7 +41,7 @@ class Backend(WorkerView):
     most_cold: int = 0  # requests it is given at once while it is; 0: no bound
     prompt_ratio: float | None = None  # of its prompts: tokens as it counted them for one as estimated from bytes
     event_ratio: float | None = None  # of its streams: tokens of output for one that was seen
-    sent: list[Sent] | None = None  # prompts that other gateways are to hear of; None where there are none
+    news: News | None = None  # for other gateways to hear; None where there are none
     promised: int = 0  # places given to requests that waited and have not taken them yet
     _full_at: int = 0  # requests in flight when the engine refused for lack of room
     _full_until: float = 0.0
@@ -69,14 +67,6 @@ class Backend(WorkerView):
             self.promised += 1
             queue.give(now)
             self.turnover.given(now, queue.waiting > 0)
-
-    def tell(self, prompt: Prompt, root: int) -> None:
-        """A prompt has been sent here: for other gateways to hear of, where there are any."""
-        sent = self.sent
-        if sent is not None and len(sent) < MOST_SENT:
-            chain = prompt.chain
-            if 0 < len(chain) <= MOST_HASHES:
-                sent.append(Sent(root, chain))
 
     def full(self, now: float) -> None:
         """The engine has refused one of the requests in flight for lack of room. With few of them in flight that is

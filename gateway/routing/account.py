@@ -4,7 +4,8 @@ What polls say of a worker is old when it comes; what was sent there is known at
 in a worker's view when it is dispatched, ceases to stand before others at its first token, and leaves when it ends, and
 the scores read the view's sums: `inflight`, `pending_tokens` and the rates.
 
-Prompts are taken to go through prefill one after another, in the order in which they were sent: the time from one
+Prompts are taken to go through prefill one after another, in the order in which they were sent, by this gateway or by
+others that say so (`Foreign`): the time from one
 first token to the next is what the latter's uncached tokens took, and of the prompt in front a part is done that grows
 with time. An answer that comes whole shows no first token; its prompt is taken to be through when it was due, or when
 one that was sent later is.
@@ -30,6 +31,7 @@ KEPT = 0.9  # of the tokens expected in a prefix cache: where it had less, some 
 SHRINK, GROW = 0.9, 1.01  # a cache taken to be too large costs much more than one taken to be too small
 MOST_TOKENS = 2_000  # as which an answer counts at most, however long it says it is
 SURPLUS_TOKENS = 1_100  # beyond the expected ones: more than what blocks are rounded by
+_UNHEARD = 1e300  # when a first token is due that only another gateway sees: it shows by those that come later
 SHORTEST_DECODE = 0.5  # of a whole answer's time, whatever its prefill was expected to take
 
 
@@ -131,21 +133,7 @@ class Place(Waiting):
             self._learn_decoding(now, usage.output_tokens)
 
     def _pass_prefill(self) -> None:
-        """And whole answers that were sent before it."""
-        view, own = self._view, self._number
-        if len(view.prefilling) > 1:
-            late: list[int] = []
-            for number, waiting in view.prefilling.items():
-                if number >= own:
-                    break
-                if waiting.due < math.inf:
-                    late.append(number)
-            for number in late:
-                _release(view, number)
-        self.is_waiting = False
-        del view.prefilling[own]
-        view.pending_tokens -= self.uncached_tokens
-        view.unseen_tokens += self.uncached_tokens
+        _pass(self._view, self._number)
 
     def _learn_decoding(self, now: float, output_tokens: int) -> None:
         view = self._view
@@ -163,9 +151,39 @@ class Place(Waiting):
         view.kin.decoded(seconds, tokens)
 
 
+class Foreign(Waiting):
+    """A prompt that another gateway has sent to a worker, until its first token. It stands in the same line: who comes
+    after it waits for it, and the worker's speed is not mistaken for slowness."""
+
+    __slots__ = ("_number", "_view")
+
+    def __init__(self, view: WorkerView, uncached_tokens: int, at: float, due: float | None) -> None:
+        """Sent `at` that time; `due` is when its first token is, where its answer shows none."""
+        self._view = view
+        self.uncached_tokens = uncached_tokens
+        self.due = _UNHEARD if due is None else due
+        self.is_waiting = True
+        self._number = number = view.dispatched + 1
+        view.dispatched = number
+        view.dispatched_at = max(view.dispatched_at, at)
+        if not view.prefilling:
+            view.prefill_since = max(view.prefill_since, at)
+            view.unseen_tokens = 0
+        view.pending_tokens += uncached_tokens
+        view.prefilling[number] = self
+
+    def passed(self, at: float) -> None:
+        """It had its first token, or has ended without."""
+        if self.is_waiting:
+            view = self._view
+            _pass(view, self._number)
+            view.prefill_since = max(view.prefill_since, at)
+            view.unseen_tokens = 0
+
+
 def pending_tokens(view: WorkerView, now: float) -> float:
-    """Uncached prompt tokens that this gateway has sent there and that are still to go through prefill, without the
-    part of the one in front that is done by now."""
+    """Uncached prompt tokens that were sent there and are still to go through prefill, without the part of the one in
+    front that is done by now."""
     if not view.prefilling:
         return float(view.pending_tokens)
     first = float(next(iter(view.prefilling.values())).uncached_tokens)
@@ -204,6 +222,20 @@ def forget_rates(view: WorkerView, now: float) -> None:
     if view.seconds_per_output_token is not None:
         view.seconds_per_output_token = min(view.seconds_per_output_token, kin.seconds_per_output_token)
         view.decoded_seconds = view.decoded_tokens = 0.0
+
+
+def _pass(view: WorkerView, own: int) -> None:
+    """The prompt of that number is through, and so are those before it that show no first token here."""
+    if len(view.prefilling) > 1:
+        late: list[int] = []
+        for number, waiting in view.prefilling.items():
+            if number >= own:
+                break
+            if waiting.due < math.inf:
+                late.append(number)
+        for number in late:
+            _release(view, number)
+    _release(view, own)
 
 
 def _release_due(view: WorkerView, now: float) -> None:

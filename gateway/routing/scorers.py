@@ -70,9 +70,9 @@ def ttft_seconds(view: WorkerView, ask: Ask, cached_tokens: int, now: float) -> 
 def queue_seconds(view: WorkerView, now: float) -> float:
     """Until the worker comes to prompts sent now: what this gateway and others have sent there, by their accounts, and
     what its queue holds beyond those."""
-    tokens = view.elsewhere_pending_tokens + pending_tokens(view, now)
+    tokens = pending_tokens(view, now)
     if view.waiting > 0 and now - view.polled_at <= STALE_SECONDS:
-        strangers = view.waiting - len(view.prefilling) - view.elsewhere_inflight
+        strangers = view.waiting - len(view.prefilling)
         if strangers > 0:
             tokens += strangers * view.usual_uncached_tokens
     return tokens * prompt_rate(view)

@@ -76,9 +76,8 @@ class WorkerView:
     breakers: dict[str, Breaker] = field(default_factory=dict[str, Breaker])  # by engine's model name, once it failed
     standing: Standing = field(default_factory=Standing)
     inflight: int = 0  # requests dispatched and not finished
-    pending_tokens: int = 0  # uncached prompt tokens dispatched and not yet at their first token
+    pending_tokens: int = 0  # uncached prompt tokens dispatched and not yet at their first token, here or elsewhere
     elsewhere_inflight: int = 0  # requests that other gateways have there
-    elsewhere_pending_tokens: int = 0  # and their uncached prompt tokens not yet at the first token
     running: int = UNKNOWN  # requests the engine works on
     waiting: int = UNKNOWN  # requests in the engine's queue
     kv_usage: float = UNKNOWN  # of its KV cache, 0..1

@@ -1,7 +1,7 @@
 """This gateway's own router in the simulation: `Router.plan` on `WorkerView`s kept by `account.Place`, as in a process.
 
 Prefix index, rates, scores, filters and breakers are the product's. What is around them in a process is done here in
-few lines: polls write into the views what a poll does, and what another gateway tells is added to what is `elsewhere`.
+few lines: polls write into the views what a poll does, and what another gateway tells is put into their lines.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from random import Random
 
 from gateway.errors import GatewayError
 from gateway.protocol.usage import Usage
-from gateway.routing.account import Place
+from gateway.routing.account import Foreign, Place
 from gateway.routing.breaker import Breaker
 from gateway.routing.names import Resolution
 from gateway.routing.prefix import BLOCK_TOKENS, BLOCKS_PER_WORKER, PrefixIndex, Prompt, root_of
@@ -63,6 +63,7 @@ class Product:
                 view.seconds_per_prompt_token = 1 / rate
             self._views.append(view)
         self._places: dict[int, tuple[Place, Breaker | None]] = {}
+        self._foreign: dict[int, Foreign] = {}
         self._plans: dict[int, Step] = {}
         self._tenants: dict[str, Tenant] = {}
         self._resolved: dict[str, Resolution] = {}
@@ -136,15 +137,15 @@ class Product:
         view, request = self._views[delta.worker], delta.request
         if delta.kind == "dispatched":
             view.elsewhere_inflight += 1
-            view.elsewhere_pending_tokens += delta.uncached
+            self._foreign[request.number] = Foreign(view, delta.uncached, delta.at, None)
             if view.prefixes is not None and request.blocks:
                 root = root_of(MODEL, VERSION, request.adapter, request.tenant)
                 view.prefixes.insert(_chain(request), root)
         elif delta.kind == "first":
-            view.elsewhere_pending_tokens -= delta.uncached
+            self._foreign[request.number].passed(delta.at)
         else:
             view.elsewhere_inflight -= 1
-            view.elsewhere_pending_tokens -= delta.uncached  # where no first token came before
+            self._foreign.pop(request.number).passed(delta.at)
 
     def _serving(self, model: str, version: str | None) -> Sequence[WorkerView]:
         return self._views

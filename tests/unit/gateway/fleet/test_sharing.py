@@ -7,11 +7,14 @@ import logging
 
 import pytest
 
+from gateway.dispatch import Dispatch
 from gateway.fleet.backend import Backend
 from gateway.fleet.sharing import REPEAT_SECONDS, Sharing
-from gateway.routing.elsewhere import SILENT_SECONDS
+from gateway.protocol.usage import NO_USAGE
+from gateway.routing.elsewhere import MOST_EVENTS, SILENT_SECONDS
 from gateway.routing.prefix import PrefixIndex, Prompt
-from tests.unit.gateway.stories import backend
+from gateway.routing.types import Step
+from tests.unit.gateway.stories import Candidate, backend
 
 CHAIN = [11, 22, 33]
 ROOT = 5
@@ -56,6 +59,10 @@ class Gateway:
         self.now = now
         asyncio.run(self.sharing.turn())
 
+    def ask(self, tokens: int = 700) -> Dispatch:
+        step = Step(self.worker, Candidate("chat", "a"), "chat", 0.0, 0.0, 0.0, prompt=Prompt(None, CHAIN), root=ROOT)
+        return Dispatch(self.worker, step, 1, tokens, 0)
+
 
 @pytest.fixture
 def air() -> Air:
@@ -64,27 +71,41 @@ def air() -> Air:
 
 @pytest.fixture
 def pair(air: Air) -> tuple[Gateway, Gateway]:
-    return Gateway("a", air), Gateway("b", air)
+    """Which have met."""
+    pair = Gateway("a", air), Gateway("b", air)
+    for gateway in pair:
+        gateway.turn(0.0)
+    return pair
 
 
-def test_what_one_has_in_flight_the_other_reckons_with(pair: tuple[Gateway, Gateway]) -> None:
+def test_what_one_has_there_the_other_reckons_with(pair: tuple[Gateway, Gateway]) -> None:
     one, other = pair
-    one.worker.inflight, one.worker.pending_tokens = 3, 700
-    one.turn(0.0)
-    other.turn(0.0)
-    assert (other.worker.elsewhere_inflight, other.worker.elsewhere_pending_tokens) == (3, 700)
-    assert one.worker.elsewhere_inflight == 0, "its own it counts itself"
-    one.worker.inflight = one.worker.pending_tokens = 0
+    dispatch = one.ask()
     one.turn(0.1)
     other.turn(0.1)
+    assert (other.worker.elsewhere_inflight, other.worker.pending_tokens) == (1, 700)
+    assert (one.worker.elsewhere_inflight, one.worker.pending_tokens) == (0, 700), "its own it counts itself, once"
+    dispatch.first_token()
+    one.turn(0.2)
+    other.turn(0.2)
+    assert (other.worker.elsewhere_inflight, other.worker.pending_tokens) == (1, 0)
+    dispatch.close("ok", NO_USAGE)
+    one.turn(0.3)
+    other.turn(0.3)
     assert other.worker.elsewhere_inflight == 0
+
+
+def test_what_ends_before_its_first_token_is_told_too(pair: tuple[Gateway, Gateway]) -> None:
+    one, other = pair
+    one.ask().close("aborted", NO_USAGE)
+    one.turn(0.1)
+    other.turn(0.1)
+    assert (other.worker.elsewhere_inflight, other.worker.pending_tokens, other.worker.prefilling) == (0, 0, {})
 
 
 def test_a_prompt_sent_by_one_is_found_by_the_other(pair: tuple[Gateway, Gateway]) -> None:
     one, other = pair
-    for gateway in pair:
-        gateway.turn(0.0)
-    one.worker.tell(Prompt(None, CHAIN), ROOT)
+    one.ask()
     one.turn(0.1)
     other.turn(0.1)
     assert other.worker.prefixes is not None
@@ -94,23 +115,23 @@ def test_a_prompt_sent_by_one_is_found_by_the_other(pair: tuple[Gateway, Gateway
 
 def test_who_is_killed_is_forgotten_soon(pair: tuple[Gateway, Gateway]) -> None:
     one, other = pair
-    one.worker.inflight = 3
+    one.ask()
     one.turn(0.0)
     other.turn(0.0)
     other.turn(SILENT_SECONDS)
-    assert other.worker.elsewhere_inflight == 3
+    assert (other.worker.elsewhere_inflight, other.worker.pending_tokens) == (1, 700)
     other.turn(SILENT_SECONDS + 0.1)
-    assert other.worker.elsewhere_inflight == 0
+    assert (other.worker.elsewhere_inflight, other.worker.pending_tokens) == (0, 0)
     assert other.sharing.known == 1
 
 
 def test_what_lasts_is_said_again_before_it_would_be_forgotten(pair: tuple[Gateway, Gateway], air: Air) -> None:
     one, other = pair
-    one.worker.inflight = 3
+    one.ask()
     for tenth in range(40):
         one.turn(tenth / 10)
         other.turn(tenth / 10)
-        assert other.worker.elsewhere_inflight == 3
+        assert other.worker.elsewhere_inflight == 1
     assert len(air.said) <= 4.0 / REPEAT_SECONDS + 1, "and not at every turn"
 
 
@@ -125,17 +146,17 @@ def test_without_the_others_each_decides_alone_and_says_so_once(
 ) -> None:
     caplog.set_level(logging.INFO, "tollgate.fleet")
     one, other = pair
-    one.worker.inflight = 3
+    one.ask()
     one.turn(0.0)
     other.turn(0.0)
     air.gone = True
     for tenth in range(30):
         other.turn(tenth / 10)
-    assert other.worker.elsewhere_inflight == 0
+    assert (other.worker.elsewhere_inflight, other.worker.pending_tokens) == (0, 0)
     air.gone = False
     one.turn(3.0)
     other.turn(3.0)
-    assert other.worker.elsewhere_inflight == 3
+    assert other.worker.elsewhere_inflight == 1
     assert [record.message for record in caplog.records] == [
         "other gateways are not heard: each decides alone",
         "other gateways are heard again",
@@ -144,17 +165,28 @@ def test_without_the_others_each_decides_alone_and_says_so_once(
 
 def test_rubbish_in_the_air_harms_nobody(pair: tuple[Gateway, Gateway], air: Air) -> None:
     one, other = pair
-    air.said += [b"rubbish", b"[1,2]", b'["c",{"http://127.0.0.1:1":[1,2]}]']
-    one.worker.inflight = 3
+    air.said += [b"rubbish", b"[1,2]", b'["c",1,{"http://127.0.0.1:1":[1]},[]]']
+    one.ask()
     one.turn(0.0)
     other.turn(0.0)
-    assert other.worker.elsewhere_inflight == 3
+    assert other.worker.elsewhere_inflight == 1
 
 
-def test_prompts_that_nobody_collects_are_bounded(pair: tuple[Gateway, Gateway]) -> None:
-    worker = pair[0].worker
-    pair[0].turn(0.0)
-    for _ in range(10_000):
-        worker.tell(Prompt(None, CHAIN), ROOT)
-    assert worker.sent is not None
-    assert len(worker.sent) < 1_000
+def test_news_that_nobody_collects_are_bounded(pair: tuple[Gateway, Gateway], air: Air) -> None:
+    one, other = pair
+    for _ in range(2 * MOST_EVENTS):
+        one.ask().close("ok", NO_USAGE)
+    one.turn(0.1)
+    other.turn(0.1)
+    assert len(air.said) == 1
+    assert other.worker.pending_tokens == 0
+
+
+def test_a_worker_that_is_another_now_is_met_anew(pair: tuple[Gateway, Gateway]) -> None:
+    one, other = pair
+    one.worker = backend(prefixes=PrefixIndex().enrol())
+    one.turn(0.1)
+    one.ask()
+    one.turn(0.2)
+    other.turn(0.2)
+    assert other.worker.pending_tokens == 700

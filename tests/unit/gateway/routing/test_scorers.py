@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.routing import scorers
 from gateway.routing.account import Place
-from gateway.routing.types import UNKNOWN, Ask, Step, WorkerView
+from gateway.routing.types import UNKNOWN, Ask, Step, Waiting, WorkerView
 from gateway.table import Candidate, Price
 from tests.unit.gateway.routing.tables import USD, ask, version, view
 
@@ -70,14 +71,23 @@ def test_an_answer_is_as_long_as_they_usually_are_and_no_longer_than_asked_for()
     assert scorers.decode_seconds(worker, ask(output_tokens=10, usual_output_tokens=30), NOW) == pytest.approx(1.0)
 
 
+IN_FRONT = {1: Waiting(20, inf)}
+
+
 @pytest.mark.parametrize(
     ("state", "tokens"),
     [
         ({}, 0),
-        ({"pending_tokens": 70, "elsewhere_pending_tokens": 30}, 100),
+        ({"pending_tokens": 70}, 70),
         ({"waiting": 3, "polled_at": NOW - 1.0}, 300),
-        ({"waiting": 3, "elsewhere_inflight": 2, "elsewhere_pending_tokens": 20, "polled_at": NOW - 1.0}, 120),
-        ({"waiting": 3, "elsewhere_inflight": 5, "polled_at": NOW - 1.0}, 0),
+        (
+            {"waiting": 3, "pending_tokens": 20, "prefilling": IN_FRONT, "prefill_since": NOW, "polled_at": NOW - 1.0},
+            220,
+        ),
+        (
+            {"waiting": 1, "pending_tokens": 20, "prefilling": IN_FRONT, "prefill_since": NOW, "polled_at": NOW - 1.0},
+            20,
+        ),
         ({"waiting": 3, "polled_at": NOW - 2.1}, 0),
         ({"waiting": UNKNOWN, "polled_at": NOW}, 0),
     ],

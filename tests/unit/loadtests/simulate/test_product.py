@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from gateway.fleet.sharing import TURN_SECONDS
 from loadtests.simulate.__main__ import POLICIES
 from loadtests.simulate.engine import Engine, Job
 from loadtests.simulate.figures import Figures
@@ -108,3 +109,13 @@ def test_it_stays_ahead_when_things_go_wrong(wrong: dict[str, Any]) -> None:
 def run(policy: str, site: Site, seed: int) -> list[Ended]:
     requests = requests_of(conversations(3_000, seed, rate=3.0), Mix(), seed)
     return World(site, requests, POLICIES[policy], seed).run()
+
+
+def test_four_gateways_that_tell_each_other_are_nearly_one() -> None:
+    """What one knows of the others is as old as twice what `gateway.fleet.sharing` lets it become."""
+    one = Site(engine=PROMPTS_ONLY, load="both")
+    four = one._replace(gateways=4, share=2 * TURN_SECONDS)
+    alone = four._replace(share=None)
+    means = [Figures.of(run("tollgate", site, 7), site.workers).ttft_mean for site in (one, four, alone)]
+    assert means[1] <= 1.10 * means[0]
+    assert means[2] > 1.10 * means[1]
