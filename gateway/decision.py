@@ -104,7 +104,7 @@ def _of_step(step: Step) -> list[object]:
         _ns(step.ttft_seconds),
         int(nanousd) if nanousd < _MOST_NANOUSD else _MOST_NS,
         step.cached_tokens,
-        *[_ns(seconds) for seconds in step.terms.by_name().values()],
+        *[_ns(seconds) for seconds in step.terms.values()],
     ]
 
 

@@ -56,6 +56,7 @@ class Ring:
             raise
         (at,) = POSITION.unpack_from(self._map, POSITION_AT)
         self._at: int = at if HEADER_BYTES <= at <= self._size else HEADER_BYTES
+        self._limit = self._end_of_step(self._at)  # where appending stops for a moment
 
     def append(self, payload: bytes) -> None:
         """Keeps a record in the place of the oldest ones; one above `MAX_PAYLOAD_BYTES`, or after `close`, is not."""
@@ -68,8 +69,8 @@ class Ring:
             return
         at = self._at
         end = at + RECORD_BYTES + length
-        if end > self._size:
-            at = self._turn(kept, end)
+        if end > self._limit:
+            at = self._go_on(kept, end)
             end = at + RECORD_BYTES + length
         self._at = end
         POSITION.pack_into(kept, POSITION_AT, end)  # first: who goes on after a crash leaves what was written
@@ -81,6 +82,17 @@ class Ring:
             self._map.close()
             self._map = None
             os.close(self._file)
+
+    def _go_on(self, kept: mmap.mmap, end: int) -> int:
+        """Where to write what would end there, beyond the step that is being written."""
+        at = self._turn(kept, end) if end > self._size else self._at
+        kept.madvise(mmap.MADV_DONTNEED)  # what was written is in the file: it need not be in this process's memory
+        self._limit = self._end_of_step(at)
+        return at
+
+    def _end_of_step(self, at: int) -> int:
+        """Beyond the record that begins there, however long."""
+        return min(self._size, (at + RECORD_BYTES + MAX_PAYLOAD_BYTES) // STEP_BYTES * STEP_BYTES + STEP_BYTES)
 
     def _turn(self, kept: mmap.mmap, end: int) -> int:
         """Where to write what would end there, past the file's end: here in a file that has grown, or at its start."""

@@ -195,6 +195,18 @@ class Terms:
     def total_seconds(self) -> float:
         return self.ttft_seconds + self.others_seconds + self.decode_seconds + self.kv_seconds + self.price_seconds
 
+    def values(self) -> list[float]:
+        """As in `by_name`."""
+        return [
+            self.queue_seconds,
+            self.prefill_seconds,
+            self.others_seconds,
+            self.adapter_seconds,
+            self.decode_seconds,
+            self.kv_seconds,
+            self.price_seconds,
+        ]
+
     def by_name(self) -> dict[str, float]:
         return {
             "queue_seconds": self.queue_seconds,

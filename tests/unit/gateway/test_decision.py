@@ -90,6 +90,7 @@ def test_every_term_of_the_score_is_shown_under_its_own_name() -> None:
     assert (found["worker"], found["target"], found["ttft_seconds"], found["seconds"]) == ("w0", "chat@a", 0.01, 0.1)
     assert (found["cost_usd"], found["cached_tokens"]) == (2e-6, 64)
     assert found["terms"].keys() == NO_TERMS.by_name().keys()
+    assert TERMS.values() == list(TERMS.by_name().values())
 
 
 def test_a_prediction_stands_beside_what_came() -> None:

@@ -134,6 +134,21 @@ def test_it_grows_as_it_is_used_up_to_its_size(tmp_path: Path) -> None:
     ring.close()
 
 
+def test_what_was_written_takes_no_memory_of_the_process(tmp_path: Path) -> None:
+    """A full ring would else be most of what an idle gateway has."""
+    ring = Ring(tmp_path, 16 * MIB, SCHEMA)
+    (path,) = tmp_path.iterdir()
+    names = ids(1_000)
+    for request_id in names:  # more than once around
+        ring.append(record(request_id, 40_000))
+    assert path.stat().st_size == 16 * MIB
+    of_ring = Path("/proc/self/smaps").read_text().partition(str(path))[2]
+    resident = next(line for line in of_ring.splitlines() if line.startswith("Rss:"))
+    assert int(resident.split()[1]) * 1024 <= STEP_BYTES + 2 * MAX_PAYLOAD_BYTES
+    assert all(kept(tmp_path, one) for one in names[-300:])
+    ring.close()
+
+
 def test_where_the_disk_is_full_it_goes_round_in_what_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ring = Ring(tmp_path, 8 * MIB, SCHEMA)
 
