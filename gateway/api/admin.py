@@ -148,6 +148,7 @@ def _worker(backend: Backend) -> dict[str, Any]:
         "queued": backend.queue.waiting,
         "pending_tokens": backend.pending_tokens,
         "engine_load": _load(backend, now),
+        "prefix_cache": _prefix_cache(backend),
         "connections": backend.pool.connections,
         "busy_seconds": backend.meter.busy / 1e9,
         "seconds_per_prompt_token": backend.seconds_per_prompt_token,
@@ -188,6 +189,21 @@ def _load(backend: Backend, now: float) -> dict[str, Any] | None:
     return {
         **{name: None if figure == UNKNOWN else figure for name, figure in known.items()},
         "age_seconds": now - backend.polled_at,
+    }
+
+
+def _prefix_cache(backend: Backend) -> dict[str, Any] | None:
+    """What it is taken to hold, in blocks of the index, and what of that its answers show to be there."""
+    prefixes = backend.prefixes
+    if prefixes is None:
+        return None
+    told = backend.load.cache_tokens
+    return {
+        "cache_tokens": None if told == UNKNOWN else told,
+        "blocks": len(prefixes),
+        "most_blocks": prefixes.most,
+        "block_tokens": prefixes.index.block_tokens,
+        "reuse": backend.reuse,
     }
 
 

@@ -173,7 +173,8 @@ def _read_now(table: Table, only: str | None) -> list[Reading]:
                     complain(f"worker {worker.name}: its engine has no counters of tokens")
                     continue
                 names = worker.name, worker.model, worker.version
-                found.append(Reading(time.time(), "", *names, 0, True, 0, 0, *load))
+                gauges, counters = load[:3], (load.prompt_tokens, load.output_tokens, load.started)
+                found.append(Reading(time.time(), "", *names, 0, True, 0, 0, *gauges, *counters))
         finally:
             await clients.close()
         return found

@@ -11,6 +11,11 @@ MOST = 2**63 - 1  # what the ledger holds; a counter beyond is none
 _STARTED = b"process_start_time_seconds"  # the client library's own, the same on every page it writes
 
 
+# An info metric's labels are its message, and its value is always 1.
+_BLOCKS = re.compile(rb'[{,]num_gpu_blocks="(\d{1,12})"')
+_BLOCK_SIZE = re.compile(rb'[{,]block_size="(\d{1,6})"')
+_NO_PREFIXES = b'enable_prefix_caching="False"'
+
 _SAMPLE = re.compile(rb"((?:\{.*\})?)[ \t]+(\S+)")  # what follows a name; labels may hold anything but a line end
 
 
@@ -23,6 +28,7 @@ class Load(NamedTuple):
     prompt_tokens: int = UNKNOWN
     output_tokens: int = UNKNOWN
     started: float = 0.0  # Unix seconds; 0 where unknown
+    cache_tokens: int = UNKNOWN  # that its prefix caches have room for, all together
 
 
 NO_LOAD = Load()
@@ -33,7 +39,8 @@ Names = str | tuple[str, ...]
 
 class Page:
     """The names under which one engine's page has them; "" for what it does not have. Of several names the first that
-    is found counts; `name{label="value"}` is only those samples of the name that have that label.
+    is found counts; `name{label="value"}` is only those samples of the name that have that label. `cache_info` is a
+    metric with the labels of vLLM's `cache_config_info`.
 
     https://prometheus.io/docs/instrumenting/exposition_formats/: one sample a line, `name{labels} value [timestamp]`.
     """
@@ -46,14 +53,19 @@ class Page:
         kv_usage: Names = "",
         prompt_tokens: Names = "",
         output_tokens: Names = "",
+        cache_tokens: Names = "",
+        cache_info: str = "",
     ) -> None:
-        self._names = [_sought(names) for names in (running, waiting, kv_usage, prompt_tokens, output_tokens)]
+        self._names = [
+            _sought(names) for names in (running, waiting, kv_usage, prompt_tokens, output_tokens, cache_tokens)
+        ]
+        self._cache_info = cache_info.encode()
 
     def read(self, page: bytes) -> Load:
         """Never raises: what can not be read is not known.
 
         A page is mostly histograms, a hundred kilobytes of them: the wanted names are looked for, not each line at."""
-        running, waiting, kv_usage, prompt, output = [_first(page, names) for names in self._names]
+        running, waiting, kv_usage, prompt, output, cache = [_first(page, names) for names in self._names]
         started = _samples(page, _STARTED, b"")
         return Load(
             _sum(running),
@@ -62,6 +74,7 @@ class Page:
             _sum(prompt),
             _sum(output),
             min(started) if started else 0.0,
+            _configured(page, self._cache_info) if self._cache_info else _sum(cache),
         )
 
 
@@ -97,6 +110,20 @@ def _samples(page: bytes, name: bytes, label: bytes) -> list[float]:
         if value is not None:
             values.append(value)
     return values
+
+
+def _configured(page: bytes, name: bytes) -> int:
+    """Tokens of KV cache by its configuration; none where prefixes are not kept. Of engines side by side each one's
+    sample has the blocks of all: any will do, and it stands near the end of the page."""
+    at = page.rfind(b"\n" + name + b"{")
+    if at < 0:
+        return UNKNOWN
+    end = page.find(b"\n", at + 1)
+    line = page[at : end if end >= 0 else len(page)]
+    if _NO_PREFIXES in line:
+        return 0
+    blocks, size = _BLOCKS.search(line), _BLOCK_SIZE.search(line)
+    return UNKNOWN if blocks is None or size is None else int(blocks[1]) * int(size[1])
 
 
 def _sum(values: list[float]) -> int:

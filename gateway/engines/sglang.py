@@ -23,6 +23,7 @@ _PAGE = Page(
     kv_usage="sglang:token_usage",
     prompt_tokens="sglang:prompt_tokens_total",
     output_tokens="sglang:generation_tokens_total",
+    cache_tokens="sglang:max_total_num_tokens",
 )
 
 

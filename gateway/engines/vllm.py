@@ -17,6 +17,7 @@ _PAGE = Page(
     kv_usage="vllm:kv_cache_usage_perc",
     prompt_tokens="vllm:prompt_tokens_total",
     output_tokens="vllm:generation_tokens_total",
+    cache_info="vllm:cache_config_info",
 )
 
 

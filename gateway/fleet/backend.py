@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass, field
 
 from gateway.engines.dialect import Dialect
-from gateway.engines.load import NO_LOAD, Load
+from gateway.engines.load import NO_LOAD, UNKNOWN, Load
 from gateway.ledger.pricing import Meter
 from gateway.routing.breaker import Breaker
 from gateway.routing.elsewhere import News
@@ -43,6 +43,7 @@ class Backend(WorkerView):
     event_ratio: float | None = None  # of its streams: tokens of output for one that was seen
     news: News | None = None  # for other gateways to hear; None where there are none
     promised: int = 0  # places given to requests that waited and have not taken them yet
+    _cache_tokens: int = UNKNOWN  # as the engine told it last
     _full_at: int = 0  # requests in flight when the engine refused for lack of room
     _full_until: float = 0.0
 
@@ -59,6 +60,11 @@ class Backend(WorkerView):
         self.load = load
         self.running, self.waiting, self.kv_usage = load.running, load.waiting, load.kv_usage
         self.polled_at = at
+        if load.cache_tokens != UNKNOWN and self.prefixes is not None:
+            if load.cache_tokens != self._cache_tokens:  # another engine than the one whose answers were learnt from
+                self._cache_tokens = load.cache_tokens
+                self.prefixes.capacity = None
+            self.prefixes.told(load.cache_tokens / (self.prompt_ratio or 1.0))
 
     def let_in(self, now: float) -> None:
         """Gives the places that are free to those whose turn it is. To be called whenever one comes free."""

@@ -57,7 +57,12 @@ def reading_of(backend: Backend, source: str, at: float, now: float, *, is_last:
         backend.up,
         LAST if is_last else backend.meter.read(now),
         backend.meter.in_flight,
-        *load,
+        load.running,
+        load.waiting,
+        load.kv_usage,
+        load.prompt_tokens,
+        load.output_tokens,
+        load.started,
     )
 
 

@@ -138,10 +138,6 @@ class Prober:
         """Status and answer of what it is told to do."""
         return await self._ask("POST", order.path, order.body, wait)
 
-    @property
-    def tells_load(self) -> bool:
-        return isinstance(self._dialect, TellsLoad)
-
     async def load(self, wait: float) -> Load:
         """What its page of metrics says; nothing where the engine has none."""
         if not isinstance(self._dialect, TellsLoad):

@@ -84,7 +84,7 @@ class Reading(NamedTuple):
     version: str
     hourly: int  # nano-USD an hour; 0 for one that is priced by the token
     up: bool
-    busy_ns: int  # with something in flight from this process, since its start
+    busy_ns: int  # with something in flight from this process, since its start; `audits.LAST`: this is its last one
     in_flight: int  # of this process
     running: int  # requests in the engine
     waiting: int  # requests in the engine's queue

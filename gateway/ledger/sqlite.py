@@ -27,7 +27,7 @@ from gateway.ledger.store import NO_VALUES, Batch, Change, LedgerError, Snapshot
 from gateway.ledger.sums import spent
 from gateway.ledger.text import keepable
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("tollgate.ledger")
 
 BUSY_SECONDS = 2.0  # how long SQLite itself waits for another writer, before the ledger's own retry
 MOST_LABELS = 100_000  # kept by one connection

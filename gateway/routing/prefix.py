@@ -20,7 +20,7 @@ import orjson
 BLOCK_BYTES = 1024  # below 2,048 hashlib keeps the interpreter to itself, which is quicker for so little
 BLOCK_TOKENS = 256  # by the same guess as `Request.estimated_prompt_tokens`
 MOST_BLOCKS = 1024  # of one prompt: what lies behind is not looked at
-BLOCKS_PER_WORKER = 4096  # where the size of its KV cache is not known: a million tokens
+BLOCKS_PER_WORKER = 1400  # where nothing is known of its KV cache: between those of small and of large engines
 FEWEST_BLOCKS = 64  # that a worker is taken to have room for, whatever its answers say
 BLOCKS_IN_ALL = 400_000  # about 200 bytes each
 
@@ -146,9 +146,10 @@ class PrefixIndex:
 
 
 class PrefixCache:
-    """What one worker's prefix cache is taken to hold. `capacity` is in blocks; None where its size is not known."""
+    """What one worker's prefix cache is taken to hold. In blocks: `capacity` is what its answers make it out to be,
+    `room` what its engine says it has; None where that is not known."""
 
-    __slots__ = ("_bit", "_blocks", "_gone", "_index", "capacity", "slot")
+    __slots__ = ("_bit", "_blocks", "_gone", "_index", "capacity", "room", "slot")
 
     def __init__(self, index: PrefixIndex, slot: int) -> None:
         self._index = index
@@ -157,6 +158,7 @@ class PrefixCache:
         self._blocks: OrderedDict[int, None] = OrderedDict()  # the least recently used first
         self._gone = False
         self.capacity: int | None = None
+        self.room: int | None = None
 
     @property
     def index(self) -> PrefixIndex:
@@ -189,12 +191,21 @@ class PrefixCache:
         """Blocks that it may have."""
         if self._gone:
             return 0
-        own = BLOCKS_PER_WORKER if self.capacity is None else self.capacity
+        own, room = self.capacity, self.room
+        if room is None:
+            room = BLOCKS_PER_WORKER if own is None else own
+        if own is None or own > room:
+            own = room
         return min(own, self._index.share())
 
     def limit(self, blocks: int) -> None:
         """It is taken to have room for so many."""
         self.capacity = min(max(blocks, FEWEST_BLOCKS), self._index.most_blocks)
+        self.trim()
+
+    def told(self, tokens: float) -> None:
+        """Its engine says that it has room for so many, as `Ask` counts them."""
+        self.room = int(min(tokens // self._index.block_tokens, self._index.most_blocks))
         self.trim()
 
     def clear(self) -> None:

@@ -15,7 +15,7 @@ from gateway.protocol.usage import Usage
 from gateway.routing.account import Foreign, Place
 from gateway.routing.breaker import Breaker
 from gateway.routing.names import Resolution
-from gateway.routing.prefix import BLOCK_TOKENS, BLOCKS_PER_WORKER, PrefixIndex, Prompt, root_of
+from gateway.routing.prefix import PrefixIndex, Prompt, root_of
 from gateway.routing.rates import Kin, Line
 from gateway.routing.router import Router
 from gateway.routing.types import NO_PREFERENCES, Ask, Step, WorkerView
@@ -43,7 +43,7 @@ class Product:
         model = Model(MODEL, CONTEXT, "generate", {VERSION: Version(VERSION, None, "none", None)}, (), adapters)
         table = Table("simulated", Path(), Settings(), {}, {}, {MODEL: model}, {}, (), {}, {})
         self._router = Router(table)
-        # The index counts in the trace's blocks, and may hold as many tokens as by its own.
+        # The index counts in the trace's blocks.
         index = PrefixIndex(block_tokens=BLOCK)
         self._views: list[WorkerView] = []
         kin = Kin()
@@ -57,7 +57,7 @@ class Product:
                 kin=kin,
             )
             assert view.prefixes is not None
-            view.prefixes.capacity = BLOCKS_PER_WORKER * BLOCK_TOKENS // BLOCK
+            view.prefixes.told(site.engine.blocks * BLOCK)  # a poll would
             if site.believed != 1.0:
                 view.prefill_line = Line(0.0, 1 / rate)
                 view.seconds_per_prompt_token = 1 / rate

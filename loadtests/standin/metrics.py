@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 SECONDS = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0)
 
+KV_BLOCKS, KV_BLOCK_TOKENS = 32_768, 16
+
 
 class Histogram:
     __slots__ = ("counts", "sum")
@@ -31,13 +33,14 @@ class Histogram:
 
 
 class Metrics:
-    """What the engine counts. `waiting` (more than there are) and `kv_usage` are for a test to set; the rest follows
-    the traffic."""
+    """What the engine counts. `waiting` (more than there are), `kv_usage` and `kv_blocks` are for a test to set; the
+    rest follows the traffic."""
 
     def __init__(self) -> None:
         self.active = 0  # running or waiting
         self.waiting = 0
         self.kv_usage = 0.0
+        self.kv_blocks = KV_BLOCKS
         self.prompt_tokens = 0
         self.generation_tokens = 0
         self.prefix_queries = 0
@@ -108,4 +111,7 @@ class Metrics:
             ("request_prefill_time", self.prefill_time, "Histogram of time spent in PREFILL phase for request."),
         ):
             lines.extend(histogram.lines(f"vllm:{name}_seconds", help, label))
+        cache = f'block_size="{KV_BLOCK_TOKENS}",cache_dtype="auto",enable_prefix_caching="True",engine="0"'
+        cache += f',mamba_block_size="None",num_cpu_blocks="None",num_gpu_blocks="{self.kv_blocks}"'
+        family("vllm:cache_config_info", "gauge", "Information of the LLMEngine CacheConfig", {cache: 1})
         return ("\n".join(lines) + "\n").encode()

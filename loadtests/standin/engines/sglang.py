@@ -10,6 +10,7 @@ from loadtests.standin.dialect.speech import Speech
 from loadtests.standin.engine import Answer, Engine, Reply, Request
 from loadtests.standin.engines.common import OF_VLLM_ALONE, cards, document, page, waiting
 from loadtests.standin.errors import Refusal
+from loadtests.standin.metrics import KV_BLOCK_TOKENS
 
 
 def _read(engine: Engine, path: str, body: Json) -> Json:
@@ -63,6 +64,7 @@ def _metrics(engine: Engine, request: Request) -> Reply:
             f"sglang:token_usage{labels}": metrics.kv_usage,
             f"sglang:prompt_tokens_total{labels}": metrics.prompt_tokens,
             f"sglang:generation_tokens_total{labels}": metrics.generation_tokens,
+            f"sglang:max_total_num_tokens{labels}": metrics.kv_blocks * KV_BLOCK_TOKENS,
         }
     )
 

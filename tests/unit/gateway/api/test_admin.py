@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from gateway.config import Problem, WatchState
+from gateway.engines.load import Load
 from gateway.ledger.record import Attempt
 from gateway.ledger.sqlite import SqliteStore
 from gateway.ledger.store import Batch
+from gateway.routing.prefix import BLOCK_TOKENS, BLOCKS_PER_WORKER, PrefixIndex
 from tests.attempts import attempt
 from tests.unit.gateway.api.conftest import Plane
 
@@ -61,6 +63,26 @@ def test_workers(plane: Plane) -> None:
         "l40s",
         0,
     )
+
+
+def test_what_a_worker_is_taken_to_have_cached(plane: Plane) -> None:
+    plane.up("chat-fp8-0")
+    (backend, *_) = plane.fleet.backends()
+    assert plane.admin("/workers")["workers"][0]["prefix_cache"] is None
+    backend.prefixes = PrefixIndex().enrol()
+    backend.prefixes.insert([1, 2, 3], 0)
+    backend.polled(Load(running=1), 1.0)
+    shown = plane.admin("/workers")["workers"][0]["prefix_cache"]
+    assert shown == {
+        "cache_tokens": None,
+        "blocks": 3,
+        "most_blocks": BLOCKS_PER_WORKER,
+        "block_tokens": BLOCK_TOKENS,
+        "reuse": 1.0,
+    }
+    backend.polled(Load(cache_tokens=200 * BLOCK_TOKENS), 2.0)
+    shown = plane.admin("/workers")["workers"][0]["prefix_cache"]
+    assert (shown["cache_tokens"], shown["most_blocks"]) == (200 * BLOCK_TOKENS, 200)
 
 
 def test_no_workers_key_is_ever_shown(plane: Plane) -> None:

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from gateway.engines import DIALECTS
 from gateway.engines.dialect import TellsLoad
-from gateway.engines.load import MOST, NO_LOAD, Load, Page
+from gateway.engines.load import MOST, NO_LOAD, UNKNOWN, Load, Page
 from gateway.table import Engine
-from loadtests.standin.metrics import Metrics
+from loadtests.standin.metrics import KV_BLOCK_TOKENS, KV_BLOCKS, Metrics
 
 VLLM = b"""\
 # HELP vllm:num_requests_running Number of requests in model execution batches.
@@ -26,6 +26,14 @@ vllm:prompt_tokens_total{engine="1",model_name="a"} 2.0 1795281304000
 vllm:prompt_tokens_created{engine="0",model_name="a"} 1.795281304e+09
 vllm:prompt_tokens_by_source_total{engine="0",model_name="a",source="local_compute"} 831.0
 vllm:generation_tokens_total{engine="0",model_name="a"} 776.0
+# HELP vllm:cache_config_info Information of the LLMEngine CacheConfig
+# TYPE vllm:cache_config_info gauge
+vllm:cache_config_info{_block_size_resolved="True",block_size="16",effective_attention_block_size="64",\
+enable_prefix_caching="True",engine="0",hash_block_size="32",num_gpu_blocks="2000",\
+num_gpu_blocks_override="None"} 1.0
+vllm:cache_config_info{_block_size_resolved="True",block_size="16",effective_attention_block_size="64",\
+enable_prefix_caching="True",engine="1",hash_block_size="32",num_gpu_blocks="2000",\
+num_gpu_blocks_override="None"} 1.0
 process_start_time_seconds 1.79528129086e+09
 """
 
@@ -37,13 +45,13 @@ def told(engine: Engine, page: bytes) -> Load:
 
 
 def test_vllm_is_read_over_all_its_engines() -> None:
-    assert told("vllm", VLLM) == Load(3, 4, 0.5, 8128904, 776, 1795281290.86)
+    assert told("vllm", VLLM) == Load(3, 4, 0.5, 8128904, 776, 1795281290.86, 32_000)
 
 
 def test_the_stand_in_writes_what_is_read() -> None:
     metrics = Metrics()
     metrics.active, metrics.prompt_tokens, metrics.generation_tokens, metrics.kv_usage = 5, 100, 20, 0.5
-    assert told("vllm", metrics.text("m", 3)) == Load(3, 2, 0.5, 100, 20, 0.0)
+    assert told("vllm", metrics.text("m", 3)) == Load(3, 2, 0.5, 100, 20, 0.0, KV_BLOCKS * KV_BLOCK_TOKENS)
 
 
 @pytest.mark.parametrize(
@@ -53,8 +61,10 @@ def test_the_stand_in_writes_what_is_read() -> None:
             "sglang",
             b'sglang:num_running_reqs{model_name="m"} 1.0\nsglang:num_queue_reqs{model_name="m"} 2.0\n'
             b'sglang:token_usage{model_name="m"} 0.28\nsglang:prompt_tokens_total{model_name="m"} 7.0\n'
-            b'sglang:generation_tokens_total{model_name="m"} 9.0\n',
-            Load(1, 2, 0.28, 7, 9),
+            b'sglang:generation_tokens_total{model_name="m"} 9.0\n'
+            b'sglang:max_total_num_tokens{dp_rank="0",model_name="m"} 161721.0\n'
+            b'sglang:max_total_num_tokens{dp_rank="1",model_name="m"} 161721.0\n',
+            Load(1, 2, 0.28, 7, 9, cache_tokens=323_442),
         ),
         (
             "trtllm",
@@ -101,6 +111,22 @@ def test_what_no_counter_can_be_is_not_known(value: bytes) -> None:
     assert told("vllm", page) == Load(output_tokens=1)
 
 
+@pytest.mark.parametrize(
+    ("labels", "tokens"),
+    [
+        (b'num_gpu_blocks="300",engine="0",block_size="32"', 9_600),
+        (b'block_size="16",num_gpu_blocks="None",num_gpu_blocks_override="7"', UNKNOWN),
+        (b'mamba_block_size="16",num_gpu_blocks="300"', UNKNOWN),
+        (b'block_size="16",enable_prefix_caching="False",num_gpu_blocks="300"', 0),
+        (b'block_size="16",num_gpu_blocks="%s"' % (b"9" * 40), UNKNOWN),
+    ],
+)
+def test_the_room_for_prefixes_is_in_the_labels_of_the_cache(labels: bytes, tokens: int) -> None:
+    info = b"vllm:num_requests_running 1\nvllm:cache_config_info{%s} 1.0" % labels
+    assert told("vllm", info).cache_tokens == tokens  # the page's last line, were it cut off
+    assert told("vllm", info + b"\nvllm:num_requests_waiting 2\n") == Load(1, 2, cache_tokens=tokens)
+
+
 def test_a_sum_that_fits_no_ledger_is_not_known() -> None:
     page = b'vllm:prompt_tokens_total{engine="0"} 9e18\nvllm:prompt_tokens_total{engine="1"} 9e18\n'
     assert told("vllm", page) == NO_LOAD
@@ -111,6 +137,7 @@ def test_no_page_breaks_the_reading(page: bytes) -> None:
     load = told("vllm", page)
     assert -1 <= load.prompt_tokens <= MOST
     assert -1 <= load.running <= MOST
+    assert -1 <= load.cache_tokens <= MOST
 
 
 @given(st.dictionaries(st.integers(0, 9), st.integers(0, 2**40), min_size=1))

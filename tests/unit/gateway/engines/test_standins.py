@@ -127,6 +127,7 @@ def test_it_tells_its_load_and_takes_nothing_away(engine: Engine) -> None:
                 assert load.kv_usage == (-1 if engine == "tgi" else 0.5)
                 assert load == await here.prober.load(5.0)
                 assert (load.prompt_tokens > 0) == (engine in ("vllm", "sglang"))
+                assert (load.cache_tokens > 0) == (engine in ("vllm", "sglang"))
             assert here.standin.engine.undrained, "figures for one reader only are left to that reader"
             for task in asked:
                 task.cancel()

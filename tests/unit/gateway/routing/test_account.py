@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from gateway.protocol.usage import Usage
 from gateway.routing import scorers
 from gateway.routing.account import REUSE_SMOOTHING, Place, forget_rates, learn_capacity, pending_tokens, prompt_rate
-from gateway.routing.prefix import FEWEST_BLOCKS, PrefixIndex, Prompt
+from gateway.routing.prefix import BLOCK_TOKENS, FEWEST_BLOCKS, PrefixIndex, Prompt
 from gateway.routing.rates import Kin
 from gateway.routing.types import Step, WorkerView
 from gateway.table import Candidate
@@ -148,6 +148,7 @@ def test_answers_count_by_their_tokens() -> None:
 
 def test_the_size_of_a_prefix_cache_shows_in_what_it_had() -> None:
     cache = PrefixIndex().enrol()
+    cache.told(1000 * BLOCK_TOKENS)
     cache.insert(range(1000), 0)
     learn_capacity(cache, 1000.0, 950.0)
     assert cache.capacity is None
@@ -155,6 +156,9 @@ def test_the_size_of_a_prefix_cache_shows_in_what_it_had() -> None:
     assert (cache.capacity, len(cache)) == (900, 900)
     learn_capacity(cache, 0.0, 5000.0)
     assert cache.capacity == 910
+    for _ in range(20):
+        learn_capacity(cache, 0.0, 5000.0)
+    assert cache.most == 1000
     for _ in range(100):
         learn_capacity(cache, 1000.0, 0.0)
     assert cache.capacity == FEWEST_BLOCKS

@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from gateway.routing.prefix import (
     BLOCK_BYTES,
+    BLOCK_TOKENS,
     BLOCKS_PER_WORKER,
     MOST_BLOCKS,
     PrefixCache,
@@ -147,6 +148,27 @@ def test_without_a_known_size_a_cache_has_a_usual_one() -> None:
     for at in range(5):
         cache.insert(list(range(at * 1000, at * 1000 + 1000)), 0)
     assert len(cache) == BLOCKS_PER_WORKER
+
+
+def test_a_cache_has_no_more_than_its_engine_says() -> None:
+    cache = PrefixIndex().enrol()
+    cache.insert(list(range(500)), 0)
+    cache.told(100 * BLOCK_TOKENS + 1)
+    assert (cache.most, len(cache)) == (100, 100)
+    assert cache.index.match(list(range(500)), 0) == {cache.slot: 100}
+    cache.limit(200)
+    assert cache.most == 100
+    cache.limit(80)
+    assert (cache.most, len(cache)) == (80, 80)
+    cache.told(0)
+    cache.insert([1], 0)
+    assert (cache.most, len(cache)) == (0, 0)
+
+
+def test_a_cache_that_its_engine_says_is_large_is_larger_than_the_usual_one_and_within_its_share() -> None:
+    cache = PrefixIndex(most_blocks=2 * BLOCKS_PER_WORKER).enrol()
+    cache.told(1e30)
+    assert cache.most == 2 * BLOCKS_PER_WORKER
 
 
 class Naive:
