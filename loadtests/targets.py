@@ -10,6 +10,7 @@ from typing import Literal
 from loadtests.stats import Spread, differences, ratios
 
 Values = Mapping[tuple[str, str, str], Sequence[float]]  # (figure, number, target) -> one value per repetition
+OURS = "tollgate"
 Outcome = Literal["met", "within noise", "missed", "not measured"]
 
 
@@ -24,7 +25,7 @@ class Goal:
     unit: str = ""
     times: str | None = None  # a peer: the bound is on ours divided by its
     over: str | None = None  # a peer: the bound is on ours minus its
-    of: str = "tollgate"
+    of: str = OURS
     aim: float | None = None  # better than the bound: shown beside it, not judged
     cores: int = 1  # on a machine with fewer it can not be judged
 
@@ -33,7 +34,8 @@ class Goal:
         what = f" × {self.times}" if self.times else f" {self.unit}" if self.unit else ""
         over = f" over {self.over}" if self.over else ""
         aim = "" if self.aim is None else f" (goal {self.aim:g})"
-        return f"{self.sign} {self.bound:,g}{what}{over}{aim}"
+        of = "" if self.of == OURS else f"{self.of} "
+        return f"{of}{self.sign} {self.bound:,g}{what}{over}{aim}"
 
 
 @dataclass(frozen=True, slots=True)
