@@ -143,6 +143,7 @@ def write_config(
             "state": state,
             "ledger": f"sqlite:///{place.directory / 'ledger.db'}" if ledger else "none",
             "metering": {"settler": settler},
+            "decisions": {"directory": str(place.directory / "decisions")},  # by itself they go with the ledger
             "log": {"format": "json"},
         },
         "models": {"models": {MODEL: {"context": 32768, "versions": {"v1": {"quantization": "none"}}}}},
