@@ -70,7 +70,8 @@ def _validation_error(_: Request, error: Exception) -> Response:
         return answer(BadRequest(f"The body is not JSON: {first['ctx']['error']}."))
     if first.get("type") == "model_attributes_type":
         return answer(BadRequest("The body must be a JSON object, sent with `content-type: application/json`."))
-    place = [str(part) for part in first["loc"] if part not in ("query", "path", "body", "header")]
+    where = first["loc"][1:] if first["loc"][:1] in (("query",), ("path",), ("body",), ("header",)) else first["loc"]
+    place = [str(part) for part in where]
     param = ".".join(place) or None
     return answer(BadRequest(f"{param}: {first['msg']}." if param else f"{first['msg']}.", param=param))
 
