@@ -91,12 +91,14 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """A LoRA adapter; `tenants` None means every tenant may use it, `version` None that its files say which it is."""
+    """A LoRA adapter; `tenants` None means every tenant may use it, `version` None that its files say which it is.
+    The files of one that is `examined` are looked at before every load."""
 
     name: str
     path: str
     tenants: frozenset[str] | None
     version: str | None = None
+    examined: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,6 +319,7 @@ class Settings:
     queue: Queue = Queue()
     otlp_endpoint: str | None = None
     admin_key_digests: frozenset[bytes] = frozenset()
+    adapter_directories: tuple[str, ...] = ()  # beneath which the API may add adapters
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,6 +144,18 @@ class Metrics:
         self.attempts = Counter(
             "tollgate_attempts_total", "Attempts on workers by outcome.", ("worker", "outcome"), registry=self.registry
         )
+        self.adapter_loads = Counter(
+            "tollgate_adapter_loads_total",
+            "Loads of adapters that were tried on workers, by outcome (ok, failed).",
+            ("model", "outcome"),
+            registry=self.registry,
+        )
+        self.adapter_unloads = Counter(
+            "tollgate_adapter_unloads_total",
+            "Unloads of adapters that were tried on workers, by outcome (ok, failed).",
+            ("model", "outcome"),
+            registry=self.registry,
+        )
         self.queue_seconds = Histogram(
             "tollgate_queue_seconds",
             "How long requests waited for a worker with room, those that found none at once.",
@@ -194,6 +206,11 @@ class Metrics:
         """One attempt on a worker is over."""
         place = (worker, outcome)
         self._attempts[place] = self._attempts.get(place, 0) + 1
+
+    def moved(self, load: bool, model: str, outcome: str) -> None:
+        """An adapter of the model was loaded on a worker, or unloaded, or that failed."""
+        counter = self.adapter_loads if load else self.adapter_unloads
+        counter.labels(model, outcome).inc()
 
     def queued(self, priority: str, position: int, expected: float | None, seconds: float) -> None:
         """One request found no room at once, and waited so long; 0 when it was refused for what was to be expected."""

@@ -12,7 +12,7 @@ from gateway.engines.dialect import PlacesAdapters
 from gateway.errors import AdapterNotLoaded, GatewayError
 from gateway.fleet.adapter_files import Versions
 from gateway.fleet.backend import Backend
-from gateway.fleet.placer import Placer
+from gateway.fleet.placer import OnMove, Placer
 from gateway.fleet.probes import Prober
 from gateway.routing.placement import Placement, Shelf, engine_name
 from gateway.table import Adapter, Model, Table
@@ -29,8 +29,9 @@ Served = tuple[str, str]
 class Adapters:
     """One per fleet. `apply` may come before `start` and outside an event loop."""
 
-    def __init__(self, on_change: Callable[[], None]) -> None:
+    def __init__(self, on_change: Callable[[], None], on_move: OnMove) -> None:
         self._on_change = on_change
+        self._on_move = on_move
         self._versions = Versions()
         self._models: Mapping[str, Model] = {}
         self._wanted: dict[str, dict[str, str]] = {}  # model -> adapter -> the engine's name; the shelves share them
@@ -66,7 +67,7 @@ class Adapters:
         """The worker can be spoken to."""
         if backend.shelf is not None and isinstance(backend.dialect, PlacesAdapters) and backend not in self._placers:
             self._placers[backend] = Placer(
-                backend, backend.shelf, backend.dialect, prober, self._find_name, self._on_change
+                backend, backend.shelf, backend.dialect, prober, self._find_name, self._on_change, self._on_move
             )
 
     def detach(self, backend: Backend) -> None:

@@ -7,9 +7,11 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Literal
 
 from gateway.engines.dialect import Order, PlacesAdapters
 from gateway.errors import AdapterNotLoaded, Overloaded
+from gateway.fleet.adapter_check import complaint
 from gateway.fleet.backend import Backend
 from gateway.fleet.probes import ProbeFailed, Prober
 from gateway.routing.placement import Shelf
@@ -24,10 +26,12 @@ ROOM_SECONDS = 30.0  # for one that is in use by all to be let go
 ROOM_POLL_SECONDS = 0.05  # requests end in a plain count that tells nobody
 MOST_WAITING = 1024  # requests for loads of one worker
 
+OnMove = Callable[[bool, str, Literal["ok", "failed"]], None]  # whether it was a load, of which model, how it went
+
 
 class Placer:
     """One worker's. `find_name` gives the engine's name for an adapter of a model; `on_change` is called after every
-    change."""
+    change, `on_move` after every load or unload that was tried."""
 
     def __init__(
         self,
@@ -37,6 +41,7 @@ class Placer:
         prober: Prober,
         find_name: Callable[[str, Adapter], Awaitable[str]],
         on_change: Callable[[], None],
+        on_move: OnMove,
     ) -> None:
         self.backend = backend
         self._shelf = shelf
@@ -44,6 +49,7 @@ class Placer:
         self._prober = prober
         self._find_name = find_name
         self._on_change = on_change
+        self._on_move = on_move
         self._turns = asyncio.Semaphore(LOADS_AT_ONCE)
         self._making_room = asyncio.Lock()
         self._loads: dict[str, asyncio.Task[None]] = {}  # by the engine's name
@@ -119,8 +125,10 @@ class Placer:
             await self._make_room(adapter, name)
             began = time.monotonic()
             order = self._dialect.load_adapter(name, self._path(adapter))
-            why = await self._do(order, LOAD_SECONDS, self._dialect.load_refusal)
+            found = await asyncio.to_thread(complaint, adapter.path) if adapter.examined else ""
+            why = found or await self._do(order, LOAD_SECONDS, self._dialect.load_refusal)
             now = time.monotonic()
+            self._on_move(True, self.backend.worker.model, "ok" if why is None else "failed")
             fields: dict[str, object] = {"worker": self.backend.worker.name, "adapter": name}
             if why is None:
                 shelf.loaded(name, now - began, now)
@@ -156,6 +164,7 @@ class Placer:
     async def _unload(self, name: str) -> str | None:
         """Why it is there still; what was asked and not answered is for the engine's next list to say."""
         why = await self._do(self._dialect.unload_adapter(name), UNLOAD_SECONDS, self._dialect.unload_refusal)
+        self._on_move(False, self.backend.worker.model, "ok" if why is None else "failed")
         fields: dict[str, object] = {"worker": self.backend.worker.name, "adapter": name}
         if why is None:
             self._shelf.gone(name)

@@ -15,6 +15,7 @@ from gateway.fleet.backend import Backend
 from gateway.fleet.books import NO_BOOKS, Books
 from gateway.fleet.discovery import Discovery, Resolve, members, stands_for_many, system_resolver
 from gateway.fleet.gauge import Gauge
+from gateway.fleet.placer import OnMove
 from gateway.fleet.probes import Clients, Prober
 from gateway.fleet.watch import Watch
 from gateway.routing import outliers
@@ -33,8 +34,9 @@ Served = tuple[str, str | None]
 class Fleet:
     """The backends of one configuration after another.
 
-    `make_backend` gives a new worker its connections and account; what is seen of workers goes into the `books`. The
-    first `apply` may come before `start` and outside an event loop; until then nothing is probed and nothing is up.
+    `make_backend` gives a new worker its connections and account; what is seen of workers goes into the `books`, and
+    `on_move` hears of every load and unload of an adapter that was tried. The first `apply` may come before `start` and
+    outside an event loop; until then nothing is probed and nothing is up.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Fleet:
         *,
         random: Random | None = None,
         resolve: Resolve = system_resolver,
+        on_move: OnMove = lambda load, model, outcome: None,
     ) -> None:
         self._make_backend = make_backend
         self._books = books
@@ -62,7 +65,7 @@ class Fleet:
         self._reviews: list[asyncio.Task[None]] = []
         self._has_looked = False  # once at each of its first workers
         self._changed = asyncio.Event()
-        self.adapters = Adapters(self._notify)
+        self.adapters = Adapters(self._notify, on_move)
 
     def backends(self) -> Collection[Backend]:
         """All of them, in the order of the configuration; those found stand where their configured one does."""
