@@ -42,6 +42,7 @@ from gateway.downstream.server import Server
 from gateway.engines import DIALECTS
 from gateway.explain.record import SCHEMA, Document
 from gateway.explain.ring import Ring
+from gateway.fleet.added import Added, open_adapter_store
 from gateway.fleet.backend import Backend
 from gateway.fleet.drains import Drains, open_drain_store
 from gateway.fleet.registry import Fleet
@@ -123,9 +124,12 @@ class Gateway:
         prefixes = PrefixIndex()
         kins: dict[Hashable, Kin] = {}
         self.fleet = Fleet(
-            lambda worker: _backend(worker, prefixes, kins.setdefault(_kind(worker), Kin())), self.ledger
+            lambda worker: _backend(worker, prefixes, kins.setdefault(_kind(worker), Kin())),
+            self.ledger,
+            on_move=self.metrics.moved,
         )
         self.drains = Drains(open_drain_store(table.settings.state, table.settings.ledger), self.fleet)
+        self.added = Added(open_adapter_store(table.settings.state, table.settings.ledger), table, self._other_adapters)
         deltas = _deltas(table)
         self.sharing = None if deltas is None else Sharing(self.fleet, deltas, uuid.uuid4().hex)
         self.watcher = Watcher(directory, self.apply, table)
@@ -149,6 +153,7 @@ class Gateway:
             lambda: readings.of_limits(self.limiter, self.table.accounts),
             self.keyring.readings,
             self.drains.readings,
+            self.added.readings,
             lambda: readings.of_clients(self.intake),
             lambda: readings.of_ledger(self.ledger, self.table.settings.metering.journal),
             lambda: readings.of_configuration(self.watcher.state),
@@ -171,15 +176,24 @@ class Gateway:
         return self.service.revision.keys
 
     def apply(self, table: Table) -> None:
-        """Puts a new configuration into effect; requests under way keep the one they started with."""
+        """Puts a new configuration into effect, with the adapters that were added by the API; requests under way keep
+        the one they started with."""
+        written, table = table, self.added.join(table)
         self.limiter.tick(time.time())
         self.limiter.retain(table.accounts)
         self._seed_budgets(table)
         self.fleet.apply(table)
         self.keyring.apply(table)
         self.service.revision = Revision(table, Router(table), self.keyring.keys)
+        self.added.written = written
         if self.settler is not None:
             self.settler.revise(Orders.of(table))
+
+    def _other_adapters(self) -> None:
+        """Some were added or removed by the API."""
+        table = self.added.join(self.added.written)
+        self.fleet.apply(table)
+        self.service.revision = Revision(table, Router(table), self.keyring.keys)
 
     def describe(self, what: Description) -> Document:
         """How a request that is only described would be routed now. Raises `GatewayError` where it names nothing."""
@@ -216,7 +230,8 @@ class Gateway:
             asyncio.create_task(self._look_after_settler(), name="look after the settler"),
             looking := asyncio.create_task(self.fleet.first_look(FIRST_LOOK_SECONDS), name="look at the workers"),
         ]
-        await asyncio.gather(self.keyring.refresh(), self.drains.look())
+        await asyncio.gather(self.keyring.refresh(), self.drains.look(), self.added.look())
+        background.append(asyncio.create_task(self.added.run(), name="follow the added adapters"))
         background.append(asyncio.create_task(self.drains.run(), name="follow the drains"))
         if self.sharing is not None:
             background.append(asyncio.create_task(self.sharing.run(), name="tell other gateways"))
@@ -241,7 +256,11 @@ class Gateway:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
         await asyncio.gather(
-            self.service.store.close(), self.limiter.close(), self.keyring.close(), self.drains.close()
+            self.service.store.close(),
+            self.limiter.close(),
+            self.keyring.close(),
+            self.drains.close(),
+            self.added.close(),
         )
         if self.sharing is not None:
             await self.sharing.close()

@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import FastAPI
 
-from gateway.api import admin, decisions, docs, errors, health, keys, limits, metrics, models, openapi
+from gateway.api import adapters, admin, decisions, docs, errors, health, keys, limits, metrics, models, openapi
 from gateway.api.asgi import Methods, RequestIds
 from gateway.api.ports import GatewayPort
 
@@ -25,6 +25,7 @@ def create_control_plane(gateway: GatewayPort) -> FastAPI:
         metrics.router(gateway),
         models.router(gateway),
         admin.router(gateway),
+        adapters.router(gateway),
         decisions.router(gateway),
         keys.router(gateway),
         limits.router(gateway),

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 from gateway.config.watch import WatchState
 from gateway.described import Description
 from gateway.explain.record import Document
+from gateway.fleet.added import Added
 from gateway.fleet.drains import Drains
 from gateway.fleet.registry import Fleet
 from gateway.keyring.ring import Keyring
@@ -57,6 +58,11 @@ class GatewayPort(Protocol):
 
     @property
     def drains(self) -> Drains: ...
+
+    @property
+    def added(self) -> Added:
+        """The adapters that were added by the API."""
+        ...
 
     @property
     def watcher(self) -> HasState: ...

@@ -74,6 +74,7 @@ def _settings(written: Configuration) -> table.Settings:
         queue=table.Queue(written.queue.length, written.queue.wait),
         otlp_endpoint=written.telemetry.otlp_endpoint,
         admin_key_digests=frozenset(bytes.fromhex(key.sha256) for key in written.admin.keys),
+        adapter_directories=tuple(written.adapters.directories),
     )
 
 

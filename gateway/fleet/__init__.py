@@ -6,5 +6,6 @@ watch       one worker probed over time           health     its states and what
 probes      one probe of one worker (the IO)      listing    what an engine's model list says (pure)
 gauge       one worker's load polled, its silence   books      what the fleet tells the ledger
 discovery   workers behind a DNS name or in a file  drains     whom operators drained, in all processes
+adapters    what is loaded where, by each placer    added   adapters of the API, in all processes
 ramp        how a new worker comes to its share     readiness  which models nobody serves now (pure)
 """

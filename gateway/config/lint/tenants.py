@@ -69,8 +69,7 @@ def _models(draft: Draft, references: References, name: str, tenant: Tenant) -> 
     source = draft.source
     for i, asked in enumerate(tenant.models or ()):
         place = source.place("tenants", name, "models", i)
-        if complaint := references.complaint(asked, virtual=True):
-            source.findings.error(place, complaint.wrong, complaint.remedy)
+        if _complains(draft, references, place, asked):
             continue
         model, adapter = references.model(asked), split(references.follow(asked)).adapter
         if model is None or not adapter:
@@ -97,9 +96,23 @@ def _model_limits(draft: Draft, name: str, tenant: Tenant) -> None:
 def _key_models(draft: Draft, references: References, name: str, tenant: Tenant) -> None:
     for index, key in enumerate(tenant.keys):
         for i, asked in enumerate(key.models or ()):
-            if complaint := references.complaint(asked, virtual=True):
-                place = draft.source.place("tenants", name, "keys", index, "models", i)
-                draft.source.findings.error(place, complaint.wrong, complaint.remedy)
+            _complains(draft, references, draft.source.place("tenants", name, "keys", index, "models", i), asked)
+
+
+def _complains(draft: Draft, references: References, place: Place, asked: str) -> bool:
+    """An adapter that is not here may be added while the gateway runs, where it allows that."""
+    complaint = references.complaint(asked, virtual=True)
+    if complaint is None:
+        return False
+    name, version, adapter = split(references.follow(asked))
+    model = references.models.get(name)
+    if draft.settings.adapters.directories and model is not None and adapter and version in ("", *model.versions):
+        draft.source.findings.warn(
+            place, complaint.wrong, f"add it with POST /admin/v1/adapters, or delete `{asked}` here"
+        )
+    else:
+        draft.source.findings.error(place, complaint.wrong, complaint.remedy)
+    return True
 
 
 def _budget(draft: Draft, name: str, tenant: Tenant) -> None:

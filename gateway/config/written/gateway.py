@@ -191,14 +191,34 @@ class Admin(Written):
     )
 
 
+def _directory(text: str) -> str:
+    if not text.startswith("/") or ".." in text.split("/") or not text.strip("/") or not text.isprintable():
+        raise refuse(f"`{text[:80]}` is no absolute path of a directory", "write for example /srv/adapters")
+    return text
+
+
+Directory = Annotated[str, Field(max_length=1000), AfterValidator(_directory)]
+
+
+class Adapters(Written):
+    directories: list[Directory] = Field(
+        default=[],
+        max_length=64,
+        description="Beneath which `POST /admin/v1/adapters` takes adapters, as the gateway and its workers see them; "
+        "with none it takes none",
+        examples=["[/srv/adapters]"],
+    )
+
+
 class Gateway(Written):
     """The top-level keys of gateway.yaml."""
 
     server: Server = Field(default_factory=Server, description="Address, port and size of the process")
     state: Annotated[str, _STATE] = Field(
         default="memory://",
-        description="Where limits, the shared cache, the store of keys and who is drained live: memory:// (keys.db and "
-        "drains.json beside the ledger), or redis://host:6379/0 for several processes",
+        description="Where limits, the shared cache, the store of keys, who is drained and what adapters were added "
+        "live: memory:// (keys.db, drains.json and adapters.json beside the ledger), or redis://host:6379/0 for "
+        "several processes",
         examples=["memory://"],
     )
     ledger: Annotated[str, _LEDGER] = Field(
@@ -215,4 +235,5 @@ class Gateway(Written):
     telemetry: Telemetry = Field(default_factory=Telemetry, description="OpenTelemetry")
     probe: Probe = Field(default_factory=Probe, description="How workers are watched")
     queue: Queue = Field(default_factory=Queue, description="Where requests wait their turn when every worker is full")
+    adapters: Adapters = Field(default_factory=Adapters, description="Adapters that are added while the gateway runs")
     admin: Admin = Field(default_factory=Admin, description="Who may use /admin/v1")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import ssl
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from gateway.app import Gateway
 from gateway.config import load
+from gateway.fleet.added import Entry
 from gateway.logs import LogWriter
 from tests.gateway_process import configuration, tenant, worker_entry
 
@@ -54,8 +58,6 @@ def test_a_new_table_takes_over_as_a_whole(gateway: Gateway, tmp_path: Path) -> 
     (tmp_path / "config" / "all.yaml").write_text(json.dumps(configuration({"w2": "http://127.0.0.1:2"})))
     table = load(tmp_path / "config")
 
-    import asyncio
-
     async def apply() -> None:
         gateway.apply(table)
         await gateway.fleet.stop()
@@ -64,3 +66,27 @@ def test_a_new_table_takes_over_as_a_whole(gateway: Gateway, tmp_path: Path) -> 
     assert gateway.table is table
     assert gateway.service.revision is not before
     assert [backend.worker.name for backend in gateway.fleet.backends()] == ["w2"]
+
+
+def test_added_adapters_are_joined_to_the_table_in_effect(gateway: Gateway, tmp_path: Path) -> None:
+    entry = Entry(model="tiny", name="a", path=str(tmp_path.resolve() / "a"))
+
+    async def story() -> None:
+        settings = replace(gateway.table.settings, adapter_directories=(str(tmp_path),))
+        written = replace(gateway.table, settings=settings)
+        gateway.apply(written)
+        assert await gateway.added.add(entry)
+        assert list(gateway.table.models["tiny"].adapters) == ["a"]
+        assert gateway.service.revision.router.names.find("tiny:a") is not None
+        renewed = replace(written, revision="renewed")
+        gateway.apply(renewed)
+        assert list(gateway.table.models["tiny"].adapters) == ["a"]
+
+        broken = {name: replace(worker, ca="no PEM") for name, worker in written.workers.items()}
+        with pytest.raises(ssl.SSLError):
+            gateway.apply(replace(renewed, revision="broken", workers=broken))
+        assert await gateway.added.remove(entry.key)
+        assert gateway.table is renewed, "what could not be put into effect is not"
+        await gateway.fleet.stop()
+
+    asyncio.run(story())

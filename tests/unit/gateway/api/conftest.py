@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry
 from gateway.api import create_control_plane
 from gateway.config import WatchState
 from gateway.engines import DIALECTS
+from gateway.fleet.added import Added, open_adapter_store
 from gateway.fleet.backend import Backend
 from gateway.fleet.drains import Drains
 from gateway.fleet.registry import Fleet
@@ -141,6 +142,8 @@ class Plane:
     def __post_init__(self) -> None:
         self.fleet.apply(self.table)
         self.drains = Drains(None, self.fleet)
+        adapters = open_adapter_store(self.table.settings.state, self.table.settings.ledger)
+        self.added = Added(adapters, self.table, self.join)
         store = open_key_store(self.table.settings.state, self.table.settings.ledger)
         self.keyring = Keyring(store, self.table, lambda: None)
         self.app: FastAPI = create_control_plane(self)
@@ -148,6 +151,10 @@ class Plane:
     @property
     def keys(self) -> Keys:
         return Keys(self.table.keys, {})
+
+    def join(self) -> None:
+        self.table = self.added.join(self.added.written)
+        self.fleet.apply(self.table)
 
     def refresh(self) -> None:
         """The keyring looks at its store, as it does twice a second in a gateway."""

@@ -347,6 +347,29 @@ def test_a_tenant_may_ask_for_what_exists_and_lets_it_in(expect, tenant, fragmen
     assert fragment in expect({"tenants.yaml": ("", f"  new: {tenant[:-1]}, {key}}}{mark}\n")})
 
 
+@pytest.mark.parametrize(
+    ("asked", "mark", "fragment"),
+    [
+        ("chat-8b:later", "#?", "POST /admin/v1/adapters"),
+        ("chat-8b@fp8:later", "#?", "POST /admin/v1/adapters"),
+        ("chat-8b@fp9:later", "#!", "no version `fp9`"),
+        ("chat-9b:later", "#!", "did you mean `chat-8b`?"),
+        ("chat-8b@fp9", "#!", "no version `fp9`"),
+    ],
+)
+def test_an_adapter_may_be_added_later_where_that_is_allowed(expect, asked, mark, fragment):
+    key = "{id: a, sha256: 3333333333333333333333333333333333333333333333333333333333333ccc, models: [%s]}"
+    written = f'  new:\n    models: ["{asked}"] {mark}\n    keys:\n      - {key % repr(asked)} {mark}\n'
+    allowed = {"gateway.yaml": ("", "adapters: {directories: [/srv/adapters]}\n")}
+    assert fragment in expect({**allowed, "tenants.yaml": ("", written)})
+    expect({"tenants.yaml": ("", written.replace("#?", "#!"))})
+
+
+@pytest.mark.parametrize("path", ["adapters", "/", "/srv/../etc", "''", '"/srv\\0"', "7"])
+def test_adapters_are_added_beneath_absolute_directories_only(expect, path):
+    expect({"gateway.yaml": ("", f"adapters: {{directories: [{path}]}} #!\n")})
+
+
 def test_a_key_belongs_to_one_owner_under_one_id(expect):
     support = "5e884898da28047151d0e56f8dc6292773603d0d6aabbdd62a11ef721d1542d8"
     admin = "1111111111111111111111111111111111111111111111111111111111111aaa"
