@@ -191,6 +191,17 @@ class GatewayProcess:
             if is_it(line):
                 return line
 
+    def wait_processes(self, count: int) -> None:
+        """Until so many processes take connections."""
+        listening = 0
+
+        def is_last(line: dict[str, Any]) -> bool:
+            nonlocal listening
+            listening += line["event"] == "listening"
+            return listening == count
+
+        self.wait_log(is_last)
+
     def request_line(self, request_id: str, within: float = 15.0) -> dict[str, Any]:
         """The log line of one request."""
         return self.wait_log(lambda line: line.get("request_id") == request_id and line["event"] == "request", within)

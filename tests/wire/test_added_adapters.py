@@ -79,13 +79,6 @@ def offered(gateway: GatewayProcess, key: str) -> set[bool]:
     return said
 
 
-def wait_for_both(gateway: GatewayProcess) -> None:
-    """Until two processes take connections, and know that the worker is up."""
-    lines = iter(range(2, 0, -1))
-    gateway.wait_log(lambda line: line["event"] == "listening" and next(lines) == 1)
-    gateway.wait_up()
-
-
 def everywhere(gateway: GatewayProcess, is_there: bool, key: str = KEY) -> None:
     began = time.monotonic()
     eventually(lambda: offered(gateway, key) == {is_there} or None, f"offered everywhere: {is_there}")
@@ -95,7 +88,8 @@ def everywhere(gateway: GatewayProcess, is_there: bool, key: str = KEY) -> None:
 @pytest.mark.timeout(90)
 def test_one_is_added_used_and_removed_without_a_restart(tmp_path: Path, worker: LiveWorker, share: Path) -> None:
     with GatewayProcess(tmp_path / "gateway", written(worker, share, 2)) as gateway:
-        wait_for_both(gateway)
+        gateway.wait_processes(2)
+        gateway.wait_up()
         added_used_and_removed(gateway, worker, share)
 
 
@@ -119,7 +113,8 @@ def added_used_and_removed(gateway: GatewayProcess, worker: LiveWorker, share: P
     everywhere(gateway, True)
     gateway.stop()
     gateway.start()
-    wait_for_both(gateway)
+    gateway.wait_processes(2)
+    gateway.wait_up()
     assert offered(gateway, KEY) == {True}
 
     assert admin(gateway, "DELETE", "adapters/tiny/a")[0] == 200

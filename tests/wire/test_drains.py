@@ -50,7 +50,7 @@ def test_a_drain_holds_in_every_process_over_reload_and_restart(tmp_path: Path) 
         server = {"host": "127.0.0.1", "port": 4000, "drain_seconds": 5, "processes": 2}
         written = configuration({"w0": first.url, "w1": second.url}, server=server)
         with GatewayProcess(tmp_path, written) as gateway:
-            gateway.wait_log(lambda line: line["event"] == "listening")
+            gateway.wait_processes(2)
             gateway.wait_up()
             answer = order(gateway, "w0", "drain")
             assert (answer["draining"], answer["shared"]) == (True, True)

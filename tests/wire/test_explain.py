@@ -267,6 +267,7 @@ def test_decisions_outlive_their_process(first: LiveWorker, second: LiveWorker, 
 def test_any_process_explains_what_another_took(first: LiveWorker, second: LiveWorker, tmp_path: Path) -> None:
     shared = {"server": {"host": "127.0.0.1", "port": 4000, "processes": 2, "drain_seconds": 5}}
     with GatewayProcess(tmp_path, written(first.url, second.url, **shared)) as gateway:
+        gateway.wait_processes(2)
         gateway.wait_up()
         for _ in range(6):  # each over a connection of its own, which the kernel gives to either
             assert explained(gateway, post(gateway))["result"]["status"] == 200
