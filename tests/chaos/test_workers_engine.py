@@ -43,6 +43,16 @@ class RealSite:
         with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=START_WITHIN) as answer:
             return json.load(answer)
 
+    def load_adapter(self, worker: str, name: str, path: Path) -> None:
+        """As a gateway does, which the launcher has let it."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.ports[worker]}/v1/load_lora_adapter",
+            json.dumps({"lora_name": name, "lora_path": str(path)}).encode(),
+            {"content-type": "application/json"},
+        )
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=START_WITHIN) as answer:
+            assert answer.status == 200
+
     def _written(self) -> dict[str, object]:
         def worker(name: str, serves: str, **more: object) -> dict[str, object]:
             launch = {"port": self.ports[name], "args": ["--max-num-seqs", "8"], "env": FEW_THREADS}
@@ -82,7 +92,8 @@ def test_real_workers_start_answer_and_leave_nothing(site: RealSite, launcher: L
 
     served = site.ask("chat", "/v1/models")["data"]
     assert isinstance(served, list)
-    assert {model["id"] for model in served} == {"scribe@fp8", "scribe:sql", "scribe:support"}
+    assert {model["id"] for model in served} == {"scribe@fp8"}
+    site.load_adapter("chat", "scribe:sql", MODELS / "scribe-sql")
     prompt = {"prompt": "Show the name of all products.", "max_tokens": 24, "temperature": 0}
     answers = {
         name: site.ask("chat", "/v1/completions", model=name, **prompt)["choices"]

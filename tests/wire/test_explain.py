@@ -20,6 +20,7 @@ from tests.live_worker import LiveWorker
 from tests.wire.answers import chunks, request_id
 
 MESSAGES = [{"role": "user", "content": "the secret of the house"}]
+MILLISECOND = 0.001  # what the time of an attempt that another follows is exact to: a request's arrival is kept so
 ALL = {"candidates": ["tiny@v1"], "fallback": ["tiny@v2"], "cache": {"when": "never"}}
 
 
@@ -129,7 +130,7 @@ def test_a_retry_shows_who_failed_and_who_answered(gateway: GatewayProcess, firs
         (2, "second", "ok"),
     ]
     assert found["attempts"][0]["status"] == 502
-    assert found["attempts"][1]["after_seconds"] >= found["attempts"][0]["after_seconds"]
+    assert found["attempts"][1]["after_seconds"] >= found["attempts"][0]["after_seconds"] - MILLISECOND
     assert found["prediction"]["worker"] == "second"
     assert found["result"]["outcome"] == "ok"
 
