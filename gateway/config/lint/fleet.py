@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
+import os
+from threading import Thread
+from urllib.parse import unquote, urlsplit
 
 from gateway.config.authority import AuthorityError, read_authority
 from gateway.config.draft import Draft
@@ -12,6 +14,7 @@ from gateway.config.references import References, split
 from gateway.config.written.fleet import Launch, Tls, Worker
 
 LAUNCHED = ("vllm", "trtllm")  # the engines `tollgate up` can start
+LOOK_SECONDS = 1.0  # for a file of addresses
 
 
 def lint_fleet(draft: Draft, references: References) -> None:
@@ -117,6 +120,22 @@ def _address(draft: Draft, index: int, worker: Worker) -> None:
             f"`{worker.name}`: a certificate names a host and not the addresses behind it, so none would be accepted",
             "write dns+http://, or list https:// addresses with names of their own in a file (file:///PATH.yaml)",
         )
+    if worker.url is not None and worker.url.startswith("file://") and _is_missing(worker.url):
+        draft.source.findings.warn(
+            draft.source.place("workers", index, "url"),
+            f"`{worker.name}` has no workers yet: there is no file {unquote(worker.url.removeprefix('file://'))}",
+            "write the list of their URLs there, it is looked for all the time",
+        )
+
+
+def _is_missing(url: str) -> bool:
+    """Also of a disk that does not answer it is not said that something is missing."""
+    there: list[bool] = []
+    path = unquote(url.removeprefix("file://"))
+    looking = Thread(target=lambda: there.append(os.path.exists(path)), name="look for a list", daemon=True)
+    looking.start()
+    looking.join(LOOK_SECONDS)
+    return there == [False]
 
 
 def _tls(draft: Draft, index: int, worker: Worker, tls: Tls) -> None:

@@ -16,6 +16,11 @@ _API_KEY = re.compile(r"[\x21-\x7e]{1,4096}")
 
 def _url(text: str) -> str:
     if text.startswith("file:"):
+        if not _FILE.fullmatch(text) and _FILE.fullmatch(f"{text}.yaml"):
+            raise refuse(
+                f"`{text[:200]}` is no file of addresses that can be read, by its extension",
+                "write the name of a file that ends in .yaml, .yml or .json",
+            )
         if not _FILE.fullmatch(text):
             raise refuse(f"`{text[:200]}` is no file of addresses", "write for example file:///etc/tollgate/chat.yaml")
         return text

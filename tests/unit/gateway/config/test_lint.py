@@ -3,11 +3,14 @@
 A line is expected to be wrong where it carries `#!` (an error) or `#?` (a warning); nothing else may be reported.
 """
 
+import os
+import threading
 from hashlib import sha256
 
 import pytest
 
 from gateway.config import check
+from gateway.config.lint import fleet as lint_fleet
 from gateway.config.lint.pending import PENDING
 from gateway.config.published import PUBLISHED_KEYS, is_loopback
 from tests.certificates import Authority
@@ -150,15 +153,42 @@ def test_a_worker_can_be_reached_serves_what_exists_and_costs_something(expect, 
     assert fragment in expect({"fleet.yaml": ("", f"  - {{engine: vllm, {worker}}} #!\n")})
 
 
-@pytest.mark.parametrize("url", ["dns+http://vllm.prod.svc:8000", "file:///etc/tollgate/chat.yaml"])
-def test_an_address_may_stand_for_several_workers(expect, url):
-    expect({"fleet.yaml": ("", f"  - {{engine: vllm, name: n, serves: chat-8b@fp8, gpu: cpu, url: '{url}'}}\n")})
+def test_an_address_may_stand_for_several_workers(expect, tmp_path):
+    listed = tmp_path / "a list.json"
+    listed.write_text("[]")
+    for url in ("dns+http://vllm.prod.svc:8000", f"file://{tmp_path}/a%20list.json"):
+        expect({"fleet.yaml": ("", f"  - {{engine: vllm, name: n, serves: chat-8b@fp8, gpu: cpu, url: '{url}'}}\n")})
 
 
-@pytest.mark.parametrize("url", ["file://chat.yaml", "file:///chat.txt", "file:chat.yaml"])
-def test_a_file_of_addresses_is_absolute_and_of_a_kind_that_is_known(expect, url):
+def test_a_file_of_addresses_that_is_not_there_yet_is_pointed_out(expect, tmp_path):
+    worker = f"{{engine: vllm, name: n, serves: chat-8b@fp8, gpu: cpu, url: 'file://{tmp_path}/to%20come.yaml'}}"
+    message = expect({"fleet.yaml": ("", f"  - {worker} #?\n")})
+    assert f"there is no file {tmp_path}/to come.yaml" in message
+
+
+def test_a_disk_that_does_not_answer_holds_no_check_up(expect, tmp_path, monkeypatch):
+    answered, listed = threading.Event(), f"{tmp_path}/a.yaml"
+    monkeypatch.setattr(lint_fleet, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(os.path, "exists", lambda path: str(path) == listed and answered.wait(20.0))
+    worker = f"{{engine: vllm, name: n, serves: chat-8b@fp8, gpu: cpu, url: 'file://{listed}'}}"
+    expect({"fleet.yaml": ("", f"  - {worker}\n")})
+    answered.set()
+
+
+@pytest.mark.parametrize(
+    ("url", "fragment"),
+    [
+        ("file://chat.yaml", "file:///etc/tollgate/chat.yaml"),
+        ("file:chat.yaml", "file:///etc/tollgate/chat.yaml"),
+        ("file:///chat.txt", "ends in .yaml, .yml or .json"),
+        ("file:///etc/tollgate", "ends in .yaml, .yml or .json"),
+    ],
+)
+def test_a_file_of_addresses_is_absolute_and_of_a_kind_that_is_known(expect, url, fragment):
     worker = f"  - {{engine: vllm, name: n, serves: chat-8b@fp8, gpu: cpu, url: '{url}'}} #!\n"
-    assert "no file of addresses" in expect({"fleet.yaml": ("", worker)})
+    message = expect({"fleet.yaml": ("", worker)})
+    assert "no file of addresses" in message
+    assert fragment in message
 
 
 def test_only_engines_that_can_be_started_are(expect):
