@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -17,12 +18,14 @@ from gateway.api.json import Json
 from gateway.api.ports import GatewayPort
 from gateway.config.problems import Problem
 from gateway.engines.load import NO_LOAD, UNKNOWN
-from gateway.errors import BadRequest, NotFound, Overloaded
+from gateway.errors import BadRequest, Conflict, NotFound, Overloaded
 from gateway.fleet.backend import Backend
+from gateway.fleet.drains import TooManyDrained
 from gateway.ledger.dimensions import DIMENSIONS, is_dimension
 from gateway.ledger.report import build
 from gateway.ledger.store import LedgerError
 from gateway.routing.router import spell
+from gateway.state.drains import MOST_DRAINED
 from gateway.table import Match, Route
 
 
@@ -34,21 +37,33 @@ def router(gateway: GatewayPort) -> APIRouter:
     @routes.get("/workers", summary="Workers and their state")
     async def workers() -> Response:  # pyright: ignore[reportUnusedFunction]
         """Every worker, configured or found behind a configured address: what it serves, whether it takes requests
-        and if not why, and its load as this gateway process knows it."""
+        and if not why, and its load. All is as the one process sees it that answers, `process` by its id on its
+        machine; the other `processes` there, and other replicas, see for themselves. `drained_absent` are drained too,
+        and this one sees no worker of that name."""
+        fleet = gateway.fleet
         return Json(
             {
-                "workers": [_worker(backend) for backend in gateway.fleet.backends()],
+                "process": os.getpid(),
+                "processes": gateway.table.settings.server.processes,
+                "workers": [_worker(backend) for backend in fleet.backends()],
+                "drained_absent": sorted(fleet.drained - fleet.workers().keys()),
                 "discovery": [
-                    {"name": name, "url": one.url, "found": len(one.urls), "error": one.error or None}
-                    for name, one in gateway.fleet.discoveries().items()
+                    {
+                        "name": name,
+                        "url": one.url,
+                        "found": len(one.urls),
+                        "error": one.error or None,
+                    }
+                    for name, one in fleet.discoveries().items()
                 ],
             }
         )
 
     @routes.post("/workers/{name}/drain", summary="Drain a worker")
     async def drain(name: str) -> Response:  # pyright: ignore[reportUnusedFunction]
-        """No gateway process sends it new requests; those under way finish. Holds until undrained, over reloads and
-        restarts. `shared` is false while the store that tells the others is away: they hear of it when it is back."""
+        """No gateway process sends it new requests; those under way finish. Holds for the name until undrained, over
+        reloads and restarts and while there is no such worker. `shared` is false while the store that tells the others
+        is away: they hear of it when it is back."""
         return Json(await _set_draining(gateway, name, True))
 
     @routes.post("/workers/{name}/undrain", summary="Undrain a worker")
@@ -114,7 +129,15 @@ def router(gateway: GatewayPort) -> APIRouter:
 async def _set_draining(gateway: GatewayPort, name: str, draining: bool) -> dict[str, Any]:
     try:
         backend = await gateway.drains.change(name, draining)
-        return {**_worker(backend), "shared": gateway.drains.shared}
+        shown = {"name": name, "draining": draining} if backend is None else _worker(backend)
+        return {**shown, "shared": gateway.drains.shared}
+    except TooManyDrained:
+        raise Conflict(
+            f"{MOST_DRAINED} workers are drained and no more names are kept: undrain those that are gone, "
+            "`drained_absent` of /admin/v1/workers lists them.",
+            param="name",
+            code="too_many_drained",
+        ) from None
     except KeyError:
         known = ", ".join(list(gateway.fleet.workers())[:100]) or "none"
         raise NotFound(

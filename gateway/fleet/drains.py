@@ -1,7 +1,9 @@
 """Drains hold in every process: what an operator says to one of them is written to a store that all of them follow.
 
-The store is read every 0.6 s or so. While it is away a change holds where it was made and is written when the store is
-back; the others keep what they know. A store that has lost what it had is given it again.
+A drain holds for the name until that is undrained, also while no process sees a worker of that name: one that looks
+away for a moment says nothing of the others. The store is read every 0.6 s or so. While it is away a change holds where
+it was made and is written when the store is back; the others keep what they know. A store that has lost what it had is
+given it again.
 """
 
 from __future__ import annotations
@@ -28,6 +30,10 @@ FILE = "drains.json"
 ELSEWHERE = Path("var")  # where the ledger is in no file
 
 
+class TooManyDrained(Exception):
+    """`MOST_DRAINED` names are drained: others must be undrained first."""
+
+
 def open_drain_store(state: str, ledger: str) -> DrainStore:
     """Of gateway.yaml's `state:` and `ledger:`. Connects to nothing and makes no file yet."""
     if not state.startswith("memory:"):
@@ -47,7 +53,6 @@ class Drains:
         self._fleet = fleet
         self._known: frozenset[str] = frozenset()  # of the store
         self._unwritten: dict[str, bool] = {}  # changes made here that it does not have yet
-        self._seen: set[str] = set()  # drained ones that were found behind an address
         self._looking = asyncio.Lock()
         self.away = ""  # why the store could not be used at the last look
 
@@ -56,9 +61,18 @@ class Drains:
         """Whether all that was said here is where the others see it."""
         return not self._unwritten
 
-    async def change(self, name: str, draining: bool) -> Backend:
-        """Takes effect here at once; KeyError when there is no worker of that name."""
-        backend = self._fleet.drain(name) if draining else self._fleet.undrain(name)
+    async def change(self, name: str, draining: bool) -> Backend | None:
+        """Takes effect here at once. None for one that was drained and of which this process sees no worker now;
+        KeyError when neither is so. Raises `TooManyDrained`."""
+        if draining:
+            drained = self._fleet.drained
+            if name not in drained and len(drained) >= MOST_DRAINED:
+                raise TooManyDrained
+            backend: Backend | None = self._fleet.drain(name)
+        else:
+            if name not in self._fleet.workers():  # another process may have drained it just now
+                await self.look()
+            backend = self._fleet.undrain(name)
         if self._store is not None:
             if name in self._unwritten or len(self._unwritten) < MOST_DRAINED:
                 self._unwritten[name] = draining
@@ -100,7 +114,6 @@ class Drains:
         yield Reading("tollgate_drains_away", away, float(bool(self.away)), {})
 
     async def _look(self, store: DrainStore) -> None:
-        self._forget_the_gone()
         found = await store.read()
         if not found.was_made and self._known:
             logger.warning("the store had lost which workers are drained, they are put back")
@@ -120,10 +133,3 @@ class Drains:
             one for one, drains in self._unwritten.items() if not drains
         }
         self._fleet.keep_drained(said)
-
-    def _forget_the_gone(self) -> None:
-        """A worker that was found behind an address and is not there any more: another may get that address."""
-        here = self._fleet.found()
-        for name in self._seen - here:
-            self._unwritten.setdefault(name, False)
-        self._seen = {name for name in here if name in self._known}

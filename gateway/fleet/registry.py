@@ -105,6 +105,8 @@ class Fleet:
         for name, backend in backends.items():
             backend.worker = workers[name]
             backend.draining = name in self._drained
+            if backend.draining and name not in old:
+                logger.warning("a worker comes drained: undrain it to use it", extra={"fields": {"worker": name}})
         patience = (
             max([Timeout().total, *(route.timeout.total for route in self._table.routes)]) if self._table else 0.0
         )
@@ -176,8 +178,17 @@ class Fleet:
         """Gives the worker no new requests; KeyError when there is none of that name."""
         return self._set_draining(name, True)
 
-    def undrain(self, name: str) -> Backend:
+    def undrain(self, name: str) -> Backend | None:
+        """None for one that is drained and not here; KeyError when neither is so."""
+        if name in self._drained and name not in self._backends:
+            self._drained -= {name}
+            return None
         return self._set_draining(name, False)
+
+    @property
+    def drained(self) -> frozenset[str]:
+        """The names that are drained, those included of which there is no worker here."""
+        return self._drained
 
     def report_failure(self, backend: Backend, why: str) -> None:
         """A request could not reach this worker: no other is sent there until a probe gets through."""
@@ -242,11 +253,6 @@ class Fleet:
         self._drained = frozenset(names)
         for name in self._backends:
             self._mark(name, name in self._drained)
-
-    def found(self) -> set[str]:
-        """The names of those behind an address that stands for several."""
-        configured = () if self._table is None else self._table.workers
-        return {name for name in self._backends if name not in configured}
 
     def _set_draining(self, name: str, draining: bool) -> Backend:
         backend = self._mark(name, draining)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from gateway.ledger.record import Attempt
 from gateway.ledger.sqlite import SqliteStore
 from gateway.ledger.store import Batch
 from gateway.routing.prefix import BLOCK_TOKENS, BLOCKS_PER_WORKER, PrefixIndex
+from gateway.state.drains import MOST_DRAINED
 from tests.attempts import attempt
 from tests.unit.gateway.api.conftest import Plane
 
@@ -93,6 +95,28 @@ def test_draining_and_undraining(plane: Plane) -> None:
     assert plane.admin("/workers/e/drain", "POST")["draining"] is True
     assert [w["draining"] for w in plane.admin("/workers")["workers"]] == [False, False, True]
     assert plane.admin("/workers/e/undrain", "POST")["draining"] is False
+
+
+def test_one_that_is_drained_and_gone_is_listed_and_can_be_undrained(plane: Plane) -> None:
+    plane.fleet.keep_drained(["e", "gone"])
+    assert plane.admin("/workers")["drained_absent"] == ["gone"]
+    assert plane.admin("/workers/gone/undrain", "POST") == {"name": "gone", "draining": False, "shared": True}
+    assert plane.admin("/workers")["drained_absent"] == []
+    assert plane.ask("/admin/v1/workers/gone/undrain", "POST", plane.admin_key).status_code == 404
+
+
+def test_more_drained_than_are_kept_are_refused(plane: Plane) -> None:
+    plane.fleet.keep_drained([f"gone-{number}" for number in range(MOST_DRAINED)])
+    answer = plane.ask("/admin/v1/workers/e/drain", "POST", plane.admin_key)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "too_many_drained")
+    assert "drained_absent" in answer.json()["error"]["message"]
+    plane.admin("/workers/gone-7/undrain", "POST")
+    assert plane.admin("/workers/e/drain", "POST")["draining"] is True
+
+
+def test_it_says_whose_view_it_is(plane: Plane) -> None:
+    shown = plane.admin("/workers")
+    assert (shown["process"], shown["processes"]) == (os.getpid(), 1)
 
 
 def test_draining_nobody(plane: Plane) -> None:

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.fleet.drains import Drains, open_drain_store
+from gateway.fleet.drains import Drains, TooManyDrained, open_drain_store
 from gateway.fleet.registry import Fleet
-from gateway.state.drains import Drained, DrainsAway, FileDrains, RedisDrains
+from gateway.state.drains import MOST_DRAINED, Drained, DrainsAway, FileDrains, RedisDrains
 
 if TYPE_CHECKING:
     from tests.unit.gateway.fleet.conftest import Kit
@@ -66,7 +66,7 @@ def test_what_one_is_told_the_others_do(kit: Kit) -> None:
     async def story() -> None:
         store = Store()
         one, other = Process(kit, store, "a", "b"), Process(kit, store, "a", "b")
-        assert (await one.drains.change("a", True)).draining
+        assert (await one.drains.change("a", True)) in one.fleet.backends()
         assert one.drained == ["a"]
         await other.drains.look()
         assert other.drained == ["a"]
@@ -147,31 +147,73 @@ def test_a_store_that_lost_what_it_had_is_given_it_again(kit: Kit) -> None:
     run(story())
 
 
-def test_who_was_found_and_is_gone_is_forgotten(kit: Kit) -> None:
-    """Another may get its address."""
-
+def test_a_process_that_does_not_see_a_worker_undoes_no_drain(kit: Kit) -> None:
     async def story() -> None:
         store = Store()
-        process = Process(kit, store)
-        addresses = ["127.0.0.1", "127.0.0.2"]
+        addresses: dict[str, list[str]] = {"one": ["127.0.0.1"], "other": ["127.0.0.1"]}
+        fleets: dict[str, Fleet] = {}
+        for name, seen in addresses.items():
 
-        async def resolve(host: str) -> list[str]:
-            return addresses
+            async def resolve(host: str, seen: list[str] = seen) -> list[str]:
+                return seen or ["127.0.0.9"]
 
-        process.fleet = fleet = Fleet(kit.make_backend, resolve=resolve)
-        process.drains = Drains(store, fleet)
-        fleet.apply(kit.table(kit.worker("w", url="dns+http://w.svc:1"), kit.worker("static")))
-        (discovery,) = fleet.discoveries().values()
-        await discovery.look()
-        await process.drains.change("w-127.0.0.1", True)
-        await process.drains.change("static", True)
-        await process.drains.look()
-        del addresses[0]
+            fleets[name] = Fleet(kit.make_backend, resolve=resolve)
+            fleets[name].apply(kit.table(kit.worker("w", url="dns+http://w.svc:1")))
+        one, other = (Drains(store, fleet) for fleet in fleets.values())
+
+        async def look(name: str) -> None:
+            (discovery,) = fleets[name].discoveries().values()
+            for _ in range(3):
+                await discovery.look()
+
+        for name in fleets:
+            await look(name)
+        await one.change("w-127.0.0.1", True)
+        await other.look()
+        addresses["other"].clear()
+        await look("other")
+        assert list(fleets["other"].workers()) == ["w-127.0.0.9"]
         for _ in range(2):
-            await discovery.look()
+            await other.look()
+            await one.look()
+        assert store.held.names == {"w-127.0.0.1"}
+        assert [backend.draining for backend in fleets["one"].backends()] == [True]
+        addresses["other"].append("127.0.0.1")
+        await look("other")
+        assert [backend.draining for backend in fleets["other"].backends()] == [True], "it comes back drained"
+        for fleet in fleets.values():
+            await fleet.stop()
+
+    run(story())
+
+
+def test_one_that_is_gone_can_be_undrained(kit: Kit) -> None:
+    async def story() -> None:
+        store = Store()
+        one, other = Process(kit, store, "a", "b"), Process(kit, store, "b")
+        await one.drains.change("a", True)
+        assert await other.drains.change("a", False) is None, "it looks who is drained before it says that nobody is"
+        assert store.held.names == frozenset()
+        await one.drains.look()
+        assert one.drained == []
+        with pytest.raises(KeyError):
+            await other.drains.change("a", False)
+
+    run(story())
+
+
+def test_no_more_are_drained_than_the_store_keeps(kit: Kit) -> None:
+    async def story() -> None:
+        store = Store()
+        store.held = Drained(True, frozenset(f"gone-{number}" for number in range(MOST_DRAINED)))
+        process = Process(kit, store, "a")
         await process.drains.look()
-        assert store.held.names == {"static"}
-        await fleet.stop()
+        with pytest.raises(TooManyDrained):
+            await process.drains.change("a", True)
+        assert process.drained == []
+        await process.drains.change("gone-1", False)
+        await process.drains.change("a", True)
+        assert process.drained == ["a"]
 
     run(story())
 
@@ -181,7 +223,7 @@ def test_alone_it_is_told_to_nobody(kit: Kit) -> None:
         fleet = kit.unwatched()
         fleet.apply(kit.table(kit.worker("a")))
         drains = Drains(None, fleet)
-        assert (await drains.change("a", True)).draining
+        assert (await drains.change("a", True)) in fleet.backends()
         await drains.look()
         await drains.run()
         assert drains.shared

@@ -502,7 +502,9 @@ def test_draining_survives_a_change_of_the_configuration(kit: Kit) -> None:
         assert fleet.drain("a").draining
         fleet.apply(kit.table(kit.worker("a", api_key="rotated"), kit.worker("b")))
         assert [b.draining for b in fleet.backends()] == [True, False]
-        assert not fleet.undrain("a").draining
+        undrained = fleet.undrain("a")
+        assert undrained is not None
+        assert not undrained.draining
         with pytest.raises(KeyError):
             fleet.drain("nobody")
 
