@@ -53,6 +53,7 @@ def router(gateway: GatewayPort) -> APIRouter:
                         "url": one.url,
                         "found": len(one.urls),
                         "error": one.error or None,
+                        "warnings": list(one.warnings),
                     }
                     for name, one in fleet.discoveries().items()
                 ],

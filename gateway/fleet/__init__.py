@@ -7,5 +7,7 @@ probes      one probe of one worker (the IO)      listing    what an engine's mo
 gauge       one worker's load polled, its silence   books      what the fleet tells the ledger
 discovery   workers behind a DNS name or in a file  drains     whom operators drained, in all processes
 adapters    what is loaded where, by each placer    added   adapters of the API, in all processes
+expansion   their names, and who is there twice (pure)
+aside       disk work that may hang, in its thread
 ramp        how a new worker comes to its share     readiness  which models nobody serves now (pure)
 """

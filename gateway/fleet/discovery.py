@@ -11,8 +11,8 @@ import logging
 import os
 import re
 import socket
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from dataclasses import replace
+import stat
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 from random import Random
 from typing import cast
@@ -20,12 +20,14 @@ from urllib.parse import unquote, urlsplit
 
 import yaml
 
+from gateway.fleet.aside import Aside
+from gateway.fleet.expansion import Behind
 from gateway.table import Worker
 
 logger = logging.getLogger("tollgate.fleet")
 
 RESOLVE_SECONDS = 2.0  # between two looks at a name, whatever lifetime its records have: resolvers keep that
-ANSWER_SECONDS = 5.0  # a resolver may take
+ANSWER_SECONDS = 5.0  # a resolver or a disk may take
 ABSENT_LOOKS = 2  # in a row, for an address to be gone: some resolvers give only some of them at a time
 FILE_SECONDS = 0.25  # between two looks at a file; it is read once it has been the same for two
 MOST_FOUND = 1_024  # behind one address
@@ -45,18 +47,6 @@ def stands_for_many(worker: Worker) -> bool:
     return worker.url.startswith(("dns+", "file://"))
 
 
-def members(template: Worker, urls: Iterable[str]) -> dict[str, Worker]:
-    """The workers behind a configured one, by name."""
-    found = (replace(template, name=f"{template.name}-{_tail(template, url)}", url=url) for url in urls)
-    return {worker.name: worker for worker in found}
-
-
-def _tail(template: Worker, url: str) -> str:
-    """What tells it from its siblings: of a name in DNS they share the port."""
-    address = urlsplit(url).hostname or "" if template.url.startswith("dns+") else url.partition("://")[2]
-    return re.sub(r"[^A-Za-z0-9._]+", "-", address).strip("-")
-
-
 async def system_resolver(host: str) -> Collection[str]:
     """A and AAAA records by the system's own resolver. Raises OSError."""
     found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
@@ -64,22 +54,49 @@ async def system_resolver(host: str) -> Collection[str]:
 
 
 class Discovery:
-    """Looks behind one address until cancelled. `changed` is called after the first look, and when others are found."""
+    """Looks behind one address until cancelled. `changed` is called after the first look, and when others are found.
+    Until a look succeeds it has those `kept`, which were found by the address before."""
 
     def __init__(
-        self, name: str, url: str, changed: Callable[[], None], random: Random, resolve: Resolve = system_resolver
+        self,
+        name: str,
+        url: str,
+        changed: Callable[[], None],
+        random: Random,
+        resolve: Resolve = system_resolver,
+        kept: Behind | None = None,
     ) -> None:
         self.url = url
-        self.urls: tuple[str, ...] = ()
+        self.urls: tuple[str, ...] = () if kept is None else tuple(kept.urls)
+        self.warnings: tuple[str, ...] = ()  # of what was found: who is called otherwise, or is there already
         self.error = ""  # why the last look found nothing out
         self.has_looked = False
         self._name = name
+        self._found_at = url if kept is None else kept.address
+        self._disk = Aside()
         self._changed = changed
         self._random = random
         self._resolve = resolve
         self._absent: dict[str, int] = {}  # looks in a row
         self._seen: tuple[int, ...] | None = None  # of the file, at the last look
         self._read: tuple[int, ...] | None = None  # when it was read
+
+    @property
+    def behind(self) -> Behind:
+        return Behind(self._found_at, self.urls)
+
+    @property
+    def has_its_own(self) -> bool:
+        """Whether its URLs are not those kept from the address before."""
+        return self._found_at == self.url
+
+    def warn(self, warnings: tuple[str, ...]) -> None:
+        """Says what was not said before."""
+        for one in warnings:
+            if one not in self.warnings:
+                fields = {"worker": self._name, "why": one}
+                logger.warning("a worker found meets another", extra={"fields": fields})
+        self.warnings = warnings
 
     async def run(self) -> None:
         is_name = self.url.startswith("dns+")
@@ -97,20 +114,32 @@ class Discovery:
             if self.url.startswith("dns+"):
                 found = self._still_there(await _resolved(self.url, self._resolve))
             else:
-                found = await asyncio.to_thread(self._listed)
+                found = await self._disk.do(self._listed, ANSWER_SECONDS)
         except LookFailed as error:
             self._fail(str(error))
+            return
+        except TimeoutError:
+            self._fail(f"{self._path} cannot be read: its disk gives no answer within {ANSWER_SECONDS:g} s")
+            return
+        if found is None:
             return
         if self.error:
             logger.info("workers looked up again", extra={"fields": {"worker": self._name}})
         self.error = ""
-        if found is not None:
-            self._take(found)
+        self._take(found)
+
+    @property
+    def _path(self) -> Path:
+        return Path(unquote(self.url.removeprefix("file://")))
 
     def _fail(self, why: str) -> None:
         if why != self.error:
             fields = {"worker": self._name, "why": why, "known": len(self.urls)}
-            logger.warning("workers not looked up: those known stay", extra={"fields": fields})
+            if self.has_its_own:
+                logger.warning("workers not looked up: those known stay", extra={"fields": fields})
+            else:
+                fields["found_at"] = self._found_at
+                logger.warning("workers not looked up: those of the address before stay", extra={"fields": fields})
         self.error = why
         if not self.has_looked:
             self.has_looked = True
@@ -121,29 +150,30 @@ class Discovery:
         if len(set(found)) > MOST_FOUND and urls != self.urls:
             fields = {"worker": self._name, "found": len(set(found)), "taken": MOST_FOUND}
             logger.warning("more workers found than one address may stand for", extra={"fields": fields})
-        if urls == self.urls and self.has_looked:
+        if urls == self.urls and self.has_looked and self.has_its_own:
             return
-        before, self.urls, self.has_looked = self.urls, urls, True
+        before, self.urls, self.has_looked, self._found_at = self.urls, urls, True, self.url
         fields = {"worker": self._name, "found": len(urls), "new": len(set(urls) - set(before))}
         logger.info("workers found", extra={"fields": fields})
         self._changed()
 
     def _still_there(self, answered: Collection[str]) -> set[str]:
         """Those answered, and those that have not been absent often enough to be gone."""
-        self._absent = {url: self._absent.get(url, 0) + 1 for url in self.urls if url not in answered}
+        known = self.urls if self.has_its_own else ()
+        self._absent = {url: self._absent.get(url, 0) + 1 for url in known if url not in answered}
         return {*answered, *(url for url, looks in self._absent.items() if looks < ABSENT_LOOKS)}
 
     def _listed(self) -> list[str] | None:
-        """None where the file is as it was."""
-        path = Path(unquote(self.url.removeprefix("file://")))
+        """None where the file is as it was, or perhaps being written."""
+        path = self._path
         try:
-            stat = os.stat(path)
-        except OSError as error:
-            raise LookFailed(f"{path} cannot be read ({error.strerror}): write the list of URLs there") from None
-        seen = stat.st_mtime_ns, stat.st_size, stat.st_ino
+            status = os.stat(path)
+        except (OSError, ValueError) as error:
+            raise _unreadable(path, error) from None
+        seen = status.st_mtime_ns, status.st_size, status.st_ino
         was_same = seen == self._seen
         self._seen = seen
-        if self.has_looked and not was_same:  # perhaps it is being written
+        if self.has_looked and not was_same:
             return None
         if seen == self._read and not self.error:
             return None
@@ -172,11 +202,10 @@ async def _resolved(url: str, resolve: Resolve) -> set[str]:
 def read_list(path: Path) -> list[str]:
     """The URLs in a file: a list, or one under the key `urls`, in YAML or JSON. Raises `LookFailed`."""
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
+        data = _content(path)
         document: object = yaml.safe_load(data) if len(data) <= MAX_FILE_BYTES else None
     except OSError as error:
-        raise LookFailed(f"{path} cannot be read ({error.strerror}): write the list of URLs there") from None
+        raise _unreadable(path, error) from None
     except (yaml.YAMLError, UnicodeError, RecursionError, ValueError):
         raise LookFailed(f"{path} is neither YAML nor JSON: write a list of URLs like [http://10.0.0.5:8000]") from None
     listed = cast("Mapping[str, object]", document).get("urls") if isinstance(document, Mapping) else document
@@ -187,6 +216,23 @@ def read_list(path: Path) -> list[str]:
         if not isinstance(entry, str) or not _is_url(entry):
             raise LookFailed(f"{path} lists `{str(entry)[:100]}`, which is no URL like http://10.0.0.5:8000")
     return [str(entry).rstrip("/") for entry in entries]
+
+
+def _content(path: Path) -> bytes:
+    """At most a byte more than may be there. Never waits for a writer, as a pipe would."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise LookFailed(f"{path} is not a regular file: put one there that lists the URLs")
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read(MAX_FILE_BYTES + 1)
+    finally:
+        os.close(descriptor)
+
+
+def _unreadable(path: Path, error: Exception) -> LookFailed:
+    why = getattr(error, "strerror", None) or str(error)
+    return LookFailed(f"{path} cannot be read ({why}): write the list of URLs there")
 
 
 def _is_url(text: str) -> bool:

@@ -13,7 +13,8 @@ from gateway.fleet import ramp
 from gateway.fleet.adapters import Adapters
 from gateway.fleet.backend import Backend
 from gateway.fleet.books import NO_BOOKS, Books
-from gateway.fleet.discovery import Discovery, Resolve, members, stands_for_many, system_resolver
+from gateway.fleet.discovery import Discovery, Resolve, stands_for_many, system_resolver
+from gateway.fleet.expansion import expand
 from gateway.fleet.gauge import Gauge
 from gateway.fleet.placer import OnMove
 from gateway.fleet.probes import Clients, Prober
@@ -100,7 +101,8 @@ class Fleet:
 
     def _arrange(self, table: Table, discoveries: Mapping[str, Discovery]) -> None:
         """Has a backend for each worker of the table, and for those found."""
-        old, workers = self._backends, _expanded(table, discoveries)
+        old = self._backends
+        workers, warnings = expand(table.workers, {name: one.behind for name, one in discoveries.items()})
         backends = {name: self._backend(worker, old.get(name)) for name, worker in workers.items()}
         for name, backend in backends.items():
             backend.worker = workers[name]
@@ -110,6 +112,8 @@ class Fleet:
         patience = (
             max([Timeout().total, *(route.timeout.total for route in self._table.routes)]) if self._table else 0.0
         )
+        for name, discovery in discoveries.items():
+            discovery.warn(warnings[name])
         self._table = table
         self._backends = backends
         self._serving = _by_what_they_serve(backends)
@@ -234,10 +238,15 @@ class Fleet:
         return self._make_backend(worker)
 
     def _discovery(self, worker: Worker) -> Discovery:
+        """A new address may be mistyped: until a look there succeeds, those of the old one stay, unless what they are
+        to serve or the key they are asked with has changed too."""
         known = self._discoveries.get(worker.name)
-        if known is not None and known.url == worker.url:
+        before = None if self._table is None else self._table.workers.get(worker.name)
+        is_alike = before is not None and _place(before)[1:] == _place(worker)[1:]
+        if known is not None and known.url == worker.url and (is_alike or known.has_its_own):
             return known
-        return Discovery(worker.name, worker.url, self._found, self._random, self._resolve)
+        kept = known.behind if known is not None and is_alike else None
+        return Discovery(worker.name, worker.url, self._found, self._random, self._resolve, kept)
 
     def _found(self) -> None:
         if self._table is not None:
@@ -314,18 +323,6 @@ class Fleet:
         self.adapters.members_changed()
         self._changed.set()
         self._changed = asyncio.Event()
-
-
-def _expanded(table: Table, discoveries: Mapping[str, Discovery]) -> dict[str, Worker]:
-    """A worker that is configured goes before one that is found under its name."""
-    workers: dict[str, Worker] = {}
-    for name, worker in table.workers.items():
-        if name in discoveries:
-            found = members(worker, discoveries[name].urls)
-            workers.update({one: found[one] for one in found if one not in table.workers})
-        else:
-            workers[name] = worker
-    return workers
 
 
 def _place(worker: Worker) -> tuple[object, ...]:

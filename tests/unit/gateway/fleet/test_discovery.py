@@ -7,8 +7,8 @@ import contextlib
 import json
 import logging
 import os
-import re
 import socket
+import threading
 from collections.abc import AsyncGenerator, Collection, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,9 +19,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.config.written.base import NAME
 from gateway.fleet import discovery
-from gateway.fleet.discovery import MOST_FOUND, Discovery, LookFailed, members, read_list, stands_for_many
+from gateway.fleet.discovery import MOST_FOUND, Discovery, LookFailed, read_list, stands_for_many
 from gateway.fleet.readiness import unserved
 from gateway.fleet.registry import Fleet
 from gateway.table import Table, configured
@@ -68,23 +67,6 @@ def test_who_stands_for_many(kit: Kit) -> None:
         False,
         False,
     ]
-
-
-@pytest.mark.parametrize(
-    ("template", "url", "name"),
-    [
-        (URL, "http://10.0.0.5:8000", "chat-10.0.0.5"),
-        (URL, "http://[fd00::1]:8000", "chat-fd00-1"),
-        ("file:///a.yaml", "http://10.0.0.5:8000", "chat-10.0.0.5-8000"),
-        ("file:///a.yaml", "https://gpu-1.lan:8000/v1", "chat-gpu-1.lan-8000-v1"),
-    ],
-)
-def test_one_that_is_found_is_named_after_its_address(kit: Kit, template: str, url: str, name: str) -> None:
-    of = kit.worker("chat", url=template, max_inflight=7)
-    ((found_name, found),) = members(of, [url]).items()
-    assert (found_name, found.name, found.url, found.max_inflight) == (name, name, url, 7)
-    assert re.fullmatch(NAME, name)
-    assert configured(name, ["ch", "chat", "other"]) == "chat"
 
 
 def test_whose_a_worker_is() -> None:
@@ -273,6 +255,86 @@ def test_a_change_is_read_once_it_rests_and_an_invalid_one_keeps_the_old(tmp_pat
     run(story())
 
 
+def test_a_broken_file_that_is_written_again_is_not_taken_for_repaired(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def story() -> None:
+        path = tmp_path / "chat.yaml"
+        write(path, "- http://a:1\n")
+        one, _ = looking(Records(), f"file://{path}")
+        await one.look()
+        for text in ("- nonsense\n", "- nonsense\n- more\n"):
+            write(path, text)
+            for _ in range(2):
+                await one.look()
+            assert "nonsense" in one.error
+        write(path, "- http://b:1\n")
+        for _ in range(2):
+            await one.look()
+
+    with caplog.at_level(logging.INFO):
+        run(story())
+    assert caplog.messages == [
+        "workers found",
+        "workers not looked up: those known stay",
+        "workers looked up again",
+        "workers found",
+    ]
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_in_the_place_of_a_file_is_refused_at_once(tmp_path: Path) -> None:
+    async def story() -> None:
+        path = tmp_path / "chat.yaml"
+        write(path, "- http://a:1\n")
+        one, _ = looking(Records(), f"file://{path}")
+        await one.look()
+        path.unlink()
+        os.mkfifo(path)
+        for _ in range(2):
+            await one.look()
+        assert "is not a regular file" in one.error
+        assert one.urls == ("http://a:1",)
+
+    run(story())
+
+
+def test_a_directory_and_a_name_that_cannot_be_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(LookFailed, match="is not a regular file"):
+        read_list(tmp_path)
+
+    async def story() -> None:
+        one, _ = looking(Records(), "file:///tmp/a%00b.yaml")
+        await one.look()
+        assert "cannot be read" in one.error
+
+    run(story())
+
+
+@pytest.mark.timeout(20)
+def test_a_disk_that_hangs_is_waited_for_only_so_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hanging = threading.Event()
+
+    def hang(path: Path) -> list[str]:
+        hanging.wait(60.0)
+        return []
+
+    async def story() -> None:
+        path = tmp_path / "chat.yaml"
+        write(path, "- http://a:1\n")
+        one, told = looking(Records(), f"file://{path}")
+        for _ in range(2):
+            await one.look()
+        assert "gives no answer" in one.error
+        assert (one.has_looked, len(told)) == (True, 1)
+
+    monkeypatch.setattr(discovery, "ANSWER_SECONDS", 0.01)
+    monkeypatch.setattr(discovery, "read_list", hang)
+    run(story())  # whose end waits for no thread
+    assert not hanging.is_set()
+    hanging.set()
+
+
 # In the fleet
 
 
@@ -342,31 +404,78 @@ def test_a_change_of_the_configuration_keeps_what_was_found(kit: Kit) -> None:
         async with fleet_of(kit, kit.table(chat), records) as fleet:
             await named(fleet, "chat-127.0.0.1")
             (before,) = fleet.backends()
-            fleet.apply(kit.table(kit.worker("chat", url=chat.url, max_inflight=3), kit.worker("other")))
+            fleet.apply(
+                kit.table(
+                    kit.worker("chat", url=chat.url, max_inflight=3), kit.worker("other", url="http://127.0.0.1:2")
+                )
+            )
             assert list(fleet.workers()) == ["chat-127.0.0.1", "other"]
             assert next(iter(fleet.backends())) is before
             assert before.worker.max_inflight == 3
             fleet.apply(kit.table(kit.worker("chat", url="dns+http://elsewhere.svc:1")))
-            assert list(fleet.workers()) == []
-            await named(fleet, "chat-127.0.0.1")
+            assert next(iter(fleet.backends())) is before
+            await fleet.first_look(SECONDS)
             assert records.asked[-1] == "elsewhere.svc"
             asked = len(records.asked)
-            fleet.apply(kit.table(kit.worker("other")))
+            fleet.apply(kit.table(kit.worker("other", url="http://127.0.0.1:2")))
             await asyncio.sleep(0.05)
             assert (list(fleet.workers()), len(records.asked)) == (["other"], asked)
 
     run(story())
 
 
-def test_one_that_is_configured_goes_before_one_found_under_its_name(kit: Kit) -> None:
+def test_of_an_address_that_cannot_be_looked_up_those_of_the_one_before_stay(
+    kit: Kit, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def story() -> None:
+        records = Records("127.0.0.1")
+        fleet = Fleet(kit.make_backend, resolve=records, random=Random(1))
+
+        async def to(url: str, **changed: Any) -> Discovery:
+            fleet.apply(kit.table(kit.worker("chat", url=url, **changed)))
+            (one,) = fleet.discoveries().values()
+            await one.look()
+            return one
+
+        await to("dns+http://chat.svc:1")
+        (before,) = fleet.backends()
+        mistyped = tmp_path / "mistyped.yaml"
+        for _ in range(2):
+            assert "cannot be read" in (await to(f"file://{mistyped}")).error
+            assert list(fleet.backends()) == [before], "under its name, with its state"
+        records.addresses = ()
+        await to("dns+http://chat.svc.typo:1")
+        assert list(fleet.backends()) == [before], "also after a second typo"
+        records.addresses = ("127.0.0.2",)
+        await to("dns+http://right.svc:1")
+        assert list(fleet.workers()) == ["chat-127.0.0.2"], "the first look that succeeds says who is there"
+        for changed in ({"api_key": "new"}, {"version": "int4"}):
+            await to("dns+http://right.svc:1")
+            await to(f"file://{mistyped}")
+            assert list(fleet.workers()) == ["chat-127.0.0.2"]
+            await to(f"file://{mistyped}", **changed)
+            assert list(fleet.workers()) == [], "nobody gets a key or a model that was not said of it"
+        await fleet.stop()
+
+    run(story())
+    assert "workers not looked up: those of the address before stay" in caplog.messages
+
+
+def test_those_that_meet_others_are_said_once(kit: Kit, caplog: pytest.LogCaptureFixture) -> None:
     async def story() -> None:
         own = kit.worker("chat-127.0.0.1", url="http://127.0.0.9:1")
         table = kit.table(kit.worker("chat", url="dns+http://chat.svc:1"), own)
-        async with fleet_of(kit, table, Records("127.0.0.1")) as fleet:
-            await fleet.first_look(SECONDS)
-            assert [one.worker.url for one in fleet.backends()] == ["http://127.0.0.9:1"]
+        fleet = Fleet(kit.make_backend, resolve=Records("127.0.0.1"), random=Random(1))
+        fleet.apply(table)
+        await fleet.discoveries()["chat"].look()
+        fleet.apply(table)
+        assert sorted(one.worker.url for one in fleet.backends()) == ["http://127.0.0.1:1", "http://127.0.0.9:1"]
+        (warning,) = fleet.discoveries()["chat"].warnings
+        assert "another worker is `chat-127.0.0.1`" in warning
+        await fleet.stop()
 
     run(story())
+    assert caplog.messages.count("a worker found meets another") == 1
 
 
 def test_while_nothing_is_found_its_model_has_no_worker(kit: Kit) -> None:
