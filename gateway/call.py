@@ -22,6 +22,7 @@ from gateway.protocol.traceparent import read_traceparent
 from gateway.routing.types import Step
 from gateway.table import Timeout
 from gateway.trace import Admitted, Trace
+from gateway.upstream.connection import Asker
 from gateway.upstream.response import Response
 
 MAX_ANSWER_BYTES = 256 * 1024 * 1024
@@ -65,8 +66,9 @@ class Call:
         self.first = self.body = b""
         self.raw: list[bytes] = []
 
-    async def open(self, fleet: Fleet) -> None:
-        """Raises what the worker's failure is: an `UpstreamError`, `Overloaded` or `WorkerRefused`.
+    async def open(self, fleet: Fleet, asker: Asker) -> None:
+        """Raises what the worker's failure is: an `UpstreamError`, `Overloaded` or `WorkerRefused`. `asker` decides
+        whether a worker that falls silent before its answer fails by that.
 
         However it fails, and when it is cancelled, the worker's connection is given back or closed.
         """
@@ -75,7 +77,12 @@ class Call:
         deadlines = self._deadlines()
         try:
             self.response = response = await backend.pool.request(
-                request.endpoint.path, request.content_type, self._body(backend.dialect), self._headers(), deadlines
+                request.endpoint.path,
+                request.content_type,
+                self._body(backend.dialect),
+                self._headers(),
+                deadlines,
+                asker,
             )
             if response.status >= 300:  # a worker has nowhere to redirect to
                 raise backend.dialect.error(response.status, await response.read(MAX_ERROR_BYTES))

@@ -43,7 +43,7 @@ class Racing:
 class Race:
     """One request's, from its plan to the call that is answered."""
 
-    __slots__ = ("_admitted", "_allowances", "_left", "_shared", "_steps", "_trace")
+    __slots__ = ("_admitted", "_allowances", "_has_retry", "_left", "_shared", "_steps", "_trace")
 
     def __init__(self, shared: Racing, trace: Trace, admitted: Admitted) -> None:
         route = admitted.plan.route
@@ -52,6 +52,7 @@ class Race:
         self._admitted = admitted
         self._steps = list(admitted.plan.steps)  # not yet asked
         self._left = route.retry.attempts + 1
+        self._has_retry = False  # taken from the route's budget already, and not yet used
         self._allowances = allowances = shared.pace.allowances(route.name)
         allowances.retries.deposit(route.retry.budget)
         if route.hedge is not None:
@@ -68,7 +69,7 @@ class Race:
             began = first.dispatch.opened_at
             try:
                 if hedge is None:
-                    await first.open(self._shared.fleet)
+                    await first.open(self._shared.fleet, self)
                     trace.waited += first.answered_at - began
                     return first
                 winner = await self._hedged(first, hedge)
@@ -88,6 +89,7 @@ class Race:
                     dispatch.blame(error)
                 if not self._may_go_on(now):
                     raise
+                self._has_retry = False
                 trace.dispatch = None
                 self._shared.settlement.other_attempt(trace, dispatch, "failed", error)
 
@@ -97,8 +99,8 @@ class Race:
         if at is not None and self._is_ready(self._steps[at]):
             return self._take(at)
         if at is None and not any([step.target.adapter for step in self._steps]):
-            return await self._take_a_turn(self._steps)
-        return await self._begin_with_adapter(0 if at is None else at)
+            return await self._take_a_turn(_rather(self._steps))
+        return await self._begin_with_adapter(self._best() if at is None else at)
 
     async def _take_a_turn(self, steps: list[Step]) -> Call:
         """Of some of the steps that are left, all of them ready."""
@@ -115,7 +117,9 @@ class Race:
         try:
             while brought is None:
                 step = self._steps[at]
-                if self._is_ready(step) or (not self._has_room(step) and any(map(self._is_ready, self._steps))):
+                if self._is_ready(step) or (
+                    not self._has_room(step) and any(map(self._is_ready, _rather(self._steps)))
+                ):
                     break
                 try:
                     await self._bring(step, kept)
@@ -125,8 +129,8 @@ class Race:
                     self._left -= 1
                     if not self._steps or self._left <= 0:
                         raise
-                    at = 0
-            ready = [one for one in self._steps if one is brought or self._is_ready(one)]
+                    at = self._best()
+            ready = _rather([one for one in self._steps if one is brought or self._is_ready(one)])
             for one in ready:
                 if self._has_room(one):
                     return self._take(self._steps.index(one))
@@ -152,8 +156,8 @@ class Race:
         if most is not None:
             patience = min(patience, most - elapsed)
         try:
-            backend = cast("Backend", step.view)
-            step.engine_model = await self._shared.fleet.adapters.bring(backend, adapter, max(0.0, patience))
+            backend, adapters = cast("Backend", step.view), self._shared.fleet.adapters
+            step.engine_model = await adapters.bring(backend, adapter, max(0.0, patience), self._may_try_another)
             kept.append((shelf, step.engine_model))
         finally:
             self._trace.waited += time.monotonic() - began
@@ -190,13 +194,42 @@ class Race:
         return call
 
     def _with_room(self) -> int | None:
-        """Where the best step is whose worker has room and nobody waiting."""
+        """Where the best step is whose worker has room and nobody waiting. What has befallen workers since the plan
+        was made counts: those that can not be reached now are left out as long as any other is there."""
         now = time.monotonic()
+        away: int | None = None
+        others = False
         for at, step in enumerate(self._steps):
             backend = cast("Backend", step.view)
+            is_away = backend.silent or backend.draining or not backend.up
+            if not is_away:
+                others = True
+            elif away is not None:
+                continue
             if not backend.queue.waiting and backend.has_room(now):
-                return at
-        return None
+                if not is_away:
+                    return at
+                away = at
+        return None if others else away
+
+    def _best(self) -> int:
+        return self._steps.index(_rather(self._steps)[0])
+
+    def _may_try_another(self) -> bool:
+        """Whether a worker that can not be reached may be given up for one that can."""
+        return self._left > 1 and any([not _is_away(step) for step in self._steps])
+
+    # Asker
+
+    def may_leave(self) -> bool:
+        """While its worker is silent: another one has room, and the route's retries are not used up."""
+        now = time.monotonic()
+        if self._is_past_its_ttft(now) or not any([not _is_away(one) and self._has_room(one) for one in self._steps]):
+            return False
+        if not self._may_go_on(now):
+            return False
+        self._has_retry = True
+        return True
 
     async def _wait_for_room(self, steps: list[Step]) -> Ticket:
         """In line for the workers of some steps not yet taken; the ticket has a place on one of them."""
@@ -230,7 +263,7 @@ class Race:
         if after is None:
             after = latencies.percentile(hedge.percentile or 0.0)
         if after is None or not self._steps or not self._left:
-            await first.open(self._shared.fleet)
+            await first.open(self._shared.fleet, self)
             winner = first
         else:
             winner = await self._first_of_two(first, after)
@@ -242,12 +275,12 @@ class Race:
 
     async def _first_of_two(self, first: Call, after: float) -> Call:
         trace, fleet = self._trace, self._shared.fleet
-        running = {asyncio.create_task(first.open(fleet)): first}
+        running = {asyncio.create_task(first.open(fleet, self)): first}
         leaves: Outcome = "aborted"  # what a call comes to that is still running at the end
         try:
             done, _ = await asyncio.wait(running, timeout=after)
             if not done and (second := self._beside()) is not None:
-                running[asyncio.create_task(second.open(fleet))] = second
+                running[asyncio.create_task(second.open(fleet, self))] = second
             while True:
                 done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
@@ -276,7 +309,9 @@ class Race:
     def _beside(self) -> Call | None:
         """A second call beside the first, if a worker has room for it now and the route's share is not used up."""
         at = self._with_room()
-        if at is None or not self._is_ready(self._steps[at]) or not self._allowances.hedges.take():
+        if at is None or _is_away(self._steps[at]) or not self._is_ready(self._steps[at]):
+            return None
+        if not self._allowances.hedges.take():
             return None
         first = self._trace.dispatch
         call = self._take(at)
@@ -289,7 +324,7 @@ class Race:
             bool(self._steps)
             and self._left > 0
             and now - self._trace.exchange.arrived < timeout.total
-            and self._allowances.retries.take()
+            and (self._has_retry or self._allowances.retries.take())
         )
 
     def _is_past_its_ttft(self, now: float) -> bool:
@@ -297,6 +332,17 @@ class Race:
         if most is None or not self._admitted.request.stream:
             return False
         return now - self._trace.exchange.arrived >= most - TIMER_SECONDS
+
+
+def _is_away(step: Step) -> bool:
+    """It can not be reached, or is to finish."""
+    view = step.view
+    return view.silent or view.draining or not view.up
+
+
+def _rather(steps: list[Step]) -> list[Step]:
+    """Those whose workers are there; all, where none is."""
+    return [step for step in steps if not _is_away(step)] or steps
 
 
 def _late(most: float) -> GatewayError:

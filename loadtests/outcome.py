@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -15,6 +16,7 @@ from rich.table import Table
 from loadtests.run import Run
 from loadtests.stats import QUANTILES, Latency, percentile
 
+_DRAWN = (".png", ".svg", ".pdf")
 _DOTS = 20_000  # more would not be told apart
 _NO_MATPLOTLIB = "no plot: matplotlib is missing (pip install matplotlib)"
 
@@ -23,6 +25,17 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--format", choices=["table", "json"], default="table", help="of what is printed")
     parser.add_argument("--json", type=Path, metavar="FILE", help="writes the results there too")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draws them there (PNG, SVG or PDF by its name)")
+
+
+def check_options(asked: Namespace) -> None:
+    """Raises ValueError for a file that could not be written at the end, before there is anything to write."""
+    for option, path in (("--json", asked.json), ("--plot", asked.plot)):
+        if path is None:
+            continue
+        if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+            raise ValueError(f"{option}: {path} cannot be written: name a file in a directory that is there")
+    if asked.plot is not None and asked.plot.suffix.lower() not in _DRAWN:
+        raise ValueError(f"--plot: {asked.plot} must end in {', '.join(_DRAWN)}")
 
 
 def tell(run: Run, asked: Namespace, about: dict[str, object]) -> int:

@@ -6,17 +6,37 @@ import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
+from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.api.guard import admin_only
 from gateway.api.json import Json
 from gateway.api.ports import GatewayPort
 from gateway.described import Description
-from gateway.errors import InternalError
+from gateway.errors import BadRequest, InternalError
 from gateway.explain.find import find
 from gateway.routing.preferences import read_preferences
 
 MOST_TOKENS = 100_000_000
+
+
+_PARAMETERS = (
+    "model",
+    "tenant",
+    "prompt_tokens",
+    "output_tokens",
+    "optimize",
+    "max_ttft_ms",
+    "max_price_usd_per_m",
+)
+
+
+def _known_parameters(request: Request) -> None:
+    """A wish that is misspelt must not go unheard."""
+    for name in request.query_params:
+        if name not in _PARAMETERS:
+            known = ", ".join(_PARAMETERS)
+            raise BadRequest(f"`{name[:80]}` is no parameter here; there are: {known}.", param=name[:80])
 
 
 def router(gateway: GatewayPort) -> APIRouter:
@@ -34,7 +54,7 @@ def router(gateway: GatewayPort) -> APIRouter:
         except OSError as error:
             raise InternalError(f"What is kept in {directory} cannot be read: {error.strerror}.") from None
 
-    @routes.get("/explain", summary="How a request would be routed now")
+    @routes.get("/explain", summary="How a request would be routed now", dependencies=[Depends(_known_parameters)])
     async def explain(  # pyright: ignore[reportUnusedFunction]
         model: Annotated[str, Query(min_length=1, max_length=256, description="As a client would name it")],
         tenant: Annotated[str, Query(min_length=1, max_length=256)],

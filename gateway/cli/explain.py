@@ -74,6 +74,9 @@ def run(arguments: argparse.Namespace) -> int:
     except GatewayError as error:
         complain(error.message)
         return 2 if error.status == 400 else 1
+    except NotADirectoryError as error:
+        complain(f"{error.filename} is no directory, so nothing is kept there: `tollgate check` says what to write")
+        return 1
     except OSError as error:
         complain(f"{error.filename or 'what is kept'} cannot be read ({error.strerror}): ask as the gateway's user")
         return 1

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from gateway.explain.record import Document
 
 NOTHING = "–"
+WITHOUT_TERMINAL = 1000  # a pipe has no width, and a name that is cut off cannot be copied
 _OUTCOMES = {
     "ok": "answered",
     "cached": "answered from the cache",
@@ -24,11 +25,13 @@ _OUTCOMES = {
 }
 
 
-def show(found: Document) -> None:
+def show(found: Document, width: int | None = None) -> None:
+    """Prints it, in columns of characters as wide as the terminal is unless `width` says so."""
     from rich.console import Console
 
-    # A pipe has no width, and a name that is cut off cannot be copied.
-    console = Console(width=None if sys.stdout.isatty() else 1000, markup=False, highlight=False, soft_wrap=True)
+    if width is None and not sys.stdout.isatty():
+        width = WITHOUT_TERMINAL
+    console = Console(width=width, markup=False, highlight=False, soft_wrap=True)
     for line in _head(found):
         console.print(line)
     _candidates(console, found)
@@ -155,6 +158,9 @@ def _result(found: Document) -> list[str]:
 def _table(
     console: Console, title: str, headings: Sequence[str], rows: Sequence[Sequence[str]], left: tuple[int, ...]
 ) -> None:
+    """Where the terminal is too narrow for its columns, each row is a paragraph."""
+    from rich.measure import Measurement
+    from rich.padding import Padding
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", title_style="bold")
@@ -162,7 +168,13 @@ def _table(
         table.add_column(heading, justify="left" if at in left else "right", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    console.print(table)
+    if Measurement.get(console, console.options.update(max_width=WITHOUT_TERMINAL), table).minimum <= console.width:
+        console.print(table, soft_wrap=False)
+        return
+    console.print(title, style="bold")
+    for row in rows:
+        cells = [f"{heading} {cell}" if heading else cell for heading, cell in zip(headings, row, strict=True)]
+        console.print(Padding(", ".join(cells), (0, 0, 0, 2)), soft_wrap=False)
 
 
 def _heading(term: str) -> str:

@@ -77,8 +77,9 @@ def _made_at(request_id: str) -> float:
 
 
 def _rings(directory: Path) -> list[Path]:
+    """None where no gateway has begun to keep any; what is no directory, or may not be read, is an `OSError`."""
     try:
-        return sorted(directory.glob(f"*{SUFFIX}"))
+        return sorted(directory / name for name in os.listdir(directory) if name.endswith(SUFFIX))
     except FileNotFoundError:
         return []
 
@@ -159,4 +160,7 @@ def _why_not(request_id: str, made: float, oldest: float, directory: Path) -> st
 
 
 def _spell(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+    try:
+        return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+    except ValueError:  # the digits of an id can name a year of five digits
+        return "after the year 9999"

@@ -93,15 +93,16 @@ class Adapters:
         )
         self._placers.clear()
 
-    async def bring(self, backend: Backend, adapter: str, within: float) -> str:
+    async def bring(self, backend: Backend, adapter: str, within: float, may_leave: Callable[[], bool]) -> str:
         """Waits until the worker has the adapter; the engine's name for it. It stays until `leave` is called on the
-        worker's shelf with that name. Raises `AdapterNotLoaded` or `Overloaded`."""
+        worker's shelf with that name. Raises `AdapterNotLoaded` or `Overloaded`; the first also when the worker can not
+        be reached meanwhile and the caller `may_leave` it for another."""
         placer = self._placers.get(backend)
         model = self._models.get(backend.worker.model)
         spec = None if model is None else model.adapters.get(adapter)
         if placer is None or spec is None:
             raise AdapterNotLoaded(f"The adapter `{adapter}` is not served any more.", retry_after=1.0)
-        return await placer.bring(spec, within)
+        return await placer.bring(spec, within, may_leave)
 
     def lost(self, backend: Backend, name: str) -> None:
         """The engine does not know the adapter that it was thought to have."""

@@ -67,9 +67,10 @@ class Backend(WorkerView):
             self.prefixes.told(load.cache_tokens / (self.prompt_ratio or 1.0))
 
     def let_in(self, now: float) -> None:
-        """Gives the places that are free to those whose turn it is. To be called whenever one comes free."""
+        """Gives the places that are free to those whose turn it is. To be called whenever one comes free, and when the
+        worker is heard again: while it is silent they wait for another's."""
         queue = self.queue
-        while queue.waiting and self.up and not self.draining and self.has_room(now):
+        while queue.waiting and self.up and not (self.draining or self.silent) and self.has_room(now):
             self.promised += 1
             queue.give(now)
             self.turnover.given(now, queue.waiting > 0)

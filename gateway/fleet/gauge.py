@@ -1,7 +1,8 @@
 """One worker's load, polled several times a second; its counters, now and then, into the ledger.
 
 A worker that is gone is noticed by the first poll that finds nobody there; one that is there and says nothing (paused,
-hung, cut off) by its silence on this connection and on all those of requests.
+hung, cut off) by its silence on this connection and on all those of requests. When that lasts, requests that have had
+nothing from it are moved to other workers.
 """
 
 from __future__ import annotations
@@ -27,6 +28,10 @@ SHARP_SECONDS = 0.25  # and the counters on a page that took longer are of no ce
 SILENT_SECONDS = 0.4  # without a byte while it owes an answer; with the longest interval that shows within a second
 SILENT_TIMES = 2.0  # what its page takes as a rule: one that is always slow is not silent
 LONGEST_SILENCE = 0.9 * POLL_SECONDS
+# After that silence until requests are moved: longer than a busy engine's server is held up by one long prompt or a
+# collection of garbage, for what the engine has done for them by then is lost; far shorter than clients' patience.
+FAILOVER_SECONDS = 2.0
+FAILOVER_AGAIN_SECONDS = 0.25  # to those that could not be moved then: there was no room, or no budget for a retry
 SLOWER = 0.2  # weight of the latest answer in that rule
 LOOP_SECONDS = 0.01  # for this process to read what has come, should itself have been the one that was held up
 AGAIN_SECONDS = 0.05  # after a poll that failed as the first
@@ -70,11 +75,13 @@ class Gauge:
         self._usual = 0.0  # seconds its page takes
         self._has_page = True
         self._listening: asyncio.TimerHandle | None = None
+        self._moving: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
         try:
             await self._run()
         finally:
+            self._stay()
             await self._pool.close()
 
     async def end(self) -> None:
@@ -88,6 +95,7 @@ class Gauge:
             await self._poll(began)
             self._read(began, is_last=True)
         finally:
+            self._stay()
             await self._pool.close()
 
     async def _run(self) -> None:
@@ -204,9 +212,30 @@ class Gauge:
         if backend.silent == silent:
             return
         backend.silent = silent
+        self._stay()
         if silent:
             self._forget()
+            self._moving = asyncio.get_running_loop().call_later(FAILOVER_SECONDS, self._move)
+        else:
+            backend.let_in(time.monotonic())
         event = "worker silent" if silent else "worker heard again"
         logger.log(
             logging.WARNING if silent else logging.INFO, event, extra={"fields": {"worker": backend.worker.name}}
         )
+
+    def _move(self) -> None:
+        """It has been silent for long."""
+        self._moving = None
+        backend = self._backend
+        if not backend.silent:  # it has been down and is up again
+            return
+        if moved := backend.pool.leave():
+            logger.warning(
+                "requests leave a silent worker", extra={"fields": {"worker": backend.worker.name, "requests": moved}}
+            )
+        self._moving = asyncio.get_running_loop().call_later(FAILOVER_AGAIN_SECONDS, self._move)
+
+    def _stay(self) -> None:
+        if self._moving is not None:
+            self._moving.cancel()
+            self._moving = None

@@ -24,6 +24,7 @@ LOAD_SECONDS = 120.0  # one may take
 UNLOAD_SECONDS = 10.0
 ROOM_SECONDS = 30.0  # for one that is in use by all to be let go
 ROOM_POLL_SECONDS = 0.05  # requests end in a plain count that tells nobody
+AWAY_POLL_SECONDS = 0.1  # between two looks of those who wait whether the worker is there
 MOST_WAITING = 1024  # requests for loads of one worker
 
 OnMove = Callable[[bool, str, Literal["ok", "failed"]], None]  # whether it was a load, of which model, how it went
@@ -56,11 +57,12 @@ class Placer:
         self._unloads: set[asyncio.Task[None]] = set()
         self._waiting = 0
 
-    async def bring(self, adapter: Adapter, within: float) -> str:
+    async def bring(self, adapter: Adapter, within: float, may_leave: Callable[[], bool] = lambda: False) -> str:
         """The engine's name of the adapter, which is there and stays until `shelf.leave` is called with that name.
 
         Waits for its load, which others may wait for too and which goes on when the caller leaves. Raises
-        `AdapterNotLoaded`, and `Overloaded` where too many wait.
+        `AdapterNotLoaded`, also when the worker is silent or down and the caller `may_leave`, and `Overloaded` where
+        too many wait.
         """
         if self._waiting >= MOST_WAITING:
             raise Overloaded("Too many requests wait for adapters of this model.", retry_after=5.0)
@@ -70,7 +72,12 @@ class Placer:
             async with asyncio.timeout(within):
                 name = await self._find_name(self.backend.worker.model, adapter)
                 self._shelf.enter(name)
-                await asyncio.shield(self.start(adapter, name))
+                load = self.start(adapter, name)
+                while not load.done():
+                    await asyncio.wait((load,), timeout=AWAY_POLL_SECONDS)
+                    if not load.done() and (self.backend.silent or not self.backend.up) and may_leave():
+                        raise _not_loaded(adapter, "its worker does not answer", 1.0)
+                load.result()
         except TimeoutError:
             self._leave(name)
             raise AdapterNotLoaded(

@@ -22,7 +22,7 @@ TURN_SECONDS = (
 )
 IDLE_SECONDS = 0.1  # and while there is none
 JITTER = 0.2  # of both, either way: gateways do not march in step
-REPEAT_SECONDS = 0.4  # after which even what has not changed is said again
+REPEAT_SECONDS = 0.4  # after which even what has not changed is said again, and that there is nothing
 
 
 class Sharing:
@@ -96,11 +96,12 @@ class Sharing:
             self._by_url[backend.worker.url] = backend
 
     def _message(self) -> bytes | None:
-        """None while there is nothing to say."""
+        """None while there is nothing to say. Who has nothing in flight says that it is there all the same: the others
+        count whom they hear."""
         now = self._clock()
         inflight = {url: backend.inflight for url, backend in self._by_url.items() if backend.inflight}
         events = self._news.take(now)
-        if not events and inflight == self._said and (now - self._said_at < REPEAT_SECONDS or not inflight):
+        if not events and inflight == self._said and now - self._said_at < REPEAT_SECONDS:
             return None
         self._said, self._said_at = inflight, now
         self._number += 1

@@ -19,10 +19,11 @@ _RETRY_SECONDS = 2.0  # the store of keys is asked again more often than that
 _SHOWN = 4  # characters of a refused key shown at either end
 _SHORTEST_SHOWN = 16  # shorter keys would give away too large a part of themselves
 
+_MAKES = "The operator of this gateway makes keys with `tollgate keys create TENANT`."
+_ADMINS = "This takes an admin key: one whose SHA-256 stands under `admin: {keys: …}` in gateway.yaml, and no tenant's."
 _MISSING = (
     "You didn't provide an API key. You need to provide your API key in an Authorization header using Bearer auth "
-    "(i.e. Authorization: Bearer YOUR_KEY), or in an x-api-key header. The operator of this gateway makes keys with "
-    "`tollgate keys create TENANT`."
+    "(i.e. Authorization: Bearer YOUR_KEY), or in an x-api-key header."
 )
 
 _UNDECIDED = (
@@ -58,11 +59,11 @@ def authenticate(headers: Iterable[tuple[bytes, bytes]], keys: Keys, now: float)
     The lookup is by digest, so its timing tells nothing about the keys themselves; the last word is a constant-time
     comparison all the same.
     """
-    presented = _presented(headers)
+    presented = _presented(headers, _MAKES)
     hashed = sha256(presented).digest()
     key = keys.by_digest.get(hashed)
     if key is None or not compare_digest(key.digest, hashed):
-        raise _incorrect(presented) if keys.complete else Overloaded(_UNDECIDED, retry_after=_RETRY_SECONDS)
+        raise _incorrect(presented, _MAKES) if keys.complete else Overloaded(_UNDECIDED, retry_after=_RETRY_SECONDS)
     if key.expires is not None and now >= key.expires:
         raise _expired(key, key.expires)
     keys.used[key.tenant.name, key.id] = now
@@ -71,16 +72,16 @@ def authenticate(headers: Iterable[tuple[bytes, bytes]], keys: Keys, now: float)
 
 def authenticate_admin(headers: Iterable[tuple[bytes, bytes]], digests: Iterable[bytes]) -> None:
     """Refuse a request to the admin API unless it presents one of the admin keys. Without any, everyone is refused."""
-    presented = _presented(headers)
+    presented = _presented(headers, _ADMINS)
     hashed = sha256(presented).digest()
     known = False
     for candidate in digests:  # all of them: which one matched must not show in the time it takes
         known |= compare_digest(candidate, hashed)
     if not known:
-        raise _incorrect(presented)
+        raise _incorrect(presented, _ADMINS)
 
 
-def _presented(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+def _presented(headers: Iterable[tuple[bytes, bytes]], remedy: str) -> bytes:
     fallback = b""
     for name, value in headers:
         if name == b"authorization":
@@ -91,15 +92,12 @@ def _presented(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
         elif name == b"x-api-key" and not fallback:
             fallback = value.strip()
     if not fallback:
-        raise Unauthenticated(_MISSING)
+        raise Unauthenticated(f"{_MISSING} {remedy}")
     return fallback
 
 
-def _incorrect(presented: bytes) -> Unauthenticated:
-    return Unauthenticated(
-        f"Incorrect API key provided: {_masked(presented)}. "
-        "The operator of this gateway makes keys with `tollgate keys create TENANT`."
-    )
+def _incorrect(presented: bytes, remedy: str) -> Unauthenticated:
+    return Unauthenticated(f"Incorrect API key provided: {_masked(presented)}. {remedy}")
 
 
 def _expired(key: Key, at: float) -> Unauthenticated:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import cast
+from typing import Protocol, cast
 
 import httptools
 
@@ -29,6 +29,14 @@ class _Unsolicited(Exception):
     """An answer begins that nobody asked for."""
 
 
+class Asker(Protocol):
+    """Who waits for an answer of which nothing has come, and may ask another worker for it."""
+
+    def may_leave(self) -> bool:
+        """Whether it does so now, when this exchange fails."""
+        ...
+
+
 class Pulse:
     """When anything was last heard of a worker, on any of its connections: `time.monotonic()` seconds."""
 
@@ -43,6 +51,7 @@ class Connection:
 
     __slots__ = (
         "_answered",
+        "_asker",
         "_awaiting",
         "_deadline",
         "_eof_ends_body",
@@ -80,6 +89,7 @@ class Connection:
         self._parser = httptools.HttpResponseParser(self)
         self._response: Response | None = None
         self._awaiting: asyncio.Future[Response] | None = None  # the head of the answer
+        self._asker: Asker | None = None  # until a byte of the body has come
         self._answered = False  # a byte of the answer has come
         self._in_body = False  # and one of its body
         self._paused = False
@@ -96,7 +106,7 @@ class Connection:
     def is_open(self) -> bool:
         return self._transport is not None and not self._transport.is_closing()
 
-    async def exchange(self, request: bytes, deadlines: Timeout) -> Response:
+    async def exchange(self, request: bytes, deadlines: Timeout, asker: Asker | None = None) -> Response:
         """Writes one whole request and returns its answer as soon as the headers are in.
 
         Raises `ConnectionLost`, `WorkerBroke` or `WorkerTimeout`; being cancelled drops the connection.
@@ -106,6 +116,7 @@ class Connection:
             raise ConnectionLost
         self._awaiting = awaiting = self.loop.create_future()
         self._response = response = Response(self)
+        self._asker = asker
         self._head_bytes = 0
         self._answered = self._in_body = False
         now = self.loop.time()
@@ -138,6 +149,15 @@ class Connection:
         self._fail(WorkerBroke("The answer was broken off."))
         if self._transport is not None:
             self._transport.abort()
+
+    def leave(self) -> bool:
+        """Fails an exchange with a worker that is silent, before a byte of its body, if its asker asks another then."""
+        asker = self._asker
+        if asker is None or self._response is None or not asker.may_leave():
+            return False
+        self._fail(WorkerTimeout("The worker has fallen silent: gave up waiting for its answer.", code="worker_silent"))
+        self.abort()
+        return True
 
     def close(self) -> None:
         if self._transport is not None:
@@ -246,6 +266,7 @@ class Connection:
         response = self._response
         assert response is not None
         self._in_body = True
+        self._asker = None
         response.feed(body)
 
     def on_message_complete(self) -> None:
@@ -305,3 +326,4 @@ class Connection:
     def _end_exchange(self) -> None:
         self._response = None
         self._awaiting = None
+        self._asker = None

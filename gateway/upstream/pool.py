@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from gateway.errors import Overloaded, WorkerUnreachable
 from gateway.table import Timeout
-from gateway.upstream.connection import Connection, ConnectionLost, Pulse
+from gateway.upstream.connection import Asker, Connection, ConnectionLost, Pulse
 from gateway.upstream.response import Response
 
 MAX_CONNECTIONS = 16_384
@@ -73,12 +73,19 @@ class Pool:
         return self._pulse.heard_at
 
     async def request(
-        self, path: str, content_type: bytes, body: bytes, headers: bytes, deadlines: Timeout
+        self,
+        path: str,
+        content_type: bytes,
+        body: bytes,
+        headers: bytes,
+        deadlines: Timeout,
+        asker: Asker | None = None,
     ) -> Response:
         """POSTs `body` and returns the answer when its headers are in.
 
-        `headers` are further header lines, each ended by CRLF. Raises `WorkerUnreachable` when no connection can be
-        had, `Overloaded` at the connection limit, `WorkerBroke` and `WorkerTimeout` from the exchange.
+        `headers` are further header lines, each ended by CRLF; `asker` decides what `leave` does. Raises
+        `WorkerUnreachable` when no connection can be had, `Overloaded` at the connection limit, `WorkerBroke` and
+        `WorkerTimeout` from the exchange.
         """
         head = self._heads.get(path) or self._head(path)
         message = b"%b%bcontent-type: %b\r\ncontent-length: %d\r\n\r\n%b" % (
@@ -88,23 +95,27 @@ class Pool:
             len(body),
             body,
         )
-        return await self._exchange(message, deadlines)
+        return await self._exchange(message, deadlines, asker)
 
     async def get(self, path: str, deadlines: Timeout) -> Response:
         """GETs `path`, like `request`."""
         message = b"GET %b HTTP/1.1\r\n%b\r\n" % (self._target(path), self._fixed_headers)
-        return await self._exchange(message, deadlines)
+        return await self._exchange(message, deadlines, None)
 
-    async def _exchange(self, message: bytes, deadlines: Timeout) -> Response:
+    def leave(self) -> int:
+        """Has requests of which no byte of an answer's body has come go to other workers, those that may; how many."""
+        return sum([connection.leave() for connection in list(self._open)])
+
+    async def _exchange(self, message: bytes, deadlines: Timeout, asker: Asker | None) -> Response:
         connection = self._take_idle()
         if connection is not None:
             try:
-                return await connection.exchange(message, deadlines)
+                return await connection.exchange(message, deadlines, asker)
             except ConnectionLost:
                 pass  # it had gone stale; a fresh connection decides
         connection = await self._connect(deadlines.connect)
         try:
-            return await connection.exchange(message, deadlines)
+            return await connection.exchange(message, deadlines, asker)
         except ConnectionLost:
             raise WorkerUnreachable("The worker closed the connection without an answer.") from None
 

@@ -11,7 +11,8 @@ A trace is a Mooncake JSONL file (its hash ids say which prompts begin alike) or
 this gateway's own routing code; it knows its own dispatches and what it polls, and other gateways' after --share. The
 others are rules over what --load says they know: `live` is the workers' state at every moment, as no router has it.
 A worker takes prompts first come first served at --prefill uncached tokens a second, decodes all answers side by side,
-and keeps --blocks blocks of 512 tokens. The same seed gives the same numbers. Exit status 0: simulated; 2: wrong usage.
+and keeps --blocks blocks of 512 tokens. The same seed gives the same numbers. Exit status 0: simulated; 1: a
+policy lost every request; 2: wrong usage.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-from loadtests.outcome import add_options
+from loadtests.outcome import add_options, check_options
 from loadtests.simulate.engine import Engine
 from loadtests.simulate.figures import Figures, Result
 from loadtests.simulate.policies import RULES
@@ -40,6 +41,7 @@ from loadtests.trace import Call, Scale, read, speed_for
 OURS = "tollgate"
 POLICIES: dict[str, Routers] = {**{name: ruled(make) for name, make in RULES.items()}, OURS: gateways}
 USUAL = ("random", "round-robin", "least-pending", "sglang", "llm-d", "dynamo", OURS)
+BESIDE = "llm-d"
 MADE_UP = 4_000  # requests, where there is no trace
 TENANTS_SHOWN = 8
 
@@ -48,6 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     asked = parser.parse_args(arguments)
     try:
+        check_options(asked)
+        if asked.beside is not None and asked.beside not in asked.policies:
+            raise ValueError(f"--beside: {asked.beside} is not among --policies: name it there too")
         calls = _calls(asked)
         site, mix = _site(asked), _mix(asked)
     except (OSError, ValueError) as error:
@@ -70,14 +75,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         traffic = f"{len(calls):,} requests in {calls[-1].at:,.0f} s"
         gateways = "1 gateway" if site.gateways == 1 else f"{site.gateways} gateways"
         title = f"{traffic}, {site.workers} workers, {gateways}, {runs}"
-        print_table(console, title, results, asked.beside)
+        print_table(console, title, results, asked.beside or BESIDE)
         if 1 < mix.tenants <= TENANTS_SHOWN:
             print_tenants(console, results)
     if asked.json is not None:
         asked.json.write_text(written + "\n")
     if asked.plot is not None and (problem := plot(asked.plot, results)):
         print(problem, file=sys.stderr)
-    return 0
+    lost = [one.policy for one in results if not one.all.outcomes.get("done")]
+    if lost:
+        print(f"every request was lost by: {', '.join(lost)}", file=sys.stderr)
+    return 1 if lost else 0
 
 
 def simulate(
@@ -208,7 +216,12 @@ def _parser() -> argparse.ArgumentParser:
         default=list(USUAL),
         help=f"of: {', '.join(POLICIES)}",
     )
-    add("--beside", metavar="POLICY", default="llm-d", help="the one the others are compared with (default llm-d)")
+    add(
+        "--beside",
+        metavar="POLICY",
+        choices=list(POLICIES),
+        help=f"the one the others are compared with, among them (default {BESIDE}, if it is)",
+    )
     add("--seeds", type=int, default=1, metavar="N", help="runs of each, of other seeds (default 1)")
     add("--seed", type=int, default=0, help="the first of them (default 0)")
 

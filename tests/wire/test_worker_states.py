@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import pytest
 from tests.eventually import eventually
 from tests.gateway_process import ROOT, GatewayProcess, configuration
 from tests.ports import reserved_port
+from tests.wire.answers import request_id
 
 SHOWS_WITHIN = 1.0
 BODY = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}]}
@@ -88,6 +90,36 @@ def test_a_paused_worker_gets_nothing_until_it_goes_on(tmp_path: Path) -> None:
         finally:
             paused.stop(signal.SIGCONT)
         shown(gateway, "w1", "silent", False)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_a_paused_worker_has_not_begun_to_answer_is_answered_by_another(stream: bool, tmp_path: Path) -> None:
+    with site(tmp_path) as (gateway, (_, paused)), gateway.client() as client:
+        paused.stop(signal.SIGSTOP)
+        try:
+            with ThreadPoolExecutor(16) as pool:  # before anybody has noticed
+                sent = [
+                    pool.submit(client.post, "/v1/chat/completions", json={**BODY, "stream": stream}, timeout=10.0)
+                    for _ in range(16)
+                ]
+                answers = [one.result() for one in sent]
+            assert {answer.status_code for answer in answers} == {200}
+            moved = [answer for answer in answers if answer.headers["x-tollgate-attempts"] == "2"]
+            assert moved
+            assert {answer.headers["x-tollgate-worker"] for answer in answers} == {"w0"}
+            first, second = gateway.rows(request_id(moved[0]), 2)
+            assert (first["worker"], first["outcome"], second["worker"], second["outcome"]) == (
+                "w1",
+                "failed",
+                "w0",
+                "ok",
+            )
+            assert (first["prompt_tokens"], first["output_tokens"], first["cost_nanousd"]) == (0, 0, 0)
+            line = gateway.wait_log(lambda line: line["event"] == "requests leave a silent worker")
+            assert line["requests"] == len(moved)
+        finally:
+            paused.stop(signal.SIGCONT)
 
 
 @pytest.mark.timeout(60)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from gateway.config.draft import Draft
 from gateway.config.published import PUBLISHED_DIGESTS, is_loopback
-from gateway.ledger.location import is_sqlite, sqlite_path
+from gateway.ledger.location import decisions_path, is_sqlite, sqlite_path
 from gateway.ledger.opening import check_url
 from gateway.ledger.retention import LEAST
 from gateway.ledger.rollup import HOUR
@@ -19,6 +20,7 @@ EXAMPLE_OF_FILE = "write for example `ledger: sqlite:///var/ledger.db`"
 def lint_gateway(draft: Draft) -> None:
     _ledger(draft)
     _journal(draft)
+    _decisions(draft)
     _readings(draft)
     _window(draft)
     _retention(draft)
@@ -49,6 +51,33 @@ def _journal(draft: Draft) -> None:
             draft.source.place("metering", "journal"),
             f"`{wrong}` is no directory",
             "write the path of one, which need not be there yet, for example `journal: var/ledger.journal`",
+        )
+
+
+def _decisions(draft: Draft) -> None:
+    settings, source = draft.settings, draft.source
+    try:
+        path = decisions_path(settings.ledger, settings.metering.journal, settings.decisions.directory)
+    except LedgerError:  # said of the ledger
+        return
+    if path is None or not settings.decisions.keep_mb or (found := _first_there(path)) is None:
+        return
+    is_written = settings.decisions.directory is not None
+    if not is_written and found != path:  # what is wrong above it is said of the ledger or the journal
+        return
+    place = source.place("decisions", "directory") if is_written else source.place("ledger")
+    if not found.is_dir():
+        source.findings.error(
+            place,
+            f"decisions would be kept in `{path}`, and `{found}` is no directory",
+            "write the path of one, which need not be there yet, for example "
+            "`decisions: {directory: var/ledger.decisions}`, or `keep_mb: 0` to keep none",
+        )
+    elif not os.access(found, os.W_OK | os.X_OK):  # another user may run it
+        source.findings.warn(
+            place,
+            f"decisions are to be kept in `{path}`, and this user may not write in `{found}`",
+            "let the gateway's user write there, or name another place",
         )
 
 

@@ -232,3 +232,10 @@ def test_a_ledger_that_cannot_be_read_is_a_503(tmp_path: Path, plane_with_ledger
     answer = plane.ask("/admin/v1/usage", key=plane.admin_key)
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "5"
+
+
+def test_a_misspelt_wish_for_an_explanation_is_refused(plane: Plane) -> None:
+    answer = plane.ask("/admin/v1/explain?model=chat-8b&tenant=support&prompt_tokens=5&max_ttft=9", key=plane.admin_key)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (400, "max_ttft")
+    assert "max_ttft_ms" in error["message"]

@@ -540,6 +540,25 @@ def test_a_journal_may_be_there_or_made(expect, tmp_path, path):
     expect({"gateway.yaml": ("", f"metering:\n  journal: {tmp_path / path}\n")})
 
 
+@pytest.mark.parametrize("path", ["/dev/null", "/dev/null/d"])
+def test_decisions_are_kept_in_a_directory(expect, path):
+    message = expect({"gateway.yaml": ("", f"decisions:\n  directory: {path} #!\n")})
+    assert "`/dev/null` is no directory: write the path of one" in message
+    expect({"gateway.yaml": ("", f"decisions:\n  keep_mb: 0\n  directory: {path}\n")})
+
+
+def test_a_directory_of_decisions_may_be_there_or_made(expect, tmp_path):
+    for path in ("", "new", "new/still"):
+        expect({"gateway.yaml": ("", f"decisions:\n  directory: {tmp_path / path}\n")})
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_decisions_need_a_directory_that_can_be_written(expect, tmp_path):
+    tmp_path.chmod(0o500)
+    message = expect({"gateway.yaml": ("", f"decisions:\n  directory: {tmp_path} #?\n")})
+    assert "may not write" in message
+
+
 def test_workers_are_not_read_all_the_time(expect):
     message = expect({"gateway.yaml": ("", "metering:\n  readings: 1ms #!\n")})
     assert "write `readings: 100ms` or more" in message

@@ -282,9 +282,15 @@ def test_what_may_have_happened_to_one_that_is_not_there(tmp_path: Path) -> None
     assert "what is kept there begins at" in said(now - 3600)
     assert "still under way" in said(now - 10)
     assert "has not come yet" in said(now + 3600)
+    with pytest.raises(NotFound, match="after the year 9999, has not come yet"):
+        find(tmp_path / "d", "req_" + "f" * 28)
     ring.close()
     with pytest.raises(NotFound, match="keeps no decisions"):
         find(None, new_request_id())
+    (tmp_path / "file").touch()
+    for directory in (tmp_path / "file", tmp_path / "file" / "d"):
+        with pytest.raises(NotADirectoryError):
+            find(directory, new_request_id())
 
 
 def test_the_oldest_after_a_turn_is_the_one_that_goes_next(tmp_path: Path) -> None:

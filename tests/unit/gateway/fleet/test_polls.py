@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gateway.engines.load import NO_LOAD
+from gateway.errors import WorkerTimeout
+from gateway.fleet import gauge
 from gateway.fleet.registry import Fleet
 from gateway.table import Probe, Table, Timeout
 
@@ -154,6 +156,34 @@ def test_a_worker_that_owes_its_page_is_silent_until_it_is_heard(kit: Kit, caplo
         run(story())
     said = [record.getMessage() for record in caplog.records]
     assert [said.count(event) for event in ("worker silent", "worker heard again")] == [1, 1]
+
+
+def test_requests_leave_a_worker_that_stays_silent(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gauge, "FAILOVER_SECONDS", 0.2)
+
+    class Asker:
+        asked = 0
+
+        def may_leave(self) -> bool:
+            self.asked += 1
+            return self.asked > 1  # there is no room at first
+
+    async def story() -> None:
+        async with kit.engine(with_page(kit)) as engine:
+            async with fleet_of(kit, kit.table(kit.worker(url=engine.url))) as fleet:
+                (backend,) = fleet.backends()
+                await until(lambda: backend.running == 2)
+                engine.gates["/metrics"] = engine.gates["/v1/embeddings"] = asyncio.Event()
+                asker = Asker()
+                asked = backend.pool.request("/v1/embeddings", b"application/json", b"{}", b"", Timeout(), asker)
+                began = time.monotonic()
+                with pytest.raises(WorkerTimeout, match="silent"):
+                    await asked
+                assert backend.silent
+                assert asker.asked == 2
+                assert 0.6 < time.monotonic() - began < 5.0
+
+    run(story())
 
 
 def test_who_is_heard_on_another_connection_is_busy_and_not_silent(kit: Kit) -> None:

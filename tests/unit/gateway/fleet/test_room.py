@@ -313,7 +313,7 @@ def test_two_models_are_two_contests() -> None:
     assert joined(room, chat, who=claim("globex")).position == 3
 
 
-@pytest.mark.parametrize("change", [{"up": False}, {"draining": True}])
+@pytest.mark.parametrize("change", [{"up": False}, {"draining": True}, {"silent": True}])
 def test_a_worker_that_takes_no_requests_lets_nobody_in(change: dict[str, Any]) -> None:
     async def story(room: WaitingRoom) -> None:
         backend = full()
@@ -323,7 +323,7 @@ def test_a_worker_that_takes_no_requests_lets_nobody_in(change: dict[str, Any]) 
             setattr(backend, name, value)
         free(backend)
         assert backend.promised == 0
-        backend.up, backend.draining = True, False
+        backend.up, backend.draining, backend.silent = True, False, False
         backend.let_in(time.monotonic())
         await waiting
 

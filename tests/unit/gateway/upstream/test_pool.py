@@ -818,3 +818,66 @@ async def test_closing_a_pool_closes_idle_connections_now_and_busy_ones_after_th
         go.set()
         assert await busy == b"0"
         await worker.left(0)
+
+
+# Leaving a worker that is silent
+
+
+class Asker:
+    def __init__(self, may: bool) -> None:
+        self.may = may
+
+    def may_leave(self) -> bool:
+        return self.may
+
+
+async def asked_by(pool: Pool, asker: Asker) -> Response:
+    return await pool.request("/v1/chat/completions", JSON, b"{}", b"", PATIENT, asker)
+
+
+@pytest.mark.parametrize("said", [b"", CHUNKED])
+@dialogue
+async def test_before_a_byte_of_its_body_an_answer_is_left_if_another_worker_can_be_asked(said: bytes) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        peer.say(said)
+        await peer.gone()
+
+    async def whole(pool: Pool, asker: Asker) -> None:
+        await (await asked_by(pool, asker)).take()
+
+    async with served(script) as (worker, pool):
+        askers = Asker(False), Asker(True)
+        asked = [asyncio.create_task(whole(pool, asker)) for asker in askers]
+        await until(lambda: sum(len(peer.asked) for peer in worker.peers) == 2)
+        if said:
+            await asyncio.sleep(0.02)  # its head is read
+        assert pool.leave() == 1
+        assert pool.leave() == 0
+        with pytest.raises(WorkerTimeout, match="silent") as caught:
+            await asked[1]
+        assert caught.value.code == "worker_silent"
+        assert not asked[0].done()
+        asked[0].cancel()
+        await asyncio.wait(asked)
+
+
+@dialogue
+async def test_an_answer_whose_body_has_begun_is_not_left() -> None:
+    go_on = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        peer.say(CHUNKED + chunk(b"a"))
+        await go_on.wait()
+        peer.say(chunk(b"b") + b"0\r\n\r\n")
+        await serve_forever(peer)
+
+    async with served(script) as (_, pool):
+        response = await asked_by(pool, Asker(True))
+        assert await response.take() == b"a"
+        assert pool.leave() == 0
+        go_on.set()
+        assert await response.read(10) == b"b"
+        assert pool.leave() == 0, "an idle connection has nobody who asks"
+        assert await ask(pool) == b"ok"

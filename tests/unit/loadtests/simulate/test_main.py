@@ -65,6 +65,11 @@ def test_it_reads_a_trace(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         (["--slower", "1=0"], "needs a factor above 0"),
         (["--workers", "1", "--dies", "0@5"], "one worker has to stay"),
         (["nowhere.jsonl"], "nowhere.jsonl"),
+        (["--json", "/nonexistent/x"], "--json: /nonexistent/x cannot be written"),
+        (["--json", "/"], "--json: / cannot be written"),
+        (["--plot", "x.bmp"], "--plot: x.bmp must end in .png, .svg, .pdf"),
+        (["--policies", "random", "--beside", "llm-d"], "--beside: llm-d is not among --policies"),
+        (["--beside", "best"], "invalid choice"),
     ],
 )
 def test_wrong_usage_is_said(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,6 +77,11 @@ def test_wrong_usage_is_said(arguments: list[str], said: str, capsys: pytest.Cap
         main(arguments)
     assert caught.value.code == 2
     assert said in capsys.readouterr().err
+
+
+def test_losing_every_request_is_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*FEW, "--blocks", "1"]) == 1
+    assert "every request was lost by: random, llm-d" in capsys.readouterr().err
 
 
 # Mooncake's conversations on 8 workers of 5,500 tokens a second and 1,600 blocks, answers left out: mean and 90th
