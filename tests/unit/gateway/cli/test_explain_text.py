@@ -18,7 +18,7 @@ def test_no_line_is_wider_than_the_terminal(width: int, capsys: pytest.CaptureFi
     assert tables
     assert max(map(len, tables)) <= width
     text = " ".join(" ".join(lines).split())
-    for word in ("w0", "chat@a", "prefill", "asked after", "28.00"):
+    for word in ("w0", "chat@a", "prefill", "answered", "28.00"):
         assert word in text
 
 
