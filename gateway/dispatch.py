@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 
-from gateway.errors import GatewayError, Overloaded, UpstreamError
+from gateway.errors import AdapterNotLoaded, GatewayError, Overloaded, UpstreamError
 from gateway.fleet.backend import Backend
 from gateway.ledger.pricing import gpu_cost, token_cost
 from gateway.ledger.record import CostBasis, Label, Line, Outcome
@@ -89,7 +89,7 @@ class Dispatch:
         backend, now = self.backend, time.monotonic()
         if isinstance(error, Overloaded):
             backend.full(now)
-        elif isinstance(error, UpstreamError):
+        elif isinstance(error, UpstreamError) and not isinstance(error, AdapterNotLoaded):
             backend.failed(self.step.engine_model, now, trial=self._trial)
             self._trial = None
 

@@ -87,7 +87,7 @@ class Race:
                     self._steps.insert(0, dispatch.step)  # and has it load it again
                 else:
                     dispatch.blame(error)
-                if not self._may_go_on(now):
+                if not self._may_go_on(now, is_retry=not lost):
                     raise
                 self._has_retry = False
                 trace.dispatch = None
@@ -182,7 +182,7 @@ class Race:
         step = dispatch.step
         if error.code != "worker_lacks_model" or step.target.adapter is None or step.view.shelf is None:
             return False
-        self._shared.fleet.adapters.lost(dispatch.backend, step.engine_model)
+        self._shared.fleet.adapters.lost(dispatch.backend, step.engine_model, dispatch.opened_at)
         return True
 
     def _take(self, at: int) -> Call:
@@ -318,13 +318,14 @@ class Race:
         self._trace.dispatch = first
         return call
 
-    def _may_go_on(self, now: float) -> bool:
+    def _may_go_on(self, now: float, *, is_retry: bool) -> bool:
+        """A load that all wait for adds nothing to a pool that fails, so it is not of the route's share of retries."""
         timeout = self._admitted.plan.route.timeout
         return (
             bool(self._steps)
             and self._left > 0
             and now - self._trace.exchange.arrived < timeout.total
-            and (self._has_retry or self._allowances.retries.take())
+            and (not is_retry or self._has_retry or self._allowances.retries.take())
         )
 
     def _is_past_its_ttft(self, now: float) -> bool:

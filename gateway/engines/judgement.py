@@ -10,8 +10,17 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from gateway.engines.complaint import Complaint
-from gateway.errors import GatewayError, Overloaded, UpstreamError, WorkerFailed, WorkerRefused, WorkerTimeout
+from gateway.errors import (
+    AdapterNotLoaded,
+    GatewayError,
+    Overloaded,
+    UpstreamError,
+    WorkerFailed,
+    WorkerRefused,
+    WorkerTimeout,
+)
 
+BROKEN_SECONDS = 5.0  # until an adapter that could not be loaded is worth another try
 BUSY_SECONDS = 1.0  # engines send no Retry-After; their queues move within about a second
 
 E = TypeVar("E", bound=GatewayError)
@@ -78,6 +87,12 @@ def frame_status(complaint: Complaint, by_type: Mapping[str, int] = _BY_TYPE) ->
 def lacks_model(complaint: Complaint) -> UpstreamError:
     """The gateway chose a worker that does not have the model; another may."""
     return failed(complaint, "The worker does not have the model it was chosen for.", "worker_lacks_model")
+
+
+def adapter_not_loaded(complaint: Complaint) -> GatewayError:
+    """An engine that loads adapters itself could not load the request's; another worker may."""
+    error = AdapterNotLoaded("The worker could not load the adapter.", retry_after=BROKEN_SECONDS)
+    return _with_note(error, complaint)
 
 
 def unsupported(complaint: Complaint) -> WorkerRefused:

@@ -5,12 +5,13 @@ Built to trtllm-serve's published contract and tested against a stand-in of it; 
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.engines.complaint import read_body, read_frame
-from gateway.engines.judgement import frame_status, judge
+from gateway.engines.complaint import Complaint, read_body, read_frame
+from gateway.engines.judgement import adapter_not_loaded, frame_status, judge
 from gateway.engines.load import Load, Page
 from gateway.errors import GatewayError
 from gateway.table import Adapter
@@ -20,6 +21,8 @@ _PAGE = Page(  # no counters of tokens
     waiting="trtllm_num_requests_waiting",
     kv_usage="trtllm_kv_cache_utilization",
 )
+# A request names an adapter only through the gateway, so what is said of one is never the caller's doing.
+_LORA = re.compile(r"\blora[ _](?:adapter|path|weights)\b|\bloading lora\b|\bvalid adapter\b", re.IGNORECASE)
 
 
 class Trtllm:
@@ -49,11 +52,18 @@ class Trtllm:
         return _PAGE.read(page)
 
     def error(self, status: int, body: bytes) -> GatewayError:
-        return judge(status, read_body(body))
+        return _judge(status, read_body(body))
 
     def frame_error(self, frame: Mapping[str, Any]) -> GatewayError | None:
         complaint = read_frame(frame)
-        return None if complaint is None else judge(frame_status(complaint), complaint)
+        return None if complaint is None else _judge(frame_status(complaint), complaint)
+
+
+def _judge(status: int, complaint: Complaint) -> GatewayError:
+    # The path in it is the gateway's own, and nothing of the caller's is wrong.
+    if status in (400, 404, 422, 500) and _LORA.search(complaint.message) is not None:
+        return adapter_not_loaded(complaint)
+    return judge(status, complaint)
 
 
 def _stable_id(path: str) -> int:

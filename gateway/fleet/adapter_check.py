@@ -10,6 +10,7 @@ import math
 import os
 import stat
 from collections.abc import Collection, Mapping
+from itertools import islice
 from typing import cast
 
 import orjson
@@ -102,10 +103,11 @@ def _files(real: str) -> set[str]:
     return names
 
 
-def _read(real: str, name: str, offset: int, most: int, *, whole: bool = False) -> bytes:
+def _read(real: str, name: str, offset: int, most: int, *, whole: bool = False, follow: bool = False) -> bytes:
     """`most` bytes of a regular file from `offset` on; all of it, refused where that is more, for `whole`."""
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
     try:
-        descriptor = os.open(os.path.join(real, name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(os.path.join(real, name), flags)
     except FileNotFoundError:
         raise NotAnAdapter(f"there is no {name}: an adapter is a directory as PEFT saves it") from None
     with open(descriptor, "rb") as file:
@@ -118,15 +120,19 @@ def _read(real: str, name: str, offset: int, most: int, *, whole: bool = False) 
         return file.read(most)
 
 
-def _configured(content: bytes) -> frozenset[int]:
-    """The ranks that the configuration states."""
+def _config(content: bytes) -> _Entry:
     try:
         found: object = orjson.loads(content)
     except ValueError:
         raise NotAnAdapter(f"{CONFIG} is not JSON") from None
     if not isinstance(found, dict):
         raise NotAnAdapter(f"{CONFIG} is not a JSON object")
-    config = cast("_Entry", found)
+    return cast("_Entry", found)
+
+
+def _configured(content: bytes) -> frozenset[int]:
+    """The ranks that the configuration states."""
+    config = _config(content)
     kind = config.get("peft_type", "LORA")
     if kind != "LORA":
         raise NotAnAdapter(f"{CONFIG}: `peft_type` must be LORA, not {_shown(kind)}")
@@ -151,14 +157,27 @@ def _configured(content: bytes) -> frozenset[int]:
 
 def _weights(real: str, name: str, ranks: Collection[int]) -> None:
     """The head of a safetensors file must account for every byte of it (huggingface/safetensors, "Format")."""
-    size = os.stat(os.path.join(real, name), follow_symlinks=False).st_size
-    length = int.from_bytes(_read(real, name, 0, 8), "little")
+    tensors, size = _tensors(real, name)
+    spans = sorted(_span(name, key, tensor, ranks) for key, tensor in tensors.items())
+    end = 0
+    for begin, stop in spans:
+        if begin != end:
+            raise NotAnAdapter(f"{name} is broken: its tensors overlap or leave gaps")
+        end = stop
+    if end != size:
+        raise NotAnAdapter(f"{name} is not whole: its head speaks of {end} bytes of tensors, there are others")
+
+
+def _tensors(real: str, name: str, *, follow: bool = False) -> tuple[_Entry, int]:
+    """What the head of a safetensors file says of each tensor, and the bytes that follow it."""
+    size = os.stat(os.path.join(real, name), follow_symlinks=follow).st_size
+    length = int.from_bytes(_read(real, name, 0, 8, follow=follow), "little")
     if size < 8 or length > size - 8:
         raise NotAnAdapter(f"{name} is not whole, or no safetensors file")
     if length > MOST_HEAD_BYTES:
         raise NotAnAdapter(f"the head of {name} is larger than {MOST_HEAD_BYTES} bytes")
     try:
-        found: object = orjson.loads(_read(real, name, 8, length))
+        found: object = orjson.loads(_read(real, name, 8, length, follow=follow))
     except ValueError:
         raise NotAnAdapter(f"{name} is no safetensors file: its head is not JSON") from None
     if not isinstance(found, dict):
@@ -166,14 +185,7 @@ def _weights(real: str, name: str, ranks: Collection[int]) -> None:
     tensors = {key: value for key, value in cast("dict[str, object]", found).items() if key != "__metadata__"}
     if not tensors:
         raise NotAnAdapter(f"{name} holds no tensors")
-    spans = sorted(_span(name, key, tensor, ranks) for key, tensor in tensors.items())
-    end = 0
-    for begin, stop in spans:
-        if begin != end:
-            raise NotAnAdapter(f"{name} is broken: its tensors overlap or leave gaps")
-        end = stop
-    if end != size - 8 - length:
-        raise NotAnAdapter(f"{name} is not whole: its head speaks of {end} bytes of tensors, there are others")
+    return tensors, size - 8 - length
 
 
 def _span(name: str, key: str, found: object, ranks: Collection[int]) -> tuple[int, int]:
@@ -213,3 +225,35 @@ def complaint(path: str) -> str:
     except NotAnAdapter as error:
         return str(error)
     return ""
+
+
+def unfit(path: str) -> str:
+    """Why no engine can load what this machine sees at a path; "" where nothing is wrong, or there are no files to be
+    seen. It says nothing of links, formats and ranks: those are the operator's choice."""
+    try:
+        with os.scandir(path) as entries:
+            names = {entry.name for entry in islice(entries, MOST_FILES + 1)}
+    except (OSError, ValueError):
+        return ""
+    if not names or len(names) > MOST_FILES:
+        return ""
+    try:
+        _config(_read(path, CONFIG, 0, MOST_CONFIG_BYTES, whole=True, follow=True))
+        if WEIGHTS in names:
+            tensors, size = _tensors(path, WEIGHTS, follow=True)
+            if max(map(_end, tensors.values())) > size:
+                raise NotAnAdapter(f"{WEIGHTS} is not whole")
+        elif all(name.endswith(".json") for name in names):
+            raise NotAnAdapter("there are no weights beside its configuration")
+    except NotAnAdapter as error:
+        return str(error)
+    except (OSError, ValueError):  # an engine may be allowed more
+        return ""
+    return ""
+
+
+def _end(tensor: object) -> int:
+    """Where a tensor ends, as far as it says so."""
+    offsets = cast("_Entry", tensor).get("data_offsets") if isinstance(tensor, dict) else None
+    last = cast("list[object]", offsets)[-1] if isinstance(offsets, list) and offsets else 0
+    return cast("int", last) if _is_count(last) else 0

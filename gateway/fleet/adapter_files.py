@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import stat
 from collections.abc import Mapping
 from pathlib import Path
 
 from gateway.table import Adapter, Model
+
+logger = logging.getLogger("tollgate.fleet")
 
 MOST_FILES = 64
 MOST_BYTES = 8 * 1024**3  # of one adapter's files; beyond, their sizes and times count for their content
@@ -19,10 +22,12 @@ Signature = tuple[tuple[str, int, int, int], ...]  # name, bytes, time of change
 
 
 class Versions:
-    """The versions of all adapters, each found out when it is first asked for and again when its files have changed."""
+    """The versions of all adapters, each found out when it is first asked for and again when its files have changed:
+    other ones that two looks in a row find the same. No files are no version, and the last one stays."""
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[Signature, str]] = {}  # by path
+        self._unsettled: dict[str, Signature] = {}  # by path: other files, as the last look found them
         self._reading = asyncio.Lock()  # one adapter is read at a time
 
     def known(self, adapter: Adapter) -> str:
@@ -45,14 +50,30 @@ class Versions:
         changed = False
         for path in [path for path in self._known if path not in paths]:
             del self._known[path]
+            self._unsettled.pop(path, None)
         async with self._reading:
             for path, (signature, version) in list(self._known.items()):
-                if await asyncio.to_thread(_signature, path) == signature:
+                now = await asyncio.to_thread(_signature, path)
+                if not self._is_settled(path, now, signature):
                     continue
                 found = await asyncio.to_thread(_look, path)
+                if found[0] != now or await asyncio.to_thread(_signature, path) != now:
+                    continue  # written to while it was read
+                del self._unsettled[path]
                 self._known[path] = found
                 changed = changed or found[1] != version
         return changed
+
+    def _is_settled(self, path: str, now: Signature, known: Signature) -> bool:
+        """Whether these are other files than the known ones, and the same as at the last look."""
+        if now == known:
+            self._unsettled.pop(path, None)
+            return False
+        last = self._unsettled.get(path)
+        self._unsettled[path] = now
+        if not now and last != ():
+            logger.warning("an adapter's files are gone, its last version stays", extra={"fields": {"path": path}})
+        return bool(now) and last == now
 
 
 def _look(path: str) -> tuple[Signature, str]:

@@ -104,10 +104,10 @@ class Adapters:
             raise AdapterNotLoaded(f"The adapter `{adapter}` is not served any more.", retry_after=1.0)
         return await placer.bring(spec, within, may_leave)
 
-    def lost(self, backend: Backend, name: str) -> None:
-        """The engine does not know the adapter that it was thought to have."""
+    def lost(self, backend: Backend, name: str, asked_at: float) -> None:
+        """The engine did not know the adapter, asked at a time of the monotonic clock."""
         if backend.shelf is not None:
-            backend.shelf.gone(name)
+            backend.shelf.lost(name, asked_at)
             backend.adapters = backend.shelf.names()
 
     def members_changed(self) -> None:

@@ -11,7 +11,7 @@ from typing import Literal
 
 from gateway.engines.dialect import Order, PlacesAdapters
 from gateway.errors import AdapterNotLoaded, Overloaded
-from gateway.fleet.adapter_check import complaint
+from gateway.fleet.adapter_check import complaint, unfit
 from gateway.fleet.backend import Backend
 from gateway.fleet.probes import ProbeFailed, Prober
 from gateway.routing.placement import Shelf
@@ -27,6 +27,7 @@ ROOM_POLL_SECONDS = 0.05  # requests end in a plain count that tells nobody
 AWAY_POLL_SECONDS = 0.1  # between two looks of those who wait whether the worker is there
 MOST_WAITING = 1024  # requests for loads of one worker
 
+Refusal = Callable[[int, bytes], str | None]
 OnMove = Callable[[bool, str, Literal["ok", "failed"]], None]  # whether it was a load, of which model, how it went
 
 
@@ -129,11 +130,17 @@ class Placer:
             failure = shelf.failure(adapter.name)
             if failure is not None and failure.name == name:
                 raise _not_loaded(adapter, failure.why, failure.until - time.monotonic())
-            await self._make_room(adapter, name)
-            began = time.monotonic()
             order = self._dialect.load_adapter(name, self._path(adapter))
-            found = await asyncio.to_thread(complaint, adapter.path) if adapter.examined else ""
-            why = found or await self._do(order, LOAD_SECONDS, self._dialect.load_refusal)
+            why: str | None = await self._flaw(adapter)  # before another has to go for it
+            is_said, began = True, time.monotonic()
+            if not why:
+                if await self._make_room(adapter, name):
+                    return
+                began = time.monotonic()
+                if adapter.examined:
+                    why = await self._flaw(adapter)  # there may have been no room for long
+                if not why:
+                    why, is_said = await self._do(order, LOAD_SECONDS, self._dialect.load_refusal)
             now = time.monotonic()
             self._on_move(True, self.backend.worker.model, "ok" if why is None else "failed")
             fields: dict[str, object] = {"worker": self.backend.worker.name, "adapter": name}
@@ -142,18 +149,27 @@ class Placer:
                 logger.info("adapter loaded", extra={"fields": {**fields, "seconds": round(now - began, 3)}})
                 self._changed()
                 return
-            why = why.replace(order.body["lora_path"], "its path")  # where things lie is for the operator
-            failure = shelf.failed(name, adapter.name, why, now)
+            why = _tidy(why.replace(order.body["lora_path"], "its path"))  # where things lie is for the operator
+            failure = shelf.failed(name, adapter.name, why, now, is_said=is_said)
             logger.warning("adapter not loaded", extra={"fields": {**fields, "why": why, "path": adapter.path}})
             self._failed(adapter)
             raise _not_loaded(adapter, why, failure.until - now)
 
-    async def _make_room(self, adapter: Adapter, name: str) -> None:
-        """Takes a place for it, having unloaded another where there is none."""
+    async def _flaw(self, adapter: Adapter) -> str:
+        """What is wrong with its files, "" where nothing is, or nothing is to be seen of them here."""
+        return await asyncio.to_thread(complaint if adapter.examined else unfit, adapter.path)
+
+    async def _make_room(self, adapter: Adapter, name: str) -> bool:
+        """Takes a place for it, having unloaded another where there is none. True where it is there already."""
         shelf, deadline = self._shelf, time.monotonic() + ROOM_SECONDS
         async with self._making_room:
-            while shelf.free <= 0:
-                victim = shelf.victim()
+            while (resident := shelf.residents.get(name)) is not None or shelf.free <= 0:
+                if resident is not None and resident.is_held:
+                    return True
+                victim = shelf.victim() if resident is None else None  # one that is leaving comes back when it has left
+                doubt = None if shelf.placement is None else shelf.placement.doubt(adapter.name)
+                if doubt is not None and resident is None:
+                    raise _not_loaded(adapter, doubt.why, doubt.until - time.monotonic())
                 if victim is None:
                     if time.monotonic() > deadline or shelf.room <= len(shelf.fixed):
                         raise _not_loaded(adapter, "every adapter in its place is in use", 1.0)
@@ -164,13 +180,14 @@ class Placer:
                 if (why := await self._unload(victim.name)) is not None:
                     raise _not_loaded(adapter, f"another could not be unloaded: {why}", 1.0)
             shelf.begin(name, adapter.name, time.monotonic())
+            return False
 
     async def _unload_alone(self, name: str) -> None:
         await self._unload(name)
 
     async def _unload(self, name: str) -> str | None:
         """Why it is there still; what was asked and not answered is for the engine's next list to say."""
-        why = await self._do(self._dialect.unload_adapter(name), UNLOAD_SECONDS, self._dialect.unload_refusal)
+        why, _ = await self._do(self._dialect.unload_adapter(name), UNLOAD_SECONDS, self._dialect.unload_refusal)
         self._on_move(False, self.backend.worker.model, "ok" if why is None else "failed")
         fields: dict[str, object] = {"worker": self.backend.worker.name, "adapter": name}
         if why is None:
@@ -183,12 +200,13 @@ class Placer:
         self._changed()
         return why
 
-    async def _do(self, order: Order, within: float, refusal: Callable[[int, bytes], str | None]) -> str | None:
+    async def _do(self, order: Order, within: float, refusal: Refusal) -> tuple[str | None, bool]:
+        """Why it is not done, None where it is; and whether the engine has said so."""
         try:
             status, answer = await self._prober.order(order, within)
         except ProbeFailed as error:
-            return str(error)
-        return refusal(status, answer)
+            return str(error), False
+        return refusal(status, answer), status < 500
 
     def _path(self, adapter: Adapter) -> str:
         """A worker that is started here is told the whole path: its own directory is another."""
@@ -218,7 +236,12 @@ class Placer:
             logger.error("a load failed in a new way", exc_info=error, extra={"fields": {"adapter": name}})
 
 
+def _tidy(why: str) -> str:
+    """For the middle of a sentence that ends with a full stop of its own."""
+    return why.rstrip(". ")
+
+
 def _not_loaded(adapter: Adapter, why: str, retry_after: float) -> AdapterNotLoaded:
     return AdapterNotLoaded(
-        f"The adapter `{adapter.name}` could not be loaded: {why}.", retry_after=max(1.0, retry_after)
+        f"The adapter `{adapter.name}` could not be loaded: {_tidy(why)}.", retry_after=max(1.0, retry_after)
     )

@@ -45,27 +45,31 @@ def weight(worker: str, adapter: str) -> int:
 
 
 class Failure:
-    """Why an adapter is not on a worker; `is_current` until `until`, and remembered for longer, for the backoff."""
+    """Why an adapter is not on a worker; `is_current` until `until`, and remembered for longer, for the backoff.
+    `is_said`: the worker has judged it, as others may."""
 
-    __slots__ = ("is_current", "name", "times", "until", "why")
+    __slots__ = ("is_current", "is_said", "name", "times", "until", "why")
 
-    def __init__(self, name: str, why: str, until: float, times: int) -> None:
+    def __init__(self, name: str, why: str, until: float, times: int, is_said: bool) -> None:
         self.name = name  # the engine's, with the version that failed
         self.why = why
         self.until = until
         self.times = times
+        self.is_said = is_said
         self.is_current = True
 
 
 class Resident:
-    """An adapter on a worker under the engine's `name` for it; `is_held` False while it is being loaded or unloaded."""
+    """An adapter on a worker under the engine's `name` for it; `is_held` False while it is being loaded or unloaded,
+    `held_since` when it was last found there."""
 
-    __slots__ = ("adapter", "is_held", "name", "used_at")
+    __slots__ = ("adapter", "held_since", "is_held", "name", "used_at")
 
     def __init__(self, name: str, adapter: str, used_at: float, is_held: bool) -> None:
         self.name = name
         self.adapter = adapter
         self.used_at = used_at
+        self.held_since = used_at
         self.is_held = is_held
 
 
@@ -167,27 +171,34 @@ class Shelf:
         self.edition += 1
 
     def loaded(self, name: str, seconds: float, now: float) -> None:
-        resident = self.residents[name]
-        resident.is_held, resident.used_at = True, now
-        self.failures.pop(resident.adapter, None)
+        resident = self.residents.get(name)
+        if resident is not None:  # otherwise the engine's list is to say whether it is there
+            resident.is_held, resident.used_at, resident.held_since = True, now, now
+            self.failures.pop(resident.adapter, None)
         old = self.load_seconds
         self.load_seconds = seconds if old is None else old + SMOOTHING * (seconds - old)
         self.edition += 1
 
-    def failed(self, name: str, adapter: str, why: str, now: float) -> Failure:
+    def failed(self, name: str, adapter: str, why: str, now: float, *, is_said: bool = True) -> Failure:
         """It could not be loaded, and is not tried again for a while."""
         self.residents.pop(name, None)
         before = self.failures.get(adapter)
         times = before.times + 1 if before is not None and before.name == name else 1
         seconds = min(LONGEST_BACKOFF_SECONDS, BACKOFF_SECONDS * 2.0 ** min(times - 1, 20))
-        failure = self.failures[adapter] = Failure(name, why, now + seconds, times)
+        failure = self.failures[adapter] = Failure(name, why, now + seconds, times, is_said)
         self.edition += 1
         return failure
 
     def gone(self, name: str) -> None:
-        """It has been unloaded, or the engine has lost it."""
+        """It has been unloaded."""
         if self.residents.pop(name, None) is not None:
             self.edition += 1
+
+    def lost(self, name: str, asked_at: float) -> None:
+        """The engine did not know it when it was asked. What is on its way, or was loaded since, is another load's."""
+        resident = self.residents.get(name)
+        if resident is not None and resident.is_held and resident.held_since <= asked_at:
+            self.gone(name)
 
     def recover(self, now: float) -> list[str]:
         """Ends what has been held against adapters for long enough; which those are."""
@@ -242,6 +253,15 @@ class Placement:
 
     def replicas(self, adapter: str) -> int:
         return self._replicas.get(adapter, 1)
+
+    def doubt(self, adapter: str) -> Failure | None:
+        """The failure on one worker for which others make no room for the adapter yet. From its second one on
+        they do: the files may be on their disks alone."""
+        for shelf in self.members.values():
+            failure = shelf.failure(adapter)
+            if failure is not None and failure.is_said and failure.times == 1:
+                return failure
+        return None
 
     def forget(self, adapter: str) -> None:
         """Whether a worker can load it has changed."""

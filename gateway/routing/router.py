@@ -339,6 +339,13 @@ def _nowhere(ask: Ask, dropped: list[Dropped], not_loaded: tuple[str, float], no
         return AdapterNotLoaded(
             f"The adapter of `{ask.model}` could not be loaded: {why}.", retry_after=max(1.0, until - now)
         )
+    if reasons - {"not_allowed"} == {"adapter_missing"}:
+        error = AdapterNotLoaded(
+            f"No worker of `{ask.model}` holds its adapter, or takes any while it runs: that is for the operator of "
+            "this gateway to change."
+        )
+        error.retryable = False
+        return error
     if reasons & {"down", "draining", "adapter_missing", "adapter_elsewhere", "adapter_failed"}:
         return Overloaded(f"No worker of `{ask.model}` is ready: try again shortly.", retry_after=5.0)
     if "context_length" in reasons:

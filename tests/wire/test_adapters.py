@@ -13,18 +13,12 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.adapter_files import write_adapter
 from tests.eventually import eventually
 from tests.gateway_process import KEY, GatewayProcess, configuration, tenant, worker_entry
 from tests.live_worker import LiveWorker
 
 OTHER_KEY = "sk-test-other"
-
-
-def adapter_files(path: Path, content: str) -> str:
-    path.mkdir(exist_ok=True)
-    (path / "adapter_config.json").write_text('{"r": 8}')
-    (path / "adapter_model.safetensors").write_text(content)
-    return str(path)
 
 
 def written(workers: list[LiveWorker], adapters: dict[str, Any], max_loras: int = 2, **more: Any) -> dict[str, Any]:
@@ -134,10 +128,10 @@ def test_a_worker_that_takes_no_adapters_says_what_to_do(tmp_path: Path) -> None
 
 
 def test_other_files_are_another_version_under_another_name(tmp_path: Path) -> None:
-    path = adapter_files(tmp_path / "a0", "one")
-    with site(tmp_path, {"a0": {"path": path}}) as (_, (worker,)):
+    path = write_adapter(tmp_path / "a0")
+    with site(tmp_path, {"a0": {"path": str(path)}}) as (_, (worker,)):
         (old,) = eventually(lambda: list(worker.models.adapters) or None, "it is loaded")
-        adapter_files(tmp_path / "a0", "two")
+        write_adapter(path, fill=b"\1")
         eventually(lambda: ((names := list(worker.models.adapters)) and old not in names) or None, "the new one is")
         (new,) = worker.models.adapters
         assert new.startswith("tiny:a0@")
@@ -180,8 +174,31 @@ def test_an_adapter_the_engine_has_lost_is_loaded_again(tmp_path: Path) -> None:
         assert loads(worker) == ["tiny:a0@1", "tiny:a0@1"]
 
 
+def test_one_lost_under_many_requests_is_loaded_again_for_all_of_them(tmp_path: Path) -> None:
+    adapters = {"a0": {"path": "/adapters/a0", "version": "1"}}
+    with site(tmp_path, adapters, load_delay=0.3) as (gateway, (worker,)), gateway.client() as client:
+        assert ask(client, "a0", temperature=1).status_code == 200
+        for _ in range(3):
+            worker.models.unload("tiny:a0@1")
+            with concurrent.futures.ThreadPoolExecutor(12) as pool:
+                answers = list(pool.map(lambda _: ask(client, "a0", temperature=1), range(12)))
+            assert [answer.status_code for answer in answers] == [200] * 12, [answer.text for answer in answers]
+        assert loads(worker) == ["tiny:a0@1"] * 4
+
+
+def test_files_that_are_gone_leave_the_version_that_serves(tmp_path: Path) -> None:
+    path = write_adapter(tmp_path / "a0")
+    with site(tmp_path, {"a0": {"path": str(path)}}) as (gateway, (worker,)), gateway.client() as client:
+        (name,) = eventually(lambda: list(worker.models.adapters) or None, "it is loaded")
+        for file in path.iterdir():
+            file.unlink()
+        gateway.wait_log(lambda line: "its last version stays" in str(line))
+        assert ask(client, "a0", temperature=1).status_code == 200
+        assert list(worker.models.orders) == [("load", name)]
+
+
 def test_what_a_worker_has_from_before_is_found_again(tmp_path: Path) -> None:
-    path = adapter_files(tmp_path / "a0", "one")
+    path = str(write_adapter(tmp_path / "a0"))
     with site(tmp_path, {"a0": {"path": path}, "b": {"path": path}}, max_loras=1) as (gateway, (worker,)):
         with gateway.client() as client:
             assert ask(client, "a0", temperature=1).status_code == 200

@@ -13,6 +13,7 @@ from gateway.config.published import is_loopback
 from gateway.config.references import References, split
 from gateway.config.written.fleet import Launch, Tls, Worker
 
+LOADS_NONE = ("tgi", "triton", "openai")  # the engines that take no adapters while they run
 LAUNCHED = ("vllm", "trtllm")  # the engines `tollgate up` can start
 LOOK_SECONDS = 1.0  # for a file of addresses
 
@@ -35,6 +36,7 @@ def lint_fleet(draft: Draft, references: References) -> None:
         names.setdefault(worker.name, source.place("workers", index, "name"))
         _serves(draft, references, index, worker)
         _gpu(draft, index, worker)
+        _adapters(draft, index, worker)
         if not draft.whole("workers", index):
             continue
         _cost(draft, index, worker)
@@ -100,6 +102,17 @@ def _gpu(draft: Draft, index: int, worker: Worker) -> None:
             source.place("workers", index, "gpu"),
             f"no GPU is called `{worker.gpu}`",
             did_you_mean(worker.gpu, draft.gpus, f"write `gpus: {{{worker.gpu}: {{hourly_usd: 1.10}}}}`"),
+        )
+
+
+def _adapters(draft: Draft, index: int, worker: Worker) -> None:
+    source = draft.source
+    if worker.max_loras and worker.engine in LOADS_NONE:
+        source.findings.warn(
+            source.place("workers", index, "max_loras"),
+            f"`engine: {worker.engine}` loads no adapters for the gateway: `{worker.name}` serves those it was started "
+            "with, or none",
+            "delete `max_loras`, and serve the adapters by `engine: vllm`, `sglang` or `trtllm`",
         )
 
 

@@ -100,6 +100,14 @@ def test_adapters_need_a_worker_with_room(expect):
     assert "max_loras: 8" in message
 
 
+@pytest.mark.parametrize("engine", ["tgi", "triton", "openai"])
+def test_room_for_adapters_on_an_engine_that_loads_none_is_pointed_out(expect, engine):
+    vectors = "serves: vectors@v1, gpu: cpu"
+    new = f"engine: {engine}, {vectors}, max_loras: 2}} #?"
+    message = expect({"fleet.yaml": (f"engine: tgi, {vectors}}}", new)})
+    assert f"`engine: {engine}` loads no adapters" in message
+
+
 @pytest.mark.parametrize(
     ("aliases", "fragment"),
     [

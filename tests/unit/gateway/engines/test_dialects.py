@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gateway.engines import DIALECTS
 from gateway.engines.complaint import MAX_FIELD_CHARS, MAX_MESSAGE_CHARS, tidy
 from gateway.engines.dialect import Dialect, TakesAdapterPaths
-from gateway.errors import GatewayError, Overloaded, WorkerFailed, WorkerRefused
+from gateway.errors import AdapterNotLoaded, GatewayError, Overloaded, WorkerFailed, WorkerRefused
 from gateway.protocol.endpoints import ENDPOINTS
 from gateway.table import Adapter, Engine
 
@@ -131,6 +131,18 @@ def test_trtllm_speaks_flat() -> None:
     assert (error.status, error.message) == (400, "max_tokens must be positive")
     assert trtllm.error(400, b'{"error":"field required: messages"}').message == "field required: messages"
     assert isinstance(trtllm.error(503, b""), Overloaded)
+
+
+@pytest.mark.parametrize("status", [400, 404, 500])
+def test_trtllm_says_no_path_of_an_adapter_it_could_not_load(status: int) -> None:
+    message = "Loading lora br failed: /srv/adapters/br is not a valid adapter."
+    body = orjson.dumps({"object": "error", "message": message, "type": "BadRequestError", "code": status})
+    error = DIALECTS["trtllm"].error(status, body)
+    assert (error.status, error.code) == (503, "adapter_not_loaded")
+    assert "/srv" not in error.message
+    assert error.__notes__ == [message]  # that is for the operator
+    frame = DIALECTS["trtllm"].frame_error({"error": {"message": message, "code": status}})
+    assert isinstance(frame, AdapterNotLoaded)
 
 
 def test_trtllm_takes_an_adapter_by_its_path() -> None:

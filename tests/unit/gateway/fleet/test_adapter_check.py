@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.fleet.adapter_check import NotAnAdapter, complaint, examine, is_beneath, resolve, roots
+from gateway.fleet.adapter_check import NotAnAdapter, complaint, examine, is_beneath, resolve, roots, unfit
 from tests.adapter_files import CONFIG, PREFIX, head, safetensors, write_adapter
 
 DEMO = Path(__file__).parents[4] / "workers" / "demo" / "checkpoints"
@@ -222,6 +222,33 @@ def test_a_directory_that_became_a_link_or_went_is_refused(tmp_path: Path) -> No
     assert "symbolic link" in complaint(str(path))
 
 
+def test_what_no_engine_can_load_is_unfit_and_the_rest_is_the_operators_choice(tmp_path: Path) -> None:
+    path = write_adapter(tmp_path / "a", r=4096)
+    assert complaint(str(path))
+    assert unfit(str(path)) == ""
+    weights = path / "adapter_model.safetensors"
+    whole = weights.read_bytes()
+    (tmp_path / "blob").write_bytes(whole)
+    weights.unlink()
+    weights.symlink_to(tmp_path / "blob")
+    assert unfit(str(path)) == ""
+    (tmp_path / "blob").write_bytes(whole[:-1])
+    assert "not whole" in unfit(str(path))
+    weights.unlink()
+    assert "no weights" in unfit(str(path))
+    (path / "adapter_model.bin").write_bytes(b"")
+    assert unfit(str(path)) == ""
+    (path / "adapter_config.json").write_text("[]")
+    assert "not a JSON object" in unfit(str(path))
+    (path / "adapter_config.json").unlink()
+    assert "there is no adapter_config.json" in unfit(str(path))
+
+
+@pytest.mark.parametrize("path", ["/nowhere/at/all", "org/on-a-hub", "\0"])
+def test_what_is_not_to_be_seen_here_is_the_engines_to_judge(path: str, tmp_path: Path) -> None:
+    assert unfit(path) == unfit(str(tmp_path)) == ""
+
+
 @given(st.data())
 def test_any_bytes_are_an_adapter_or_none(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     """A whole one with a few bytes changed, or anything: never another exception."""
@@ -232,6 +259,7 @@ def test_any_bytes_are_an_adapter_or_none(tmp_path_factory: pytest.TempPathFacto
             content[at % len(content)] = byte
         (path / name).write_bytes(data.draw(st.one_of(st.just(bytes(content)), st.binary(max_size=40))))
     assert isinstance(complaint(str(path)), str)
+    assert isinstance(unfit(str(path)), str)
 
 
 JSON = st.recursive(
@@ -250,3 +278,4 @@ def test_any_json_is_an_adapter_or_none(
     write_adapter(path)
     (path / "adapter_model.safetensors").write_bytes(safetensors({"a": tensor}, b""))
     assert complaint(str(path))
+    assert isinstance(unfit(str(path)), str)

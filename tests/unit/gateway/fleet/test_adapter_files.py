@@ -48,6 +48,27 @@ def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
     assert version(adapter) == before
 
 
+def test_no_files_are_no_version(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def story() -> None:
+        versions, adapter = Versions(), files(tmp_path / "a")
+        models = {"chat": model("chat", "v1", adapters=[])}
+        models["chat"].adapters["a"] = adapter  # type: ignore[index]
+        first = await versions.find(adapter)
+        for entry in (tmp_path / "a").iterdir():
+            entry.unlink()
+        assert [await versions.review(models) for _ in range(3)] == [False] * 3
+        (tmp_path / "a").rmdir()
+        assert [await versions.review(models) for _ in range(3)] == [False] * 3
+        assert versions.known(adapter) == first
+        files(tmp_path / "a", "two")
+        assert [await versions.review(models) for _ in range(3)] == [False, True, False]
+        assert versions.known(adapter) != first
+
+    asyncio.run(story())
+    (said,) = [record for record in caplog.records if record.name == "tollgate.fleet"]
+    assert "its last version stays" in said.message
+
+
 def test_a_review_tells_changes_of_what_was_asked_for(tmp_path: Path) -> None:
     async def story() -> None:
         versions, adapter = Versions(), files(tmp_path / "a")
@@ -57,9 +78,18 @@ def test_a_review_tells_changes_of_what_was_asked_for(tmp_path: Path) -> None:
         assert not await versions.review(models)
         first = await versions.find(adapter)
         assert not await versions.review(models)
+        files(tmp_path / "a", "half")
+        assert not await versions.review(models)
         files(tmp_path / "a", "another")
+        assert not await versions.review(models)  # they are not what they were at the last look
+        assert versions.known(adapter) == first
         assert await versions.review(models)
-        assert versions.known(adapter) not in ("", first)
+        second = versions.known(adapter)
+        assert second not in ("", first)
+        assert not await versions.review(models)
+        files(tmp_path / "a", "for a moment")
+        assert not await versions.review(models)
+        assert not await versions.review({})
         assert not await versions.review({})
         assert not versions.known(adapter)
 

@@ -175,6 +175,43 @@ def test_what_the_worker_was_started_with_takes_room_and_is_used_as_it_is() -> N
     assert shelf.refuses("a0") == "adapter_missing"
 
 
+def test_what_the_engine_lost_goes_but_not_what_was_loaded_since() -> None:
+    (shelf,) = placement("w1").members.values()
+    name = WANTED["a0"]
+    shelf.begin(name, "a0", 1.0)
+    shelf.loaded(name, 0.5, 2.0)
+    shelf.enter(name)
+    shelf.leave(name, 9.0)  # use is no sign that it was there later
+    shelf.lost(name, 3.0)
+    assert shelf.names() == {}
+    shelf.lost(name, 3.0)
+    shelf.begin(name, "a0", 4.0)
+    shelf.lost(name, 3.0)
+    shelf.lost(name, 5.0)  # it is on its way
+    shelf.loaded(name, 0.5, 6.0)
+    shelf.lost(name, 5.0)
+    assert shelf.names() == {"a0": name}
+    shelf.lost(name, 6.5)
+    assert shelf.names() == {}
+    shelf.loaded(name, 0.5, 7.0)
+    assert shelf.names() == {}
+
+
+def test_a_first_failure_is_a_doubt_everywhere_and_a_second_is_the_workers_own() -> None:
+    made = placement("w1", "w2")
+    one = made.members["w1"]
+    assert made.doubt("a0") is None
+    failure = one.failed(WANTED["a0"], "a0", "why", 0.0)
+    assert made.doubt("a0") is failure
+    assert made.doubt("a1") is None
+    one.recover(failure.until)
+    assert made.doubt("a0") is None
+    one.failed(WANTED["a0"], "a0", "why", failure.until)
+    assert made.doubt("a0") is None
+    made.members["w2"].failed(WANTED["a1"], "a1", "it cannot be reached", 0.0, is_said=False)
+    assert made.doubt("a1") is None
+
+
 @pytest.mark.parametrize("name", ["tiny", "tiny:a0", "other:a0@1", "tiny:@1", "tiny:a0@", "tiny@v1:a0", ""])
 def test_other_names_are_not_ours(name: str) -> None:
     assert read_engine_name(name, "tiny") is None

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.errors import BadRequest, Forbidden, GatewayError, Overloaded
+from gateway.errors import AdapterNotLoaded, BadRequest, Forbidden, GatewayError, Overloaded
 from gateway.routing.account import Place
 from gateway.routing.breaker import FAILURES_TO_TRIP, Breaker
 from gateway.routing.outliers import Standing
@@ -239,6 +239,14 @@ def test_an_adapter_goes_only_where_it_is_under_the_engines_name_for_it() -> Non
     assert made.dropped == (Dropped("without", "chat@a:sql", "adapter_missing"),)
 
 
+def test_an_adapter_that_no_worker_can_have_is_not_a_matter_of_time() -> None:
+    with pytest.raises(AdapterNotLoaded, match="operator") as caught:
+        plan(ask("chat:sql"), fleet(view("w1"), view("w2", "chat@b")))
+    assert (caught.value.status, caught.value.code) == (503, "adapter_not_loaded")
+    with pytest.raises(Overloaded):
+        plan(ask("chat:sql"), fleet(view("w1"), view("w2", "chat@b", up=False)))
+
+
 # Traffic
 
 
@@ -325,7 +333,7 @@ def test_a_tenant_that_may_use_none_of_them_is_forbidden() -> None:
         ([], ask(), Overloaded, "overloaded"),
         ([view(up=False)], ask(), Overloaded, "overloaded"),
         ([view(draining=True)], ask(), Overloaded, "overloaded"),
-        ([view()], ask("chat:sql"), Overloaded, "overloaded"),
+        ([view()], ask("chat:sql"), AdapterNotLoaded, "adapter_not_loaded"),
         ([view()], ask(task="embed"), BadRequest, "invalid_request"),
         ([view()], ask(prompt_tokens=10**6), BadRequest, "context_length_exceeded"),
         ([view(), view(up=False)], ask(prompt_tokens=10**6), Overloaded, "overloaded"),
