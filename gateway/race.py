@@ -318,7 +318,7 @@ class Race:
         self._trace.dispatch = first
         return call
 
-    def _may_go_on(self, now: float, *, is_retry: bool) -> bool:
+    def _may_go_on(self, now: float, *, is_retry: bool = True) -> bool:
         """A load that all wait for adds nothing to a pool that fails, so it is not of the route's share of retries."""
         timeout = self._admitted.plan.route.timeout
         return (
