@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -86,6 +86,7 @@ logger = logging.getLogger("tollgate")
 KEEP_ALIVE_SECONDS = 75  # above what clients keep idle connections for, so that they close them and not we
 LAG_SECONDS = 0.25
 FIRST_LOOK_SECONDS = 3.0  # for the workers to be found before the first request comes, at most
+END_SECONDS = 0.5  # for what runs beside to end, before it is told once more
 FLUSH_SECONDS = 4.0  # for the spans to be written at the end, at most
 SETTLER_SECONDS = 0.5  # between two looks whether it runs
 BOOKS = "limits.sock"  # in that directory, the parent's
@@ -252,9 +253,7 @@ class Gateway:
             line.say(LEAVING)
         if cut := await server.drain(drain_seconds, stop.hurried):
             logger.warning("requests were cut off: they took longer than the drain", extra={"fields": {"count": cut}})
-        for task in background:
-            task.cancel()
-        await asyncio.gather(*background, return_exceptions=True)
+        await _end(background)
         await asyncio.gather(
             self.service.store.close(),
             self.limiter.close(),
@@ -327,6 +326,17 @@ class Gateway:
             await asyncio.sleep(LAG_SECONDS)
             self.metrics.loop_lag.set(max(0.0, loop.time() - before - LAG_SECONDS))
             self.metrics.pour()
+
+
+async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancels them until they have ended: a library that is just reporting a failure may turn a cancellation into it,
+    and who tries again and again has then not heard of it."""
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=END_SECONDS)
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def run(config_dir: Path, port: int | None, limits: Limits | None = None, pace: Pace | None = None) -> int:

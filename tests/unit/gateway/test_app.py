@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway import app
 from gateway.app import Gateway
 from gateway.config import load
 from gateway.fleet.added import Entry
@@ -90,3 +91,27 @@ def test_added_adapters_are_joined_to_the_table_in_effect(gateway: Gateway, tmp_
         await gateway.fleet.stop()
 
     asyncio.run(story())
+
+
+def test_a_task_that_missed_that_it_is_to_end_is_told_again() -> None:
+    """As where a library turns a cancellation into a failure of its own, which the task survives."""
+    heard = 0
+
+    async def deaf() -> None:
+        nonlocal heard
+        while True:
+            try:
+                await asyncio.sleep(3_600)
+            except asyncio.CancelledError:
+                heard += 1
+                if heard > 1:
+                    raise
+
+    async def story() -> None:
+        task = asyncio.create_task(deaf())
+        await asyncio.sleep(0)
+        await app._end([task])  # pyright: ignore[reportPrivateUsage]
+        assert task.cancelled()
+
+    asyncio.run(story())
+    assert heard == 2
