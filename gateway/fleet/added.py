@@ -13,7 +13,6 @@ import random
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from hashlib import blake2b
-from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import orjson
@@ -21,8 +20,7 @@ from pydantic import ValidationError
 
 from gateway.config.written.base import ModelName, Name, Text, Written
 from gateway.fleet.adapter_check import is_beneath, roots
-from gateway.ledger.location import sqlite_path
-from gateway.ledger.store import LedgerError
+from gateway.ledger.location import directory_beside
 from gateway.state.adapters import AdaptersAway, AdapterStore, FileAdapters, RedisAdapters
 from gateway.table import Adapter, Table
 from gateway.telemetry import Reading
@@ -33,7 +31,6 @@ POLL_SECONDS = (0.5, 0.75)  # between two looks, drawn anew each time: replicas 
 CLOSE_SECONDS = 2.0
 MOST_ADDED = 10_000
 FILE = "adapters.json"
-ELSEWHERE = Path("var")  # where the ledger is in no file
 MARK_BYTES = 4  # of what is added, in the revision of the configuration
 
 
@@ -41,11 +38,7 @@ def open_adapter_store(state: str, ledger: str) -> AdapterStore:
     """Of gateway.yaml's `state:` and `ledger:`. Connects to nothing and makes no file yet."""
     if not state.startswith("memory:"):
         return RedisAdapters(state)
-    try:
-        directory = sqlite_path(ledger).parent
-    except LedgerError:
-        directory = ELSEWHERE
-    return FileAdapters(directory / FILE)
+    return FileAdapters(directory_beside(ledger) / FILE)
 
 
 class AdapterName(NamedTuple):

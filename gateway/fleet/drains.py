@@ -13,12 +13,10 @@ import contextlib
 import logging
 import random
 from collections.abc import Iterator
-from pathlib import Path
 
 from gateway.fleet.backend import Backend
 from gateway.fleet.registry import Fleet
-from gateway.ledger.location import sqlite_path
-from gateway.ledger.store import LedgerError
+from gateway.ledger.location import directory_beside
 from gateway.state.drains import MOST_DRAINED, DrainsAway, DrainStore, FileDrains, RedisDrains
 from gateway.telemetry import Reading
 
@@ -27,7 +25,6 @@ logger = logging.getLogger("tollgate.fleet")
 POLL_SECONDS = (0.5, 0.75)  # between two looks, drawn anew each time: replicas do not march in step
 CLOSE_SECONDS = 2.0
 FILE = "drains.json"
-ELSEWHERE = Path("var")  # where the ledger is in no file
 
 
 class TooManyDrained(Exception):
@@ -38,11 +35,7 @@ def open_drain_store(state: str, ledger: str) -> DrainStore:
     """Of gateway.yaml's `state:` and `ledger:`. Connects to nothing and makes no file yet."""
     if not state.startswith("memory:"):
         return RedisDrains(state)
-    try:
-        directory = sqlite_path(ledger).parent
-    except LedgerError:
-        directory = ELSEWHERE
-    return FileDrains(directory / FILE)
+    return FileDrains(directory_beside(ledger) / FILE)
 
 
 class Drains:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from gateway.keyring.sqlite import SqliteKeyStore
 from gateway.keyring.store import KeyStore
-from gateway.ledger.location import sqlite_path
-from gateway.ledger.store import LedgerError
+from gateway.ledger.location import directory_beside
 
 FILE = "keys.db"
-ELSEWHERE = Path("var")  # where the ledger is in no file
 
 
 def open_key_store(state: str, ledger: str) -> KeyStore:
@@ -19,8 +15,4 @@ def open_key_store(state: str, ledger: str) -> KeyStore:
         from gateway.keyring.redis import RedisKeyStore  # only who configures Redis pays for loading its client
 
         return RedisKeyStore(state)
-    try:
-        directory = sqlite_path(ledger).parent
-    except LedgerError:
-        directory = ELSEWHERE
-    return SqliteKeyStore(directory / FILE)
+    return SqliteKeyStore(directory_beside(ledger) / FILE)

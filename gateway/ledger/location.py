@@ -8,6 +8,7 @@ from pathlib import Path
 from gateway.ledger.store import LedgerError
 
 NONE = "none"  # nothing is recorded
+ELSEWHERE = Path("var")  # for what stands beside a ledger, where that is in no file
 _SQLITE = "sqlite:///"
 _EXAMPLE = "write `ledger: sqlite:///var/ledger.db` (relative) or `ledger: sqlite:////srv/ledger.db` (absolute)"
 _HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[^@:/?#,\s\[\]]+)(?::[0-9]{1,5})?"
@@ -66,3 +67,11 @@ def decisions_path(url: str, journal: str | None, written: str | None) -> Path |
     if written is not None:
         return Path(written)
     return None if url == NONE else journal_path(url, journal).with_suffix(".decisions")
+
+
+def directory_beside(ledger: str) -> Path:
+    """Where the files stand that go with a ledger: beside its own, or in `var` where it has none."""
+    try:
+        return sqlite_path(ledger).parent
+    except LedgerError:
+        return ELSEWHERE
