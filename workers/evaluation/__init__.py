@@ -1,0 +1,1 @@
+"""Quantized versions held against their unquantized reference: what is measured, judged and shown."""
