@@ -150,7 +150,8 @@ class Layer(_Part):
 
 class Verdict(_Part):
     """One gate's: `bound` and `measured` as a person reads them. `passed` is None where it could not be judged, which
-    counts as not passed unless the gate is optional."""
+    counts as not passed unless the gate is optional. Where a gate compares numbers, `value`, `limit` and `ideal` are
+    they, in one unit: `(value - ideal) / (limit - ideal)` is the share of what may be lost that has been lost."""
 
     gate: str  # divergence, same-top, perplexity, task NAME, long-context, robustness, schema, speed, memory, floor
     passed: bool | None
@@ -158,6 +159,9 @@ class Verdict(_Part):
     bound: str
     reason: str
     optional: bool = False
+    value: float | None = None  # measured
+    limit: float | None = None  # the bound
+    ideal: float | None = None  # where nothing is lost: 0 for a divergence, 1 for a ratio, the baseline for a speed
 
 
 class Conditions(_Part):
