@@ -66,8 +66,8 @@ class RedisLimits:
         self._cluster = cluster
 
     @classmethod
-    def open(cls, url: str) -> RedisLimits:
-        client = connect(url, name="tollgate-limits", seconds=COMMAND_SECONDS, connections=CONNECTIONS)
+    def open(cls, url: str, *, seconds: float = COMMAND_SECONDS) -> RedisLimits:
+        client = connect(url, name="tollgate-limits", seconds=seconds, connections=CONNECTIONS)
         return cls(client, cluster=is_cluster(url))
 
     async def claim(self, calls: Sequence[Call]) -> list[list[int]]:

@@ -74,8 +74,10 @@ class SharedLimiter(MemoryLimiter):
         ttl: int = TTL,
         clock: Clock = time.time,
         store: str = "redis",
+        patience: float = PATIENCE_SECONDS,
     ) -> None:
         super().__init__(on_alert, clock)
+        self._patience = patience
         self.is_alone = False
         self._is_introduced = self._is_known = False  # to the store
         self._alone_since = 0
@@ -290,12 +292,12 @@ class SharedLimiter(MemoryLimiter):
             for _ in range(ATTEMPTS):
                 began = loop.time()
                 try:
-                    async with asyncio.timeout(PATIENCE_SECONDS):
+                    async with asyncio.timeout(self._patience):
                         answers = await self._far.claim(calls)
                     break
                 except FAILURES as error:
                     failure = error
-                    if loop.time() - began <= PATIENCE_SECONDS + LATENESS_SECONDS:
+                    if loop.time() - began <= self._patience + LATENESS_SECONDS:
                         break
         finally:
             self._trips -= 1
@@ -401,7 +403,7 @@ class SharedLimiter(MemoryLimiter):
         while True:
             await asyncio.sleep(pause)
             try:
-                async with asyncio.timeout(PATIENCE_SECONDS):
+                async with asyncio.timeout(self._patience):
                     presence = await self._far.present(self._holder, well=False)
                 self.sharing = max(self._processes, presence.processes)
                 self._is_known = True
@@ -426,7 +428,7 @@ class SharedLimiter(MemoryLimiter):
         for at in range(0, len(purses), ERRANDS_PER_TRIP):
             now = int(self._clock() * 1_000)
             errands = [purse.tell(now + REUNION, now) for purse in purses[at : at + ERRANDS_PER_TRIP]]
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(self._patience):
                 answers = await self._far.claim([call(one, self._holder, self._ttl) for one in errands])
             if not fit(errands, answers):
                 raise ConnectionError("its answer is not understood: another version wrote it")
@@ -449,7 +451,7 @@ class SharedLimiter(MemoryLimiter):
 
     async def _tell_presence(self) -> None:
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(self._patience):
                 presence = await self._far.present(self._holder)
         except FAILURES as error:
             self._lose(error)

@@ -28,6 +28,7 @@ pytestmark = pytest.mark.redis
 
 PROCESSES = 3
 WITHIN = 8.0  # seconds in which what was given back is there for all
+PATIENCE = 30.0  # with a Redis that gets no processor: these are promises of one that answers
 POLL = 0.02
 USD = 1_000_000_000
 numbers = itertools.count()
@@ -68,7 +69,14 @@ class Processes:
         self.limiters: list[MemoryLimiter] = [MemoryLimiter(alert, self.now)]
         if url is not None:
             self.limiters = [
-                SharedLimiter(RedisLimits.open(url), f"p{next(numbers)}", alert, PROCESSES, clock=self.now)
+                SharedLimiter(
+                    RedisLimits.open(url, seconds=PATIENCE),
+                    f"p{next(numbers)}",
+                    alert,
+                    PROCESSES,
+                    clock=self.now,
+                    patience=PATIENCE,
+                )
                 for _ in range(PROCESSES)
             ]
         self._running = [asyncio.create_task(limiter.run()) for limiter in self.limiters]
