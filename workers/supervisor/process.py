@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from workers.engines.spec import LaunchSpec
@@ -92,28 +92,8 @@ class Engines:
         for path, text in spec.files.items():
             path.write_text(text)
         log = self.log(spec.name)
-        reading, writing = os.pipe()
-        try:
-            with log.open("ab") as output:
-                began_at = output.tell()
-                process = subprocess.Popen(
-                    [
-                        *(sys.executable, "-I", guard.__file__),
-                        *("--log", str(log), "--log-bytes", str(LOG_BYTES), "--grace", str(self._grace)),
-                        *("--", *spec.command),
-                    ],
-                    stdin=reading,
-                    stdout=output,
-                    stderr=output,
-                    env=_environment() | dict(spec.env),
-                    pass_fds=[claim.fd],
-                    start_new_session=True,  # Ctrl-C is for the supervisor, which ends engines in its own order
-                )
-        except OSError as error:
-            os.close(writing)
-            raise CannotStart(f"the guard process could not be started: {error}") from error
-        finally:
-            os.close(reading)
+        began_at = log.stat().st_size if log.exists() else 0
+        process, writing = start_guarded(spec.command, spec.env, log, self._grace, pass_fds=(claim.fd,))
         self._guards.add(process.pid)
         return EngineRun(self, process, writing, log, began_at)
 
@@ -204,6 +184,37 @@ class EngineRun:
             os.close(self._pipe)
             self._pipe = None
         self._exited.set()
+
+
+def start_guarded(
+    command: Sequence[str], env: Mapping[str, str], log: Path, grace: float, pass_fds: Sequence[int] = ()
+) -> tuple[subprocess.Popen[bytes], int]:
+    """Starts a command under a guard of its own: the guard's process, and the pipe that ends them all when it closes.
+
+    `env` goes on top of this process's own. Raises CannotStart.
+    """
+    reading, writing = os.pipe()
+    try:
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                [
+                    *(sys.executable, "-I", guard.__file__),
+                    *("--log", str(log), "--log-bytes", str(LOG_BYTES), "--grace", str(grace)),
+                    *("--", *command),
+                ],
+                stdin=reading,
+                stdout=output,
+                stderr=output,
+                env=_environment() | dict(env),
+                pass_fds=pass_fds,
+                start_new_session=True,  # Ctrl-C is for the supervisor, which ends engines in its own order
+            )
+    except OSError as error:
+        os.close(writing)
+        raise CannotStart(f"the guard process could not be started: {error}") from error
+    finally:
+        os.close(reading)
+    return process, writing
 
 
 def _environment() -> dict[str, str]:
