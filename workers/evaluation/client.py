@@ -1,0 +1,189 @@
+"""Asks an OpenAI-compatible endpoint. The one importer of HTTP in the evaluation.
+
+Requests under way, their time and the size of an answer are bounded. Only a connection that could not be made is tried
+again: a request that may have arrived is never sent twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self, TypeVar, cast
+
+import httpx2 as httpx
+
+from workers.errors import WorkerToolError
+
+CONCURRENCY = 16
+ANSWER_WITHIN = 300.0  # a long prompt's log-probabilities on a busy CPU
+CONNECT_WITHIN = 10.0
+CONNECT_TRIES = 5
+FIRST_PAUSE = 0.2  # before the second try; doubled each time
+LARGEST_ANSWER = 128 << 20  # bytes; twenty log-probabilities for each of 100,000 tokens
+IDLE_SECONDS = 2.0  # less than servers keep idle connections, so that none is used that is just being closed
+SHOWN = 300
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class NoAnswer(WorkerToolError):
+    """The endpoint could not be reached, went away, or took too long; the message says which."""
+
+
+class Refused(WorkerToolError):
+    """The endpoint answered, but not with what was asked for."""
+
+    def __init__(self, endpoint: Endpoint, path: str, reply: Reply) -> None:
+        super().__init__(f"{endpoint} answered {path} with {reply.status}: {reply.message}")
+        self.status = reply.status
+        self.reason = reply.message
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a model answers: `url` without /v1, `model` as it is named there (a LoRA adapter has a name of its own)."""
+
+    url: str
+    model: str
+    key: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.model} at {self.url}"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer of any status. `body` is its JSON (NaN and Infinity included), None where it is none."""
+
+    status: int
+    body: Any
+    text: str
+
+    @property
+    def fields(self) -> Mapping[str, Any]:
+        """The body where it is an object, otherwise nothing."""
+        return self.body if isinstance(self.body, dict) else {}
+
+    @property
+    def message(self) -> str:
+        """What went wrong, as the endpoint says it, in one line."""
+        error: object = self.fields.get("error", self.fields.get("message", self.text))
+        if isinstance(error, dict):
+            error = cast("dict[str, object]", error).get("message", self.text)
+        return " ".join(str(error).split())[:SHOWN] or "an empty answer"
+
+
+class Client:
+    """`async with Client(endpoint) as client`: at most `concurrency` requests at a time, each within `answer_within`
+    seconds. Raises NoAnswer."""
+
+    def __init__(
+        self, endpoint: Endpoint, *, concurrency: int = CONCURRENCY, answer_within: float = ANSWER_WITHIN
+    ) -> None:
+        self.endpoint = endpoint
+        self._concurrency = concurrency
+        self._answer_within = answer_within
+        self._room = asyncio.Semaphore(concurrency)
+        self._http = httpx.AsyncClient(
+            base_url=endpoint.url.rstrip("/").removesuffix("/v1"),
+            headers={"authorization": f"Bearer {endpoint.key}"} if endpoint.key else {},
+            timeout=httpx.Timeout(None, connect=CONNECT_WITHIN),
+            limits=httpx.Limits(max_connections=concurrency, keepalive_expiry=IDLE_SECONDS),
+            trust_env=False,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.aclose()
+
+    async def ask(self, path: str, **fields: object) -> Mapping[str, Any]:
+        """The answer to POST `path` with the model's name and `fields`. Raises Refused unless it is 200 and an
+        object."""
+        reply = await self.post(path, {"model": self.endpoint.model} | fields)
+        if reply.status != 200 or not reply.fields:
+            raise Refused(self.endpoint, path, reply)
+        return reply.fields
+
+    async def post(self, path: str, payload: Mapping[str, object]) -> Reply:
+        """Any answer to exactly this. Strings may have lone surrogates: they are sent escaped."""
+        content = json.dumps(payload, allow_nan=False).encode("ascii")
+        return await self._send("POST", path, content)
+
+    async def get(self, path: str) -> Reply:
+        return await self._send("GET", path, None)
+
+    async def each(self, items: Iterable[Item], ask: Callable[[Item], Awaitable[Result]]) -> list[Result]:
+        """`ask` of every item, as many at a time as there is room for, results in the order of the items. The first
+        failure ends the others and is raised."""
+        numbered = list(enumerate(items))
+        waiting = iter(numbered)
+        found: dict[int, Result] = {}
+
+        async def work() -> None:
+            for number, item in waiting:
+                found[number] = await ask(item)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(self._concurrency, len(numbered))):
+                    group.create_task(work())
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+        return [found[number] for number, _ in numbered]
+
+    async def context(self) -> int | None:
+        """How many tokens the model's context has, where the endpoint says so (vLLM's `max_model_len`)."""
+        reply = await self.get("/v1/models")
+        models = cast("list[Mapping[str, Any]]", reply.fields.get("data") or [])
+        lengths = [model.get("max_model_len") for model in models if model.get("id") == self.endpoint.model]
+        return next((length for length in lengths if isinstance(length, int)), None)
+
+    async def _send(self, method: str, path: str, content: bytes | None) -> Reply:
+        async with self._room:
+            try:
+                async with asyncio.timeout(self._answer_within):
+                    return await self._tried(method, path, content)
+            except TimeoutError:
+                raise NoAnswer(f"{self.endpoint} did not answer {path} within {self._answer_within:g} s") from None
+            except httpx.HTTPError as error:
+                raise NoAnswer(
+                    f"{self.endpoint} was lost while it answered {path} ({_described(error)}); its log says why"
+                ) from None
+
+    async def _tried(self, method: str, path: str, content: bytes | None) -> Reply:
+        pause = FIRST_PAUSE
+        for attempt in range(1, CONNECT_TRIES + 1):
+            try:
+                return await self._once(method, path, content)
+            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+                if attempt == CONNECT_TRIES:
+                    raise NoAnswer(
+                        f"{self.endpoint} cannot be reached ({_described(error)}); is it running, and the URL right?"
+                    ) from None
+            await asyncio.sleep(pause)
+            pause *= 2
+        raise AssertionError("the last try returns or raises")
+
+    async def _once(self, method: str, path: str, content: bytes | None) -> Reply:
+        headers = {} if content is None else {"content-type": "application/json"}
+        body = bytearray()
+        async with self._http.stream(method, path, content=content, headers=headers) as answer:
+            async for piece in answer.aiter_bytes():
+                body += piece
+                if len(body) > LARGEST_ANSWER:
+                    raise NoAnswer(f"{self.endpoint} answered {path} with more than {LARGEST_ANSWER >> 20} MiB")
+        text = body.decode("utf-8", errors="replace")
+        try:
+            parsed: Any = json.loads(text)
+        except ValueError:
+            parsed = None
+        return Reply(answer.status_code, parsed, text)
+
+
+def _described(error: Exception) -> str:
+    return str(error) or type(error).__name__
