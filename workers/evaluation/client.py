@@ -65,7 +65,8 @@ class Reply:
     @property
     def fields(self) -> Mapping[str, Any]:
         """The body where it is an object, otherwise nothing."""
-        return self.body if isinstance(self.body, dict) else {}
+        found = self.body
+        return cast("Mapping[str, Any]", found) if isinstance(found, Mapping) else {}
 
     @property
     def message(self) -> str:
