@@ -27,7 +27,7 @@ class _Part(BaseModel):
 
 
 class Interval(_Part):
-    """An estimate with its 95 % confidence interval, from a bootstrap over windows of text."""
+    """An estimate with its 95 % confidence interval, from a bootstrap over windows of text, for tasks Tango's."""
 
     value: float
     low: float
