@@ -82,11 +82,25 @@ def configured(worker: str, names: Collection[str]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Requires:
+    """What a machine must have to run a version; None and empty ask for nothing. Versions compare part by part."""
+
+    compute_capability: tuple[int, int] | None = None
+    driver: tuple[int, ...] | None = None
+    cpu_flags: tuple[str, ...] = ()
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Version:
+    """`digest` is that of the registered artifact (sha256:…), None for one that anything may stand in for."""
+
     name: str
     artifact: str | None
     quantization: str
     quality: float | None
+    digest: str | None = None
+    requires: Requires = Requires()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +113,7 @@ class Adapter:
     tenants: frozenset[str] | None
     version: str | None = None
     examined: bool = False
+    digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,19 @@ def compile_keys(draft: Draft) -> tuple[dict[str, table.Tenant], dict[bytes, tab
 
 
 def compile_version(name: str, spec: models.Version) -> table.Version:
-    return table.Version(name, spec.artifact, spec.quantization, spec.quality)
+    return table.Version(
+        name, spec.artifact, spec.quantization, spec.quality, spec.digest, compile_requires(spec.requires)
+    )
+
+
+def compile_requires(spec: models.Requires) -> table.Requires:
+    capability = spec.compute_capability
+    return table.Requires(
+        compute_capability=None if capability is None else (int(capability), round(capability * 10) % 10),
+        driver=None if spec.driver is None else tuple(map(int, spec.driver.split("."))),
+        cpu_flags=tuple(spec.cpu_flags),
+        memory_bytes=None if spec.memory_gb is None else round(spec.memory_gb * GB),
+    )
 
 
 def _settings(written: Configuration) -> table.Settings:
@@ -157,7 +169,8 @@ def _model_keys(compiled: dict[str, table.Model]) -> dict[str, table.Key]:
 
 
 def _adapter(name: str, spec: models.Adapter) -> table.Adapter:
-    return table.Adapter(name, spec.path, None if spec.tenants is None else frozenset(spec.tenants), spec.version)
+    tenants = None if spec.tenants is None else frozenset(spec.tenants)
+    return table.Adapter(name, spec.path, tenants, spec.version, digest=spec.digest)
 
 
 def _route(

@@ -24,7 +24,7 @@ class EditError(Exception):
 
 def key_line(entry: Mapping[str, Any]) -> str:
     """A key's entry in one line."""
-    return _flow(entry)
+    return flow(entry)
 
 
 def insert_key(text: str, tenant: str, entry: Mapping[str, Any]) -> str:
@@ -43,13 +43,16 @@ def insert_key(text: str, tenant: str, entry: Mapping[str, Any]) -> str:
     return edited
 
 
-def _flow(value: Any) -> str:
+def flow(value: Any) -> str:
+    """A value in one line, in brackets and braces."""
     if isinstance(value, Mapping):
         pairs = cast(Mapping[str, Any], value).items()
-        return f"{{{', '.join(f'{key}: {_flow(below)}' for key, below in pairs)}}}"
+        return f"{{{', '.join(f'{quoted(key)}: {flow(below)}' for key, below in pairs)}}}"
     if isinstance(value, list):
-        return f"[{', '.join(map(_flow, cast(list[Any], value)))}]"
-    return quoted(value) if isinstance(value, str) and _PLAIN.fullmatch(value) else json.dumps(value)
+        return f"[{', '.join(map(flow, cast(list[Any], value)))}]"
+    return (
+        quoted(value) if isinstance(value, str) and _PLAIN.fullmatch(value) else json.dumps(value, ensure_ascii=False)
+    )
 
 
 def _insert(text: str, root: Any, tenant: str, line: str) -> str:

@@ -30,9 +30,12 @@ class Outcome(NamedTuple):
     revision: str
 
 
-def examine(directory: Path, environ: Mapping[str, str] | None = None) -> Outcome:
-    """Reads, checks and compiles a directory. `environ` stands in for the process's own environment."""
-    source = read(directory, os.environ if environ is None else environ)
+def examine(
+    directory: Path, environ: Mapping[str, str] | None = None, instead: Mapping[Path, bytes] | None = None
+) -> Outcome:
+    """Reads, checks and compiles a directory. `environ` stands in for the process's own environment, `instead` for what
+    files of the directory hold."""
+    source = read(directory, os.environ if environ is None else environ, instead)
     drafted = draft(source)
     if not source.unread:  # where names are missing, each mention of one would be reported for nothing
         lint(drafted)

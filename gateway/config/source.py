@@ -66,15 +66,17 @@ def fingerprint(directory: Path) -> Fingerprint:
     return tuple(seen)
 
 
-def read(directory: Path, environ: Mapping[str, str]) -> Source:
-    """Never raises for what a directory holds: what is wrong with it is in `findings`."""
+def read(directory: Path, environ: Mapping[str, str], instead: Mapping[Path, bytes] | None = None) -> Source:
+    """Never raises for what a directory holds: what is wrong with it is in `findings`. `instead` stands in for what
+    files of it hold, or for files that are not there yet."""
     source = Source(directory)
     here = Place(str(directory), 1)
     if not directory.is_dir():
         source.findings.error(here, "there is no such directory", "name the one that holds the YAML, `--config DIR`")
         source.unread = True
         return source
-    files = names(directory)
+    planned = {path: content for path, content in (instead or {}).items() if path.parent == directory}
+    files = sorted({*names(directory), *planned})
     if not files:
         source.findings.error(here, "no *.yaml file in it", "write one: an empty gateway.yaml is a beginning")
         source.unread = True
@@ -86,7 +88,7 @@ def read(directory: Path, environ: Mapping[str, str]) -> Source:
     digest = hashlib.sha256()
     merge = _Merge(source, environ)
     for path in files[:MAX_FILES]:
-        content = _content(path, source)
+        content = planned[path] if path in planned else _content(path, source)
         digest.update(f"{path.name}\0{len(content)}\0".encode() + content)
         merge.file(str(path), content)
     source.revision = digest.hexdigest()[:12]

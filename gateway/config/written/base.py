@@ -43,7 +43,8 @@ NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 NAME_REMEDY = "use at most {} of letters, digits, `.`, `_` and `-`{}, beginning with a letter or digit"
 
 
-def _matching(pattern: str, wrong: str, remedy: str) -> Any:
+def matching(pattern: str, wrong: str, remedy: str) -> Any:
+    """Text that fits a pattern as a whole; what does not is refused in these words."""
     compiled = re.compile(pattern, re.ASCII)
 
     def check(text: str) -> str:
@@ -84,16 +85,16 @@ Text = Annotated[str, Field(min_length=1, max_length=1000)]
 # A name goes into headers, metric labels and log lines, so it is short and needs no quoting anywhere.
 Name = Annotated[
     str,
-    _matching(NAME, "cannot be a name", NAME_REMEDY.format(64, "")),
+    matching(NAME, "cannot be a name", NAME_REMEDY.format(64, "")),
 ]
 ModelName = Annotated[
     str,
-    _matching(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}", "cannot name a model", NAME_REMEDY.format(128, " and `/`")),
+    matching(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}", "cannot name a model", NAME_REMEDY.format(128, " and `/`")),
 ]
 # What a client may ask for: a model, model@version, model:adapter, or any name it is used to.
 Asked = Annotated[
     str,
-    _matching(
+    matching(
         r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,255}",
         "cannot be asked for",
         NAME_REMEDY.format(256, ", `/`, `:` and `@`"),
@@ -107,7 +108,7 @@ OneOrMany = Annotated[
 ]
 Digest = Annotated[
     str,
-    _matching(
+    matching(
         r"[0-9a-f]{64}",
         "is not a SHA-256 digest",
         "write its 64 lower-case hex digits; `tollgate keys create TENANT` makes a key and prints its line",

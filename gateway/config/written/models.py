@@ -4,12 +4,54 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, WithJsonSchema
 
-from gateway.config.written.base import Asked, Count, Limits, ModelName, Name, Text, Written
+from gateway.config.written.base import Asked, Count, Limits, ModelName, Name, Text, Written, matching, refuse
 from gateway.config.written.fleet import Price
 
 Share = Annotated[int, Field(ge=0, le=100)]
+ArtifactDigest = Annotated[
+    str,
+    matching(
+        "sha256:[0-9a-f]{64}",
+        "is not the digest of an artifact",
+        "write `sha256:` and its 64 lower-case hex digits; `tollgate-worker register` does",
+    ),
+    WithJsonSchema({"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"}),
+]
+DriverVersion = Annotated[
+    str,
+    matching(
+        r"[0-9]{1,5}(\.[0-9]{1,5}){0,3}", "is not a driver version", 'write numbers and dots, in quotes: "580.65"'
+    ),
+    WithJsonSchema({"type": "string", "pattern": r"^\d{1,5}(\.\d{1,5}){0,3}$"}),
+]
+
+
+def _major_minor(value: float) -> float:
+    if value != round(value, 1):
+        raise refuse(f"{value} is not a compute capability", "write major and minor as NVIDIA does, `8.9`")
+    return value
+
+
+class Requires(Written):
+    compute_capability: Annotated[float, AfterValidator(_major_minor)] | None = Field(
+        default=None, ge=1, lt=100, description="Least compute capability of a GPU worker's GPUs", examples=[8.9]
+    )
+    driver: DriverVersion | None = Field(
+        default=None, description="Least NVIDIA driver of a GPU worker, in quotes", examples=['"580.65"']
+    )
+    cpu_flags: list[Name] = Field(
+        default=[],
+        description="What the processor of a CPU worker must have, as /proc/cpuinfo names it",
+        examples=["[avx512f, amx_int8]"],
+    )
+    memory_gb: float | None = Field(
+        default=None,
+        gt=0,
+        description="Least memory for the weights, of all its GPUs or of the machine, in GB",
+        examples=[14.2],
+    )
 
 
 class Version(Written):
@@ -17,6 +59,16 @@ class Version(Written):
     quantization: Text = Field(default="none", description="How the weights are quantized", examples=["fp8"])
     quality: float | None = Field(
         default=None, ge=0, le=1, description="Measured quality against the unquantized model, 0 to 1", examples=[0.995]
+    )
+    digest: ArtifactDigest | None = Field(
+        default=None,
+        description="What `artifact` must hold for a worker to be started on it; left out: anything",
+        examples=["sha256:…"],
+    )
+    requires: Requires = Field(
+        default_factory=Requires,
+        description="What the machine must have for a worker to be started on it",
+        examples=["{compute_capability: 8.9}"],
     )
 
 
@@ -30,6 +82,11 @@ class Adapter(Written):
         description="Another one is loaded anew; left out: a digest of the path and, where the gateway sees them, the "
         "files",
         examples=["v3"],
+    )
+    digest: ArtifactDigest | None = Field(
+        default=None,
+        description="What `path` must hold for a worker to be started with it; left out: anything",
+        examples=["sha256:…"],
     )
 
 

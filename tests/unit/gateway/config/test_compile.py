@@ -3,7 +3,20 @@
 import pytest
 
 from gateway.config import load
-from gateway.table import Candidate, Hedge, Limits, Log, Match, Price, Retry, Server, Settings, SubjectTo, Timeout
+from gateway.table import (
+    Candidate,
+    Hedge,
+    Limits,
+    Log,
+    Match,
+    Price,
+    Requires,
+    Retry,
+    Server,
+    Settings,
+    SubjectTo,
+    Timeout,
+)
 
 
 @pytest.fixture
@@ -60,6 +73,14 @@ def test_models(table):
     assert chat.adapters["sql"].tenants is None
     assert table.models["vectors"].task == "embed"
     assert table.models["big"].versions["hosted"].quantization == "none"
+
+
+def test_what_a_version_is_and_needs(table):
+    fp8, int4 = table.models["chat-8b"].versions["fp8"], table.models["chat-8b"].versions["int4"]
+    assert fp8.digest == f"sha256:{'5e' * 32}"
+    assert fp8.requires == Requires((8, 9), (580, 65), ("avx512f", "amx_int8"), 8_500_000_000)
+    assert (int4.digest, int4.requires) == (None, Requires())
+    assert table.models["chat-8b"].adapters["sql"].digest == f"sha256:{'e5' * 32}"
 
 
 def test_aliases_stand_for_the_end_of_their_chain(table):

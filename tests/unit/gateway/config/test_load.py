@@ -165,3 +165,14 @@ def test_any_other_value_anywhere_loads_or_is_told(mutable, parsed, environ, dat
     for name, content in whole.items():
         (mutable / name).write_text(json.dumps(content, indent=1))  # which is YAML, and quick to write
     fit(mutable, environ)
+
+
+def test_a_change_is_checked_before_it_is_made(write, example, environ):
+    directory = write(example)
+    before = load(directory, environ)
+    wrong = examine(directory, environ, {directory / "models.yaml": b"models: 7\n"})
+    assert wrong.table is None
+    added = examine(directory, environ, {directory / "more.yaml": b"aliases: {new: chat-8b}\n"})
+    assert added.table is not None
+    assert added.table.aliases["new"] == "chat-8b"
+    assert load(directory, environ).revision == before.revision != added.revision

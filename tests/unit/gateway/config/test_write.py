@@ -87,3 +87,9 @@ def test_many_writers_lose_nothing(tmp_path):
     for writer in writers:
         writer.join(10)
     assert sorted(map(int, path.read_text().split())) == list(range(20))
+
+
+def test_a_file_that_is_not_there_is_made(tmp_path):
+    rewrite(tmp_path / "models.yaml", lambda text: text + "models: {}\n")
+    assert (tmp_path / "models.yaml").read_text() == "models: {}\n"
+    assert (tmp_path / "models.yaml").stat().st_mode & 0o777 == 0o644
