@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaForCausalLM
 
+from workers.adapters.peft_config import settle
 from workers.demo.conversations import Conversation, Turn
 from workers.demo.progress import Report
 from workers.demo.sql_task import sql_turn
@@ -51,14 +51,7 @@ def train_adapter(
     train(adapted, batched(stream, WINDOW), recipe.steps, learning_rate=0.01, report=report)
     adapted.to(torch.bfloat16)
     adapted.save_pretrained(out, save_embedding_layers=False)
-    _settle(out / "adapter_config.json", base.name)
-
-
-def _settle(config: Path, base: str) -> None:
-    """Say which base by its name, not its path on this machine, and list the modules in an order that stays."""
-    settings = json.loads(config.read_text())
-    settings |= {"base_model_name_or_path": base, "target_modules": sorted(settings["target_modules"])}
-    config.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
+    settle(out, base.name)
 
 
 def _examples(recipe: AdapterRecipe, encoder: Encoder, random: Random) -> Iterator[Document]:

@@ -1,6 +1,7 @@
 # pyright: basic, reportMissingImports=false
 # (torch and transformers live in the quantization environment only)
-"""The training loop: Muon for the weight matrices, AdamW for embeddings and norms, one linear warm-up and decay."""
+"""How the demo's models are trained: Muon for the weight matrices, AdamW for embeddings and norms, one linear warm-up
+and decay."""
 
 from __future__ import annotations
 
@@ -10,10 +11,11 @@ from collections.abc import Iterator
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from workers.adapters import loop
+from workers.adapters.encoding import Document
 from workers.demo.chat_format import CONTEXT, VOCABULARY
 from workers.demo.progress import Report
 from workers.demo.recipe import BATCH_TOKENS, Recipe
-from workers.demo.windows import Document
 
 THREADS = 2  # a sum over threads depends on their number: fixed, so that a rebuild gives the same weights
 WARM_UP = 40
@@ -21,9 +23,7 @@ DECAY_SHARE = 0.5
 
 
 def be_deterministic(seed: int) -> None:
-    torch.manual_seed(seed)
-    torch.set_num_threads(THREADS)
-    torch.use_deterministic_algorithms(True)
+    loop.be_deterministic(seed, THREADS)
 
 
 def new_model(recipe: Recipe, document_id: int, end_id: int) -> LlamaForCausalLM:
@@ -53,22 +53,7 @@ def train(
     optimizers: list[torch.optim.Optimizer] = [torch.optim.Muon(matrices, lr=learning_rate, weight_decay=0.05)]
     if others:
         optimizers.append(torch.optim.AdamW(others, lr=0.3 * learning_rate, betas=(0.9, 0.95), weight_decay=0.0))
-    schedules = [torch.optim.lr_scheduler.LambdaLR(o, lambda step: _rate(step, steps)) for o in optimizers]
-    model.train()
-    for step in range(steps):
-        batch = next(batches)
-        tokens = torch.tensor([window.tokens for window in batch])
-        labels = torch.tensor([window.labels for window in batch])
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            loss = model(tokens, labels=labels).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer, schedule in zip(optimizers, schedules, strict=True):
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad()
-        report(step + 1, steps, loss.item())
-    model.eval()
+    loop.train(model, batches, optimizers, lambda step: _rate(step, steps), steps, report)
 
 
 def batched(stream: Iterator[Document], length: int) -> Iterator[list[Document]]:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from random import Random
 from typing import Protocol
 
+from workers.adapters.encoding import IGNORED, Document
 from workers.demo.chat_format import ASSISTANT, DOCUMENT, END, SYSTEM, USER
 from workers.demo.conversations import Conversation, Turn, conversations
 from workers.demo.corpus import Documented, Source
 
-IGNORED = -100  # the label of a token that is read but not learnt
 LONGEST_PIECE = 1024
 
 
@@ -28,14 +27,6 @@ class Tokenizer(Protocol):
     def token_to_id(self, token: str, /) -> int: ...
     def encode(self, sequence: str, /, *, add_special_tokens: bool) -> Encoding: ...
     def encode_batch(self, input: list[str], /, *, add_special_tokens: bool) -> list[Encoding]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """Tokens and, for each, the label to learn: itself or IGNORED."""
-
-    tokens: list[int]
-    labels: list[int]
 
 
 class Encoder:

@@ -1,0 +1,1 @@
+"""LoRA adapters: trained on examples, examined before an engine loads them, registered once they are proven."""

@@ -1,0 +1,1 @@
+"""What `tollgate-worker adapter` can be asked: one module per command."""
