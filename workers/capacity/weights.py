@@ -1,0 +1,79 @@
+"""Bytes of a model's weights on one GPU, for each quantization and split, and what of them a step reads."""
+
+from __future__ import annotations
+
+from workers.capacity.architecture import Model, Role, Weights
+from workers.capacity.quantizations import BY_NAME, FP8, MIXED, MIXED_KEPT, W4A16, Quantization
+
+
+def weights_bytes(model: Model, quantization: str, tensor_parallel: int = 1, mixed_kept: float = MIXED_KEPT) -> int:
+    """What one GPU of `tensor_parallel` holds, with the engine's table of rotary angles, which each of them has."""
+    return model.rotary_bytes + sum(
+        _held(weights, quantization, mixed_kept) // shards(weights, tensor_parallel) for weights in model.weights
+    )
+
+
+def bytes_read(
+    model: Model, quantization: str, tokens: float, tensor_parallel: int = 1, mixed_kept: float = MIXED_KEPT
+) -> float:
+    """What one GPU reads of its weights in a step over `tokens` tokens.
+
+    Experts count as far as the tokens are expected to reach them, with uniform routing: 1 − (1 − k/E)^tokens.
+    """
+    reached = 1 - (1 - model.experts_per_token / model.experts) ** tokens
+    total = 0.0
+    for weights in model.weights:
+        if weights.role is Role.EMBEDDING:
+            continue
+        share = reached if weights.role is Role.EXPERT else 1.0
+        held = _held(weights, quantization, mixed_kept)
+        chosen = BY_NAME.get(quantization)
+        if chosen is not None and chosen.unpacked and weights.is_quantized and tokens > 1:
+            held += 2 * 2 * weights.parameters  # written and read again at 16 bits
+        total += share * held / shards(weights, tensor_parallel)
+    if not any(weights.role is Role.HEAD for weights in model.weights):
+        total += 2 * model.vocab_size * model.hidden_size / tensor_parallel  # the embedding is the head
+    return total
+
+
+def active_parameters(model: Model) -> int:
+    """Multiplications per token, a tied head included."""
+    tied = 0 if any(weights.role is Role.HEAD for weights in model.weights) else model.vocab_size * model.hidden_size
+    return model.active_parameters + tied
+
+
+def why_not_split(model: Model, quantization: str, tensor_parallel: int) -> str | None:
+    """What is in the way of `tensor_parallel` GPUs, or None."""
+    if model.heads % tensor_parallel:
+        return f"{model.heads} attention heads cannot be shared by {tensor_parallel} GPUs"
+    group = model.stored_group if model.stored else _group(quantization)
+    for weights in model.weights:
+        if group and weights.input_split and weights.is_quantized and weights.in_features >= group:
+            part, rest = divmod(weights.in_features, tensor_parallel)
+            if rest or part % group:
+                return (
+                    f"rows of {weights.in_features} do not split into whole groups of {group} on {tensor_parallel} GPUs"
+                )
+    return None
+
+
+def shards(weights: Weights, tensor_parallel: int) -> int:
+    """In how many parts it is held; the other GPUs hold copies."""
+    return tensor_parallel if weights.max_shards is None else min(tensor_parallel, weights.max_shards)
+
+
+def _held(weights: Weights, quantization: str, mixed_kept: float) -> int:
+    if weights.stored_bytes is not None:
+        return weights.stored_bytes
+    if not weights.is_quantized:
+        return 2 * weights.parameters
+    if quantization == MIXED:
+        kept = round(weights.parameters * mixed_kept)
+        rest = weights.parameters - kept
+        return FP8.bytes_of(kept, weights.in_features) + W4A16.bytes_of(rest, weights.in_features)
+    return BY_NAME[quantization].bytes_of(weights.parameters, weights.in_features)
+
+
+def _group(quantization: str) -> int | None:
+    chosen: Quantization | None = W4A16 if quantization == MIXED else BY_NAME.get(quantization)
+    return chosen.group if chosen else None
