@@ -6,7 +6,6 @@ Their pinned dependencies exclude each other, so a command that needs one of the
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +42,8 @@ QUANTIZE = Environment("quantize", "TOLLGATE_QUANTIZE_PYTHON", "quantize-env")
 
 
 # Why each: everything these commands need is on this machine; on busy cores, spinning threads make training ten times
-# slower; the libraries' own log is about their insides, and what goes wrong is an exception.
+# slower; the libraries' own log is about their insides, and what goes wrong is an exception; their bars fill a log, and
+# the commands have their own.
 SETTINGS = {
     "HF_HUB_OFFLINE": "1",
     "OMP_WAIT_POLICY": "PASSIVE",
@@ -51,6 +51,7 @@ SETTINGS = {
     "TRANSFORMERS_VERBOSITY": "error",
     "TOKENIZERS_PARALLELISM": "false",
     "PYTHONWARNINGS": "ignore",
+    "TQDM_DISABLE": "1",
 }
 
 
@@ -58,7 +59,5 @@ def become(environment: Environment, module: str, arguments: Sequence[str], chec
     """Replace this process by `python -m MODULE` of another environment: signals and exit code stay its own."""
     python = environment.python(checkout)
     environ = SETTINGS | os.environ
-    if not sys.stderr.isatty():
-        environ["TQDM_DISABLE"] = "1"  # a bar redrawn in a file is thousands of lines
     environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(PACKAGE_ROOT), environ.get("PYTHONPATH"))))
     os.execve(python, [str(python), "-m", module, *arguments], environ)
