@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar, cast
 
@@ -22,6 +24,7 @@ CONNECT_WITHIN = 10.0
 CONNECT_TRIES = 5
 FIRST_PAUSE = 0.2  # before the second try; doubled each time
 LARGEST_ANSWER = 128 << 20  # bytes; twenty log-probabilities for each of 100,000 tokens
+MOST_LINES = 1_000_000  # of a stream
 IDLE_SECONDS = 2.0  # less than servers keep idle connections, so that none is used that is just being closed
 SHOWN = 300
 
@@ -118,6 +121,25 @@ class Client:
     async def get(self, path: str) -> Reply:
         return await self._send("GET", path, None)
 
+    async def stream(self, path: str, **fields: object) -> list[tuple[float, str]]:
+        """The lines that are not empty of a streamed answer to POST `path`, each with the seconds after which it came.
+        Raises Refused unless its status is 200."""
+        content = json.dumps({"model": self.endpoint.model} | fields, allow_nan=False).encode("ascii")
+        lines: list[tuple[float, str]] = []
+        async with self._bounded(path):
+            began = time.perf_counter()
+            headers = {"content-type": "application/json"}
+            async with self._http.stream("POST", path, content=content, headers=headers) as answer:
+                if answer.status_code != 200:
+                    text = (await answer.aread()).decode("utf-8", errors="replace")
+                    raise Refused(self.endpoint, path, Reply(answer.status_code, _parsed(text), text))
+                async for line in answer.aiter_lines():
+                    if len(lines) == MOST_LINES:
+                        raise NoAnswer(f"{self.endpoint} answered {path} with more than {MOST_LINES} lines")
+                    if line:
+                        lines.append((time.perf_counter() - began, line))
+        return lines
+
     async def each(self, items: Iterable[Item], ask: Callable[[Item], Awaitable[Result]]) -> list[Result]:
         """`ask` of every item, as many at a time as there is room for, results in the order of the items. The first
         failure ends the others and is raised."""
@@ -145,10 +167,16 @@ class Client:
         return next((length for length in lengths if isinstance(length, int)), None)
 
     async def _send(self, method: str, path: str, content: bytes | None) -> Reply:
+        async with self._bounded(path):
+            return await self._tried(method, path, content)
+
+    @asynccontextmanager
+    async def _bounded(self, path: str) -> AsyncGenerator[None]:
+        """One request at most beside the others, within its time; what HTTP raises is said in this file's words."""
         async with self._room:
             try:
                 async with asyncio.timeout(self._answer_within):
-                    return await self._tried(method, path, content)
+                    yield
             except TimeoutError:
                 raise NoAnswer(f"{self.endpoint} did not answer {path} within {self._answer_within:g} s") from None
             except httpx.HTTPError as error:
@@ -179,11 +207,14 @@ class Client:
                 if len(body) > LARGEST_ANSWER:
                     raise NoAnswer(f"{self.endpoint} answered {path} with more than {LARGEST_ANSWER >> 20} MiB")
         text = body.decode("utf-8", errors="replace")
-        try:
-            parsed: Any = json.loads(text)
-        except ValueError:
-            parsed = None
-        return Reply(answer.status_code, parsed, text)
+        return Reply(answer.status_code, _parsed(text), text)
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
 
 
 def _described(error: Exception) -> str:

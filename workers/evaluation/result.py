@@ -16,6 +16,7 @@ from workers.errors import WorkerToolError
 
 FORMAT = 1
 FILE = "evaluation.json"
+WINDOWS = "windows"  # the name, in `Conditions.texts`, of the token ids that both models were asked about
 
 
 class CannotRead(WorkerToolError):
@@ -174,6 +175,7 @@ class Conditions(_Part):
     libraries: Mapping[str, str]
     seed: int
     texts: Mapping[str, str]  # name of a text or task → sha256 of what was asked
+    amount: Mapping[str, int] = Field(default_factory=dict[str, int])  # windows, tokens in each, examples, …
 
 
 class Evaluation(_Part):
@@ -195,6 +197,9 @@ class Evaluation(_Part):
     reference_running: Running = Field(default_factory=Running)
     layers: tuple[Layer, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
+    # What the gates allowed, by name, None where one was off; `chosen` are those that a user gave.
+    bounds: Mapping[str, float | None] = Field(default_factory=dict[str, float | None])
+    chosen: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
