@@ -47,11 +47,13 @@ class Refused(WorkerToolError):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a model answers: `url` without /v1, `model` as it is named there (a LoRA adapter has a name of its own)."""
+    """Where a model answers: `url` without /v1, `model` as it is named there (a LoRA adapter has a name of its own).
+    `tokenizer` is its directory or its name on Hugging Face, for harnesses that count tokens themselves."""
 
     url: str
     model: str
     key: str | None = None
+    tokenizer: str | None = None
 
     def __str__(self) -> str:
         return f"{self.model} at {self.url}"

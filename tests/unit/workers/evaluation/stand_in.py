@@ -21,6 +21,11 @@ class StandIn:
     asked: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list[tuple[str, Mapping[str, Any]]])
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128  # connections made at once, before any is accepted
+
+
 @contextmanager
 def stand_in(respond: Respond, model: str = "scribe", context: int | None = 2048) -> Generator[StandIn]:
     """Serves until the block ends. `respond` may raise ConnectionError to cut the connection."""
@@ -50,8 +55,7 @@ def stand_in(respond: Respond, model: str = "scribe", context: int | None = 2048
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), Handler)
     served = StandIn(Endpoint(f"http://127.0.0.1:{server.server_port}", model))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()

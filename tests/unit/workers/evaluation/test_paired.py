@@ -52,7 +52,7 @@ def test_mcnemar_refuses_what_cannot_be() -> None:
 
 
 def test_tango_as_published() -> None:
-    """The airway reactivity of 21 children in Fagerland, Lydersen and Laake (BMC Medical Research Methodology 14, 2014),
+    """The airway reactivity of 21 children in Fagerland, Lydersen and Laake (BMC Medical Research Methodology 14),
     1 and 7 discordant pairs: asymptotic score interval (-0.517, -0.026)."""
     low, high = loss_interval(1, 7, 21)
     assert (round(low, 3), round(high, 3)) == (-0.517, -0.026)
