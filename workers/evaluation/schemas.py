@@ -3,7 +3,7 @@ model is only told.
 
 A guided answer can still be invalid: cut off by its token limit, or where the engine's grammar is laxer than the
 schema. Small models fill the limit with the white space that JSON allows, so start the engine with GUIDED_ARGUMENTS.
-Strings and arrays here have a largest length; the digits of a number have none, and some models never end one.
+Everything here is bounded, strings, arrays and numbers, because what is not some models never end.
 """
 
 from __future__ import annotations
@@ -54,6 +54,11 @@ def _integer(least: int, most: int) -> dict[str, Any]:
     return {"type": "integer", "minimum": least, "maximum": most}
 
 
+def _number(least: int, most: int) -> dict[str, Any]:
+    """Its bounds also bound its digits, in the grammar of xgrammar."""
+    return {"type": "number", "minimum": least, "maximum": most}
+
+
 def _list(items: object, least: int, most: int) -> dict[str, Any]:
     return {"type": "array", "items": items, "minItems": least, "maxItems": most}
 
@@ -82,8 +87,8 @@ FORMS = (
         "reading",
         _object(
             city=_text(),
-            celsius={"type": "number"},
-            wind=_object(direction={"enum": ["N", "E", "S", "W"]}, speed={"type": "number"}),
+            celsius=_number(-60, 60),
+            wind=_object(direction={"enum": ["N", "E", "S", "W"]}, speed=_number(0, 200)),
             note={"anyOf": [_text(), {"type": "null"}]},
         ),
         "The weather in {city}: {number} degrees, wind from the north.",

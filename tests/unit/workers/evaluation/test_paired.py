@@ -4,7 +4,7 @@ import math
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workers.evaluation.paired import (
@@ -23,11 +23,13 @@ def by_definition(lost: int, gained: int) -> Fraction:
     return Fraction(sum(math.comb(flips, k) for k in range(lost, flips + 1)), 2**flips)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 300), st.integers(0, 300))
 def test_mcnemar_is_the_binomial_tail(lost: int, gained: int) -> None:
     assert mcnemar(lost, gained) == pytest.approx(float(by_definition(lost, gained)), rel=1e-12)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2000), st.integers(0, 2000))
 def test_mcnemar_is_a_probability_that_falls_with_each_example_lost(lost: int, gained: int) -> None:
     assert 0 <= mcnemar(lost + 1, gained) <= mcnemar(lost, gained) <= mcnemar(lost, gained + 1) <= 1
@@ -61,6 +63,7 @@ def test_tango_as_published() -> None:
 counts = st.tuples(st.integers(0, 60), st.integers(0, 60), st.integers(0, 500)).filter(any)
 
 
+@settings(deadline=None)
 @given(counts)
 def test_tango_solves_its_equation(drawn: tuple[int, int, int]) -> None:
     """Both ends are roots of the quartic of Yang, Sun and Hardin (Statistics in Medicine 32, 2013), found another
@@ -82,6 +85,7 @@ def test_tango_solves_its_equation(drawn: tuple[int, int, int]) -> None:
         assert abs(sum(terms)) <= 1e-7 * (1 + sum(abs(term) for term in terms))
 
 
+@settings(deadline=None)
 @given(counts, st.floats(0.001, 0.5))
 def test_the_constrained_estimate_is_the_most_likely(drawn: tuple[int, int, int], loss: float) -> None:
     lost, gained, same = drawn
@@ -99,6 +103,7 @@ def test_the_constrained_estimate_is_the_most_likely(drawn: tuple[int, int, int]
     assert likelihood(estimate) >= best - 1e-6 * (1 + abs(best))
 
 
+@settings(deadline=None)
 @given(counts)
 def test_the_interval_turns_around_with_its_arguments(drawn: tuple[int, int, int]) -> None:
     lost, gained, same = drawn

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.workers.evaluation.stand_in import chat_answer, stand_in
@@ -94,6 +94,7 @@ def test_only_the_same_questions_can_be_compared() -> None:
         compare_schemas(answers_of(guiding), answers_of(guiding, seed=1))
 
 
+@settings(deadline=None)
 @given(st.integers(0, 100), st.integers(0, 30))
 def test_questions_are_the_seeds(seed: int, count: int) -> None:
     assert questions(seed, count) == questions(seed, count)

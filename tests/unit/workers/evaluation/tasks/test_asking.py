@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.workers.evaluation.stand_in import chat_answer, stand_in, text_answer
@@ -174,6 +174,7 @@ def test_an_endpoint_without_a_prompts_log_probabilities_cannot_choose() -> None
         asked(server.endpoint, Colours())
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from("ab"), max_size=5),
     st.lists(st.lists(st.sampled_from("abc"), min_size=1, max_size=4), min_size=2, max_size=4),

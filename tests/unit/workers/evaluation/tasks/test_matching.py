@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workers.errors import WrongUsage
@@ -47,6 +47,7 @@ def test_matches(match: Match, expected: str, text: str, right: bool) -> None:
     assert matches(match, expected, text) == right
 
 
+@settings(deadline=None)
 @given(JSON, JSON)
 def test_json_values_are_the_same_where_their_canonical_texts_are(one: object, other: object) -> None:
     def canonical(value: object) -> str:
@@ -57,6 +58,7 @@ def test_json_values_are_the_same_where_their_canonical_texts_are(one: object, o
     assert same_json(one, other) == (canonical(one) == canonical(other))
 
 
+@settings(deadline=None)
 @given(JSON)
 def test_json_is_found_alone_and_in_a_fence(value: object) -> None:
     assert same_json(json_in(f"  {json.dumps(value)}\n"), value)
