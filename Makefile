@@ -34,12 +34,12 @@ up: compiled engine-env quantize-env models ## the demo's workers and gateway, w
 	@$(FAST) $(BIN)/tollgate up --config $(CONFIG)
 
 test: compiled engine-env quantize-env models node-env ## the whole suite, real Redis and real vLLM included
-	@deploy/need redis-server postgresql openssl
+	@deploy/need redis-server postgresql openssl chromium
 	$(BIN)/python -m pytest $(AS_WRITTEN)
 	$(FAST) $(BIN)/python -m pytest $(AS_SERVED)
 
 test-quick: compiled ## only what needs no engine
-	@deploy/need redis-server postgresql openssl
+	@deploy/need redis-server postgresql openssl chromium
 	$(BIN)/python -m pytest -m "not engine and not node" $(AS_WRITTEN)
 	$(FAST) $(BIN)/python -m pytest -m "not engine and not node" $(AS_SERVED)
 

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from tests.evaluations import divergence, evaluation, interval, several
+from workers.errors import WrongUsage
+from workers.evaluation.report.compose import compose
+from workers.evaluation.report.document import SLIM, WIDE, Report, Section
+from workers.evaluation.result import Evaluation, Layer, Perplexity, Running
+
+BARE = {
+    "floor": None,
+    "divergence": None,
+    "perplexity": None,
+    "tasks": (),
+    "long_context": (),
+    "robustness": (),
+    "schemas": (),
+    "candidate_running": Running(),
+    "reference_running": Running(),
+    "layers": (),
+    "verdicts": (),
+}
+
+
+def section(report: Report, anchor: str) -> Section:
+    return next(one for one in report.sections if one.anchor == anchor)
+
+
+def test_a_report_on_nothing_is_refused() -> None:
+    with pytest.raises(WrongUsage, match="tollgate-worker evaluate"):
+        compose([])
+
+
+def test_all_parts_of_a_version_are_shown() -> None:
+    report = compose(several(6)[5:])
+
+    assert [one.anchor for one in report.sections] == [
+        *("tradeoff", "divergence", "perplexity", "tasks", "long-context", "speed", "memory", "sensitivity-1"),
+        *("robustness", "lineage"),
+    ]
+    assert report.headline == "scribe@mixed may serve"
+    assert "at 16 requests at once" in report.lead
+
+
+def test_what_was_not_measured_is_left_out() -> None:
+    report = compose([evaluation(**BARE)])
+
+    assert [one.anchor for one in report.sections] == ["memory", "published", "lineage"]
+    assert report.headline == "scribe@int8 may not serve yet"
+    assert report.lead.startswith("No gate has judged it.")
+
+
+@pytest.mark.parametrize("part", BARE)
+def test_any_part_may_be_missing(part: str) -> None:
+    whole, partial = evaluation(blocks=2), evaluation("scribe@other", **{part: BARE[part]})
+
+    for found in ([partial], [whole, partial], [partial, whole]):
+        assert drawn(compose(found))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_what_is_no_number_is_not_drawn_and_breaks_nothing(bad: float) -> None:
+    found = evaluation(
+        divergence=divergence(bad, bad),
+        floor=divergence(bad, bad),
+        perplexity=Perplexity(tokens=1, reference=bad, candidate=bad, ratio=interval(bad, bad)),
+        layers=(Layer(name="model.layers.0.mlp.up_proj", mean_kld=bad, kept=False),),
+    )
+
+    for evaluations in ([found], [found, evaluation()]):
+        assert not any("nan" in one.body or "inf" in one.body for one in drawn(compose(evaluations)))
+
+
+def test_several_versions_are_compared_and_the_best_named() -> None:
+    report = compose(several(6))
+
+    assert report.stamp == "3/6"
+    assert report.lead.startswith("Stopped: int4 by divergence; int4-awq by task sql; nf4 by perplexity.")
+    assert "mixed is the smallest" in report.lead
+    assert "fp8 is the closest to the reference" in report.lead
+    numbers = section(report, "tradeoff").figures[0].numbers
+    assert numbers is not None
+    front = {row[0].text for row in numbers.rows if row[3].text}
+    assert front == {"reference", "fp8", "int8", "mixed", "int4-awq", "nf4"}
+
+
+def test_a_version_without_the_measure_is_named_beneath_the_plot() -> None:
+    report = compose([evaluation(), evaluation("scribe@int4", divergence=None, perplexity=None)])
+
+    assert section(report, "tradeoff").figures[0].note == "Not measured: int4."
+
+
+def test_perplexity_stands_in_where_divergence_was_not_measured() -> None:
+    report = compose([evaluation(divergence=None)])
+
+    assert "how much perplexity rose" in section(report, "tradeoff").lead
+
+
+def test_published_figures_are_those_of_as_many_bits() -> None:
+    (table,) = section(compose(several(3)), "published").tables
+
+    assert table.columns == ("", "fp8", "int8", "int4", "published, 8 bits", "published, 4 bits", "of")
+    assert [cell.text for cell in table.rows[0]][4:6] == ["0.0014", "0.031"]
+    assert table.rows[2][0].text == "perplexity ratio"
+    assert [cell.text for cell in table.rows[2]][4:6] == ["1.023", "1.107"]
+
+
+def test_more_versions_than_colours_have_figures_of_their_own() -> None:
+    many: list[Evaluation] = [evaluation(f"scribe@{one}", blocks=2) for one in range(10)]
+    figures = [figure.name for one in compose(many).sections for figure in one.figures]
+
+    assert len(figures) == len(set(figures))
+
+
+def drawn(report: Report) -> list:
+    return [figure.draw(width) for one in report.sections for figure in one.figures for width in (WIDE, SLIM)] or [None]

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import itertools
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workers.evaluation.report.labels import Box, fitted, place, spread, text_width
+
+AREA = Box(50, 20, 490, 240)
+MARKS = st.lists(st.tuples(st.floats(60, 480), st.floats(30, 230)), max_size=9)
+
+
+@given(MARKS, st.data())
+def test_no_label_covers_another_or_a_mark(marks: list[tuple[float, float]], data: st.DataObject) -> None:
+    wide = st.tuples(st.floats(20, 120), st.just(15.0))
+    sizes = data.draw(st.lists(wide, min_size=len(marks), max_size=len(marks)))
+
+    boxes = place(marks, sizes, AREA, 7)
+
+    assert all(box.within(AREA) for box in boxes)
+    assert not any(one.covers(other) for one, other in itertools.combinations(boxes, 2))
+    assert not any(box.covers(Box(x - 7, y - 7, x + 7, y + 7)) for box in boxes for x, y in marks)
+
+
+def test_a_label_keeps_clear_of_a_line_where_it_can() -> None:
+    line = Box(100, 98, 300, 102)
+
+    (box,) = place([(100, 100)], [(60, 15)], AREA, 7, [line])
+
+    assert not box.covers(line)
+
+
+@given(st.lists(st.floats(0, 200), max_size=12))
+def test_places_spread_apart_in_their_order_within_bounds(places: list[float]) -> None:
+    moved = spread(places, 15, 0, 200)
+
+    order = sorted(range(len(places)), key=lambda one: places[one])
+    gap = min(15, 200 / max(1, len(places) - 1))
+    for one, other in itertools.pairwise(order):
+        assert moved[other] - moved[one] >= gap - 1e-6
+    assert all(-1e-6 <= one <= 200 + 1e-6 for one in moved)
+
+
+def test_places_with_room_stay() -> None:
+    assert spread([10, 50, 90], 15, 0, 100) == [10, 50, 90]
+
+
+@given(st.text(max_size=60), st.floats(10, 300))
+def test_a_cut_text_fits_and_shows_its_beginning(text: str, room: float) -> None:
+    shown = fitted(text, 12, room)
+
+    assert text_width(shown, 12) <= max(room, text_width("…", 12))
+    assert shown == text or text.startswith(shown.removesuffix("…"))
