@@ -87,6 +87,7 @@ class Requires:
 
     compute_capability: tuple[int, int] | None = None
     driver: tuple[int, ...] | None = None
+    cpu: bool = True  # whether an engine on a CPU takes it
     cpu_flags: tuple[str, ...] = ()
     memory_bytes: int | None = None
 

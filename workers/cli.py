@@ -14,7 +14,18 @@ if TYPE_CHECKING:
     # argparse names this class in its documentation, but exports it under a private name.
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # pyright: ignore[reportPrivateUsage]
 
-COMMANDS = ("plan", "demo_models", "quantize", "evaluate", "report", "adapter", "launch")
+COMMANDS = (
+    "plan",
+    "demo_models",
+    "quantize",
+    "evaluate",
+    "report",
+    "adapter",
+    "register",
+    "verify",
+    "registry_command",
+    "launch",
+)
 
 
 class Command(Protocol):

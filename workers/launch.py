@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from gateway import config
 from gateway.table import Table, Worker
 from workers.engines.prepare import prepare
+from workers.engines.proof import Proof
 from workers.engines.spec import LaunchSpec
 from workers.errors import WorkerToolError, WrongUsage
 from workers.supervisor import inference
@@ -100,9 +101,10 @@ def run(args: argparse.Namespace) -> int:
     run_dir: Path = args.log_dir / "workers"
     problems: dict[str, None] = {}  # a missing environment is the same problem for each worker
     specs: list[LaunchSpec] = []
+    proof = Proof(run_dir)
     for worker in workers:
         try:
-            specs.append(prepare(table, worker, Path.cwd(), run_dir, os.environ))
+            specs.append(prepare(table, worker, Path.cwd(), run_dir, os.environ, proof))
         except WorkerToolError as error:
             problems[str(error)] = None
     if problems:

@@ -65,6 +65,7 @@ def compile_requires(spec: models.Requires) -> table.Requires:
     return table.Requires(
         compute_capability=None if capability is None else (int(capability), round(capability * 10) % 10),
         driver=None if spec.driver is None else tuple(map(int, spec.driver.split("."))),
+        cpu=spec.cpu,
         cpu_flags=tuple(spec.cpu_flags),
         memory_bytes=None if spec.memory_gb is None else round(spec.memory_gb * GB),
     )

@@ -32,6 +32,11 @@ class FileDigest:
 
 
 HashFile = Callable[[Path], FileDigest]
+Advance = Callable[[int], None]  # told of bytes as they are done with
+
+
+def unheard(_: int) -> None:
+    """Nobody watches the progress."""
 
 
 def digest_of_artifact(directory: Path) -> str:
@@ -48,7 +53,7 @@ def digest_of_files(files: Mapping[str, FileDigest]) -> str:
     return f"{ALGORITHM}:{total.hexdigest()}"
 
 
-def hash_file(path: Path) -> FileDigest:
+def hash_file(path: Path, advance: Advance = unheard) -> FileDigest:
     """Raises CannotDigest where the file changes meanwhile, OSError where it cannot be read."""
     content = hashlib.new(ALGORITHM)
     size = 0
@@ -57,6 +62,7 @@ def hash_file(path: Path) -> FileDigest:
         while chunk := file.read(CHUNK):
             content.update(chunk)
             size += len(chunk)
+            advance(len(chunk))
         after = os.fstat(file.fileno())
     if (before.st_mtime_ns, before.st_size, size) != (after.st_mtime_ns, after.st_size, after.st_size):
         raise CannotDigest(f"{path} is being written; wait until that is done")

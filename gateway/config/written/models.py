@@ -41,6 +41,7 @@ class Requires(Written):
     driver: DriverVersion | None = Field(
         default=None, description="Least NVIDIA driver of a GPU worker, in quotes", examples=['"580.65"']
     )
+    cpu: bool = Field(default=True, description="Whether a CPU worker can run it", examples=["false"])
     cpu_flags: list[Name] = Field(
         default=[],
         description="What the processor of a CPU worker must have, as /proc/cpuinfo names it",

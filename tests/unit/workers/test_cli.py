@@ -5,7 +5,7 @@ import pytest
 from workers.cli import COMMANDS, main
 
 
-@pytest.mark.parametrize("command", [name.replace("_", "-") for name in COMMANDS])
+@pytest.mark.parametrize("command", [name.removesuffix("_command").replace("_", "-") for name in COMMANDS])
 def test_every_command_explains_itself_with_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main([command, "--help"])

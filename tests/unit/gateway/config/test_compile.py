@@ -78,7 +78,7 @@ def test_models(table):
 def test_what_a_version_is_and_needs(table):
     fp8, int4 = table.models["chat-8b"].versions["fp8"], table.models["chat-8b"].versions["int4"]
     assert fp8.digest == f"sha256:{'5e' * 32}"
-    assert fp8.requires == Requires((8, 9), (580, 65), ("avx512f", "amx_int8"), 8_500_000_000)
+    assert fp8.requires == Requires((8, 9), (580, 65), True, ("avx512f", "amx_int8"), 8_500_000_000)
     assert (int4.digest, int4.requires) == (None, Requires())
     assert table.models["chat-8b"].adapters["sql"].digest == f"sha256:{'e5' * 32}"
 
