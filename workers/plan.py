@@ -20,7 +20,7 @@ from workers.capacity.options import DEFAULT_CONTEXT, Question
 from workers.capacity.parameter_count import from_count, is_count
 from workers.capacity.planning import plan
 from workers.capacity.prices import fleet_gpus, with_prices
-from workers.capacity.quantizations import MIXED_KEPT, NAMES
+from workers.capacity.quantizations import LEAST_MIXED_BITS, MIXED_BITS, MOST_MIXED_BITS, NAMES
 from workers.capacity.serving import Bounds, Load
 from workers.capacity.units import bytes_of, seconds_of, size
 from workers.errors import WrongUsage
@@ -83,11 +83,7 @@ def add_parser(subparsers: Subparsers) -> None:
     engine = parser.add_argument_group("how the engine is started")
     engine.add_argument("--quantization", metavar="NAME,…", help=f"default: {','.join(NAMES)}")
     engine.add_argument(
-        "--mixed-kept",
-        type=_share,
-        default=MIXED_KEPT,
-        metavar="SHARE",
-        help="of the weights, which `mixed` keeps at 8 bits; default: %(default)s",
+        "--bits", type=_bits, default=MIXED_BITS, metavar="N", help="mixed: per linear weight; default: %(default)g"
     )
     engine.add_argument("--kv-cache-dtype", choices=("auto", "fp8"), default="auto", help="default: %(default)s")
     engine.add_argument("--kv-cache-memory", metavar="SIZE", help="vLLM's --kv-cache-memory-bytes: then exactly that")
@@ -136,7 +132,7 @@ def question_of(arguments: argparse.Namespace) -> Question:
             kv_cache_bits=8 if arguments.kv_cache_dtype == "fp8" else None,
             block_tokens=arguments.block_size,
             max_requests=arguments.max_num_seqs,
-            mixed_kept=arguments.mixed_kept,
+            mixed_bits=arguments.bits,
         ),
     )
     for model in models:
@@ -219,4 +215,14 @@ def _share(text: str) -> float:
         number = 0.0
     if not 0 < number <= 1:
         raise argparse.ArgumentTypeError(f"`{text}` must be a share above 0 and up to 1, as 0.9 or 90%")
+    return number
+
+
+def _bits(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not LEAST_MIXED_BITS <= number <= MOST_MIXED_BITS:
+        raise argparse.ArgumentTypeError(f"`{text}` must be from {LEAST_MIXED_BITS} to {MOST_MIXED_BITS:g}")
     return number

@@ -8,7 +8,7 @@ DDR5-4800, two thirds of it usable: an assumption, since no sheet says what a ma
 
 What runs is from vLLM's table of quantization and hardware (docs.vllm.ai, features/quantization): FP8 below compute
 capability 8.9 is of weights only (Marlin), INT8 is not supported from 10.0 on, nor on AMD, bitsandbytes on NVIDIA only;
-on x86 it has kernels for INT8, INT4 and, in vLLM 0.32, FP8.
+on x86 it has kernels for INT8, INT4 and, in vLLM 0.32, FP8. `mixed` has layers of INT8.
 
 Prices are about the middle of public on-demand lists of specialised clouds in 2026. Yours differ: `--price`, or `gpus:`
 of the fleet.
@@ -68,7 +68,7 @@ def _nvidia(
 ) -> Gpu:
     bf16, fp8, int8 = tera
     rates = {"bf16": bf16, "fp8": fp8, "int8": int8}
-    every = {"none", "fp8", "mixed", "w4a16", "nf4"} | ({"w8a8"} if int8 else set[str]())
+    every = {"none", "fp8", "w4a16", "nf4"} | ({"w8a8", "mixed"} if int8 else set[str]())
     return Gpu(
         name,
         title,
@@ -109,7 +109,7 @@ TABLE: Mapping[str, Gpu] = MappingProxyType(
                 MappingProxyType({"bf16": 1307e12, "fp8": 2615e12}),
                 448e9,
                 2.50,
-                frozenset(("none", "fp8", "mixed", "w4a16")),
+                frozenset(("none", "fp8", "w4a16")),
             ),
             Gpu(
                 "cpu",

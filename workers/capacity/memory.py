@@ -12,14 +12,16 @@ from workers.capacity import kv_cache
 from workers.capacity.architecture import Model
 from workers.capacity.gpus import Gpu
 from workers.capacity.kv_cache import BLOCK_TOKENS, CPU_BLOCK_TOKENS, KvCache
-from workers.capacity.quantizations import MIXED_KEPT
+from workers.capacity.quantizations import MIXED_BITS
 from workers.capacity.units import GIB
 from workers.capacity.weights import weights_bytes
 
 UTILIZATION = 0.92  # vLLM's default since 0.20 (vllm/config/cache.py)
 GRAPHS_BYTES = 3 * GIB // 4  # CUDA graphs, workspaces of attention kernels, fragments
 COLLECTIVES_BYTES = GIB // 2  # NCCL's and the custom all-reduce's buffers
-CPU_PROCESS_BYTES = GIB  # the interpreter with its libraries, in the same memory
+CPU_PROCESS_BYTES = (
+    6 * GIB // 10
+)  # the interpreter with its libraries, in the same memory: vLLM 0.32 with --enforce-eager
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ class Settings:
     kv_cache_bits: int | None = None
     block_tokens: int | None = None
     max_requests: int | None = None  # --max-num-seqs
-    mixed_kept: float = MIXED_KEPT
+    mixed_bits: float = MIXED_BITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ def max_requests(gpu: Gpu, settings: Settings) -> int:
 
 def share_out(model: Model, quantization: str, gpu: Gpu, tensor_parallel: int, settings: Settings) -> Memory:
     """What each of `tensor_parallel` GPUs holds."""
-    weights = weights_bytes(model, quantization, tensor_parallel, settings.mixed_kept)
+    weights = weights_bytes(model, quantization, tensor_parallel, settings.mixed_bits)
     overhead = overhead_bytes(model, gpu, tensor_parallel, settings)
     usable = usable_bytes(gpu, settings)
     left = usable - weights - overhead if settings.kv_cache_bytes is None else settings.kv_cache_bytes

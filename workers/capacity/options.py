@@ -103,7 +103,7 @@ def consider(question: Question, model: Model, quantization: str, gpu: Gpu, tens
         return dataclasses.replace(option, problem=problem, fits=False)
     if not gpu.is_known:
         return option
-    engine = Engine(model, quantization, gpu, tensor_parallel, memory.kv_cache_bits, settings.mixed_kept)
+    engine = Engine(model, quantization, gpu, tensor_parallel, memory.kv_cache_bits, settings.mixed_bits)
     together = min(max_requests(gpu, settings), memory.cache.concurrency(option.tokens_per_request))
     service = serve(engine, load, question.bounds, together)
     if service is not None:

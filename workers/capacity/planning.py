@@ -15,22 +15,34 @@ AS_CHEAP = 1.05  # up to so much more is no reason to take fewer bits or more GP
 
 
 @dataclass(frozen=True, slots=True)
+class Recommendation:
+    """What to take for one model, None where nothing is possible, and why."""
+
+    model: Model
+    option: Option | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """`possible` and `impossible` are all combinations; `recommended` is one of the former, with its reason."""
+    """`possible` and `impossible` are all combinations, the former from the cheapest; one recommendation per model."""
 
     question: Question
     possible: tuple[Option, ...]
     impossible: tuple[Option, ...]
-    recommended: Option | None
-    reason: str
+    recommended: tuple[Recommendation, ...]
 
 
 def plan(question: Question) -> Plan:
+    """Raises WrongUsage where the question cannot be asked of one of its models."""
     options = [option for model in question.models for option in _options(question, model)]
-    possible = sorted((option for option in options if option.problem is None), key=_order)
+    possible = tuple(sorted((option for option in options if option.problem is None), key=_order))
     impossible = tuple(option for option in options if option.problem is not None)
-    recommended, reason = recommend(possible)
-    return Plan(question, tuple(possible), impossible, recommended, reason)
+    recommended = tuple(
+        Recommendation(model, *recommend([option for option in possible if option.model is model]))
+        for model in question.models
+    )
+    return Plan(question, possible, impossible, recommended)
 
 
 def recommend(possible: Sequence[Option]) -> tuple[Option | None, str]:

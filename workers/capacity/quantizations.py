@@ -36,8 +36,9 @@ W8A8 = Quantization("w8a8", 8, scale_bytes=4)
 W4A16 = Quantization("w4a16", 4, scale_bytes=2, group=128)
 NF4 = Quantization("nf4", 4, scale_bytes=4, group=64, unpacked=True)
 
-MIXED = "mixed"  # W4A16 with the most sensitive layers at FP8
-MIXED_KEPT = 0.25  # share of the quantized weights that `mixed` keeps at 8 bits, unless said otherwise
+MIXED = "mixed"  # W4A16, with more bits for the layers that suffer most from it
+MIXED_BITS = 6.0  # per quantized weight, scales included, unless said otherwise
+LEAST_MIXED_BITS, MOST_MIXED_BITS = 4.125, 16.0
 
 BY_NAME: Mapping[str, Quantization] = MappingProxyType({one.name: one for one in (NONE, FP8, W8A8, W4A16, NF4)})
 NAMES = ("none", "fp8", "w8a8", MIXED, "w4a16", "nf4")  # from the most bits to the fewest

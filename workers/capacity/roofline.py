@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from workers.capacity.architecture import Attention, Model
 from workers.capacity.gpus import Gpu
-from workers.capacity.quantizations import MIXED_KEPT
+from workers.capacity.quantizations import MIXED_BITS
 from workers.capacity.weights import active_parameters, bytes_read
 
 # Pope et al. (arXiv 2211.05102) reach 76 % of peak arithmetic on large batches of prompts; here they come one by one.
@@ -32,7 +32,7 @@ class Engine:
     gpu: Gpu
     tensor_parallel: int
     kv_cache_bits: int
-    mixed_kept: float = MIXED_KEPT
+    mixed_bits: float = MIXED_BITS
 
     def prefill_seconds(self, tokens: int) -> float:
         """To read a prompt of `tokens`, alone."""
@@ -68,7 +68,7 @@ class Engine:
         return self.gpu.operations(quantization) * ARITHMETIC_REACHED * self.tensor_parallel
 
     def _weights_seconds(self, tokens: float) -> float:
-        read = bytes_read(self.model, self.quantization, tokens, self.tensor_parallel, self.mixed_kept)
+        read = bytes_read(self.model, self.quantization, tokens, self.tensor_parallel, self.mixed_bits)
         return read / self._bandwidth
 
     def _cached_bytes(self, group: Attention) -> float:

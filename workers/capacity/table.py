@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from workers.capacity.gpus import Gpu
 from workers.capacity.kv_cache import bytes_per_token
 from workers.capacity.options import Option, Question
 from workers.capacity.planning import Plan, first_of_each
-from workers.capacity.serving import TARGET_LOAD, Operation
+from workers.capacity.serving import TARGET_LOAD, Operation, Service
 from workers.capacity.units import count, duration, size, usd
 
 ROWS = 15  # of each table, unless all are asked for
 WIDE = 1000  # where no terminal says how wide it is
 UNKNOWN = "–"
+STAYS = 99
+
+_Known = TypeVar("_Known")
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """`leaves` says which go first where the terminal is narrow."""
+
+    heading: str
+    cell: Callable[[Option], str]
+    right: bool = True
+    leaves: int = STAYS
 
 
 def write_table(plan: Plan, console: Console, *, everything: bool) -> None:
@@ -27,7 +42,7 @@ def write_table(plan: Plan, console: Console, *, everything: bool) -> None:
         console.print(line, soft_wrap=True)
     possible = list(plan.possible) if everything else first_of_each(plan.possible)
     if possible:
-        console.print(_possible_table(possible if everything else possible[:ROWS], plan))
+        console.print(_possible_table(possible if everything else possible[:ROWS], plan, console))
     fitting = {_key(option) for option in plan.possible}
     impossible = list(plan.impossible)
     if not everything:
@@ -39,10 +54,9 @@ def write_table(plan: Plan, console: Console, *, everything: bool) -> None:
     hidden = 0 if everything else max(0, len(possible) - ROWS) + max(0, len(impossible) - ROWS)
     if hidden:
         console.print(f"{hidden} more, and other splits, with --all")
-    if plan.recommended is not None:
-        console.print(f"Recommended: {_described(plan.recommended)}: {plan.reason}.", soft_wrap=True)
-    else:
-        console.print(f"Nothing to recommend: {plan.reason}.", soft_wrap=True)
+    for one in plan.recommended:
+        what = f"{one.model.name}: nothing" if one.option is None else _described(one.option)
+        console.print(f"Recommended: {what}: {one.reason}.", soft_wrap=True)
 
 
 def heading(question: Question) -> list[str]:
@@ -88,8 +102,14 @@ def to_json(plan: Plan) -> str:
             }
             for model in question.models
         ],
-        "recommended": None if plan.recommended is None else as_json(plan.recommended),
-        "reason": plan.reason,
+        "recommended": [
+            {
+                "model": one.model.name,
+                "option": None if one.option is None else as_json(one.option),
+                "reason": one.reason,
+            }
+            for one in plan.recommended
+        ],
         "possible": [as_json(option) for option in plan.possible],
         "impossible": [as_json(option) for option in plan.impossible],
     }
@@ -139,57 +159,66 @@ def _operation(operation: Operation, option: Option) -> dict[str, float]:
     }
 
 
-def _possible_table(options: Sequence[Option], plan: Plan) -> Table:
-    named = len(plan.question.models) > 1
-    context = None if named else plan.question.context_of(plan.question.models[0])
-    table = Table()
-    for heading, right in (
-        *((("model", False),) if named else ()),
-        ("quantization", False),
-        ("GPUs", False),
-        ("weights/GPU", True),
-        ("KV tokens", True),
-        (f"at {context:,}" if context else "at context", True),
-        ("max context", True),
-        ("tokens/s alone", True),
-        ("running", True),
-        ("TTFT", True),
-        ("per token", True),
-        ("replicas", True),
-        ("$/h", True),
-        ("$/M tokens", True),
-    ):
-        table.add_column(heading, justify="right" if right else "left", no_wrap=True)
-    for option in options:
-        mark = "bold" if option is plan.recommended else ""
-        cells = [*((option.model.name,) if named else ()), *_cells(option)]
-        table.add_row(*cells, style=mark)
+def _possible_table(options: Sequence[Option], plan: Plan, console: Console) -> Table:
+    """With as many columns as there is room for."""
+    columns = [column for column in _columns(plan) if any(column.cell(option) != UNKNOWN for option in options)]
+    leaving = iter(sorted({column.leaves for column in columns} - {STAYS}))
+    table = _table(columns, options, plan)
+    unbounded = console.options.update(width=WIDE)
+    while Measurement.get(console, unbounded, table).maximum > console.width:
+        first = next(leaving, STAYS)
+        if first == STAYS:
+            break
+        columns = [column for column in columns if column.leaves != first]
+        table = _table(columns, options, plan)
     return table
 
 
-def _cells(option: Option) -> list[str]:
-    memory, service = option.memory, option.service
-    cells = [
-        option.quantization,
-        _gpus(option.gpu, option.tensor_parallel),
-        size(memory.weights_bytes),
-        f"{memory.cache.tokens(option.context):,}",
-        f"{option.concurrency:,}",
-        f"{_max_context(option):,}",
-    ]
-    if service is None:
-        return [*cells, *([UNKNOWN] * 7)]
-    hourly, million = option.hourly_usd, option.usd_per_million_tokens
+def _table(columns: Sequence[_Column], options: Sequence[Option], plan: Plan) -> Table:
+    table = Table()
+    for column in columns:
+        table.add_column(column.heading, justify="right" if column.right else "left", no_wrap=True)
+    recommended = [one.option for one in plan.recommended]
+    for option in options:
+        cells = [column.cell(option) for column in columns]
+        table.add_row(*cells, style="bold" if any(option is one for one in recommended) else "")
+    return table
+
+
+def _columns(plan: Plan) -> list[_Column]:
+    models = plan.question.models
+    context = "context" if len(models) > 1 else f"{plan.question.context_of(models[0]):,}"
+    named = [_Column("model", lambda option: option.model.name, right=False)] if len(models) > 1 else []
     return [
-        *cells,
-        f"{1 / service.alone.token_seconds:,.0f}",
-        f"{service.now.batch:.1f}",
-        duration(service.now.ttft_seconds),
-        duration(service.now.token_seconds),
-        str(service.replicas),
-        UNKNOWN if hourly is None else usd(hourly),
-        UNKNOWN if million is None else usd(million),
+        *named,
+        _Column("quantization", lambda option: option.quantization, right=False),
+        _Column("GPUs", lambda option: _gpus(option.gpu, option.tensor_parallel), right=False),
+        _Column("weights/GPU", lambda option: size(option.memory.weights_bytes), leaves=6),
+        _Column("KV tokens", lambda option: f"{option.memory.cache.tokens(option.context):,}", leaves=4),
+        _Column(f"at {context}", lambda option: f"{option.concurrency:,}"),
+        _Column("max context", lambda option: f"{_max_context(option):,}", leaves=2),
+        _Column("tokens/s alone", lambda option: _of(option.service, _alone), leaves=3),
+        _Column("running", lambda option: _of(option.service, lambda service: f"{service.now.batch:.1f}"), leaves=1),
+        _Column(
+            "TTFT", lambda option: _of(option.service, lambda service: duration(service.now.ttft_seconds)), leaves=8
+        ),
+        _Column(
+            "per token",
+            lambda option: _of(option.service, lambda service: duration(service.now.token_seconds)),
+            leaves=7,
+        ),
+        _Column("replicas", lambda option: _of(option.service, lambda service: str(service.replicas))),
+        _Column("$/h", lambda option: _of(option.hourly_usd, usd), leaves=5),
+        _Column("$/M tokens", lambda option: _of(option.usd_per_million_tokens, usd)),
     ]
+
+
+def _of(value: _Known | None, written: Callable[[_Known], str]) -> str:
+    return UNKNOWN if value is None else written(value)
+
+
+def _alone(service: Service) -> str:
+    return f"{1 / service.alone.token_seconds:,.0f}"
 
 
 def _described(option: Option) -> str:

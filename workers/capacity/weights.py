@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from workers.capacity.architecture import Model, Role, Weights
-from workers.capacity.quantizations import BY_NAME, FP8, MIXED, MIXED_KEPT, W4A16, Quantization
+from workers.capacity.quantizations import BY_NAME, MIXED, MIXED_BITS, W4A16, Quantization
 
 
-def weights_bytes(model: Model, quantization: str, tensor_parallel: int = 1, mixed_kept: float = MIXED_KEPT) -> int:
+def weights_bytes(model: Model, quantization: str, tensor_parallel: int = 1, mixed_bits: float = MIXED_BITS) -> int:
     """What one GPU of `tensor_parallel` holds, with the engine's table of rotary angles, which each of them has."""
     return model.rotary_bytes + sum(
-        _held(weights, quantization, mixed_kept) // shards(weights, tensor_parallel) for weights in model.weights
+        _held(weights, quantization, mixed_bits) // shards(weights, tensor_parallel) for weights in model.weights
     )
 
 
 def bytes_read(
-    model: Model, quantization: str, tokens: float, tensor_parallel: int = 1, mixed_kept: float = MIXED_KEPT
+    model: Model, quantization: str, tokens: float, tensor_parallel: int = 1, mixed_bits: float = MIXED_BITS
 ) -> float:
     """What one GPU reads of its weights in a step over `tokens` tokens.
 
@@ -26,7 +26,7 @@ def bytes_read(
         if weights.role is Role.EMBEDDING:
             continue
         share = reached if weights.role is Role.EXPERT else 1.0
-        held = _held(weights, quantization, mixed_kept)
+        held = _held(weights, quantization, mixed_bits)
         chosen = BY_NAME.get(quantization)
         if chosen is not None and chosen.unpacked and weights.is_quantized and tokens > 1:
             held += 2 * 2 * weights.parameters  # written and read again at 16 bits
@@ -62,15 +62,13 @@ def shards(weights: Weights, tensor_parallel: int) -> int:
     return tensor_parallel if weights.max_shards is None else min(tensor_parallel, weights.max_shards)
 
 
-def _held(weights: Weights, quantization: str, mixed_kept: float) -> int:
+def _held(weights: Weights, quantization: str, mixed_bits: float) -> int:
     if weights.stored_bytes is not None:
         return weights.stored_bytes
     if not weights.is_quantized:
         return 2 * weights.parameters
     if quantization == MIXED:
-        kept = round(weights.parameters * mixed_kept)
-        rest = weights.parameters - kept
-        return FP8.bytes_of(kept, weights.in_features) + W4A16.bytes_of(rest, weights.in_features)
+        return round(weights.parameters * mixed_bits / 8)
     return BY_NAME[quantization].bytes_of(weights.parameters, weights.in_features)
 
 

@@ -61,7 +61,7 @@ def test_json_has_units_in_its_names(capsys: pytest.CaptureFixture[str], tmp_pat
     assert option["max_context"] == 2048
     assert option["hourly_usd"] == 0.09
     assert option["under_load"]["ttft_seconds"] > 0
-    assert found["recommended"]["quantization"] == "none"
+    assert found["recommended"][0]["option"]["quantization"] == "none"
 
 
 def test_flags_of_the_engine_are_reckoned_with(capsys: pytest.CaptureFixture[str]) -> None:
@@ -85,7 +85,7 @@ def test_nothing_that_fits_is_a_problem_found(capsys: pytest.CaptureFixture[str]
 
     out = capsys.readouterr().out
     assert "What does not fit, and what would:" in out
-    assert "Nothing to recommend" in out
+    assert "Recommended: 175B: nothing: nothing fits" in out
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,9 @@ def test_wrong_usage_says_what_to_write(arguments: list[str], said: str, capsys:
         ["7B", "--requests-per-second", "nan"],
         ["7B", "--memory-utilization", "0"],
         ["7B", "--memory-utilization", "120%"],
-        ["7B", "--mixed-kept", "none"],
+        ["7B", "--bits", "none"],
+        ["7B", "--bits", "4"],
+        ["7B", "--bits", "nan"],
         ["7B", "--format", "xml"],
         ["7B", "--block-size", "٤"],
     ],

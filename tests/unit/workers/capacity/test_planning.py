@@ -48,7 +48,8 @@ def test_rule_of_thumb_8x7b_fits_48_gb_only_at_4_bits() -> None:
 def test_rule_of_thumb_175b_needs_eight_gpus_of_48_gb_to_be_served_at_all() -> None:
     assert not fitting(question("175B"))
     assert fitting(question("175B", tensor_parallel=(8,))) == set(NAMES) - {"none"}
-    assert plan(question("175B")).recommended is None
+    (nothing,) = plan(question("175B")).recommended
+    assert nothing.option is None
 
 
 def by_name(options: tuple[Option, ...], quantization: str) -> Option:
@@ -112,15 +113,16 @@ def test_bounds_that_only_some_hold_name_them() -> None:
 
 def test_the_cheapest_is_recommended_and_the_most_bits_of_those_that_cost_the_same() -> None:
     found = plan(question("13B", gpus=("l40s", "a100-80", "h100"), load=Load(1024, 256, 2.0)))
-    assert found.recommended is not None
+    (recommended,) = found.recommended
+    assert recommended.option is not None
     least = min(option.usd_per_million_tokens or 0 for option in found.possible)
-    cost = found.recommended.usd_per_million_tokens
+    cost = recommended.option.usd_per_million_tokens
     assert cost is not None
     assert least <= cost <= least * 1.06
     as_cheap = [option for option in found.possible if (option.usd_per_million_tokens or 0) <= least * 1.04]
     ranks = [NAMES.index(option.quantization) for option in as_cheap]
-    assert NAMES.index(found.recommended.quantization) <= min(ranks)
-    assert "evaluate" in found.reason
+    assert NAMES.index(recommended.option.quantization) <= min(ranks)
+    assert "evaluate" in recommended.reason
 
 
 def test_costs_and_replicas_add_up() -> None:
@@ -133,8 +135,15 @@ def test_costs_and_replicas_add_up() -> None:
 
 def test_of_memory_alone_the_most_bits_that_fit() -> None:
     found = plan(question("13B"))
-    assert found.recommended is not None
-    assert (found.recommended.quantization, found.recommended.tensor_parallel) == ("none", 1)
+    (recommended,) = found.recommended
+    assert recommended.option is not None
+    assert (recommended.option.quantization, recommended.option.tensor_parallel) == ("none", 1)
+
+
+def test_each_model_has_its_recommendation() -> None:
+    found = plan(question("7B", "8x7B", "175B", gpus=("l40s",)))
+    assert [one.option is not None for one in found.recommended] == [True, True, False]
+    assert [one.model.name for one in found.recommended] == ["7B", "8x7B", "175B"]
 
 
 def test_a_given_cache_leaves_nothing_to_estimate() -> None:

@@ -33,11 +33,11 @@ def test_embeddings_and_head_keep_their_bits() -> None:
         assert weights_bytes(LLAMA, quantization) > kept
 
 
-def test_mixed_lies_between_its_two() -> None:
-    shares = [weights_bytes(LLAMA, "mixed", mixed_kept=share) for share in (0.0, 0.25, 1.0)]
-    assert shares == sorted(shares)
-    assert shares[0] == weights_bytes(LLAMA, "w4a16")
-    assert shares[-1] == weights_bytes(LLAMA, "fp8")
+def test_mixed_has_as_many_bits_as_it_is_given() -> None:
+    found = [weights_bytes(LLAMA, "mixed", mixed_bits=bits) for bits in (4.125, 6.0, 16.0)]
+    assert found[0] == pytest.approx(weights_bytes(LLAMA, "w4a16"))
+    assert found[0] < found[1] < weights_bytes(LLAMA, "fp8") < found[2]
+    assert found[2] == weights_bytes(LLAMA, "none")
 
 
 def test_gpus_share_all_but_norms_and_what_heads_are_too_few_for() -> None:
