@@ -13,10 +13,11 @@ EPILOG = """\
 examples:
   tollgate-worker adapter train var/models/scribe --data sql.jsonl --out adapters/sql-v1
   tollgate-worker adapter check adapters/sql-v1 --model scribe
+  tollgate-worker adapter register adapters/sql-v1 --model scribe --name sql --evaluation DIR --task demo-sql
 
 Each command has more in its own --help.
 """
-COMMANDS = ("train", "check")
+COMMANDS = ("train", "check", "register")
 
 
 def add_parser(subparsers: Subparsers) -> None:

@@ -107,7 +107,9 @@ def run(arguments: argparse.Namespace) -> int:
     return perform(arguments, name, context=arguments.context or _context(arguments.artifact))
 
 
-def perform(arguments: argparse.Namespace, name: Name, context: int | None = None) -> int:
+def perform(
+    arguments: argparse.Namespace, name: Name, context: int | None = None, settings: Mapping[str, Any] | None = None
+) -> int:
     """Registers what a command's arguments say under a name, and prints what came of it."""
     asked = Asked(
         artifact=arguments.artifact,
@@ -122,6 +124,7 @@ def perform(arguments: argparse.Namespace, name: Name, context: int | None = Non
         requires=requires(getattr(arguments, "require", [])),
         move=arguments.move,
         wait=arguments.wait,
+        settings=settings or {},
     )
     total = 2 * size(paths_of_artifact(asked.artifact).values())
     with shown(f"registering {name}", total) as advance:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from workers.adapters.tensors import Tensor, scalars, tensors_in
+from workers.adapters.tensors import scalars, tensors_in
 from workers.errors import WrongUsage
+from workers.quantization.weights import Tensor
 
 # Matrices that are no linear layers of the blocks: what turns tokens into vectors, and vectors into tokens.
 EMBEDDINGS = ("embed_tokens", "wte", "wpe", "embed_in", "embed_out", "word_embeddings", "lm_head")
@@ -48,7 +49,7 @@ class Base:
 
 
 def read_base(directory: Path) -> Base:
-    """Raises WrongUsage where it is no checkpoint, CannotRead where its weights are broken."""
+    """Raises WrongUsage where it is no checkpoint, or its weights are broken."""
     if not directory.is_dir():
         raise WrongUsage(f"no such checkpoint directory: {directory}")
     path = directory / "config.json"

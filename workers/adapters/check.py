@@ -16,8 +16,10 @@ from gateway.fleet.adapter_check import WEIGHTS, NotAnAdapter, examine
 from workers.adapters.base import Base, Linear
 from workers.adapters.manifest import BadManifest, Manifest, read_manifest
 from workers.adapters.peft_config import CONFIG
-from workers.adapters.tensors import BYTES, CannotRead, Tensor, has_not_finite, is_zero, tensors_of
+from workers.adapters.tensors import has_not_finite, is_zero, tensors_of
 from workers.engines.vllm import LORA_RANKS
+from workers.errors import WrongUsage
+from workers.quantization.weights import FLOATS, Tensor
 
 Level = Literal["error", "warning"]
 DEFAULT_RANK = 16  # what vLLM makes room for where it is not told
@@ -71,7 +73,7 @@ def check(directory: Path, base: Base, base_digest: str, rooms: tuple[Room, ...]
         config = _config(directory)
         tensors = tensors_of(directory / WEIGHTS)
         manifest = read_manifest(directory)
-    except (NotAnAdapter, BadManifest, CannotRead) as error:
+    except (NotAnAdapter, BadManifest, WrongUsage) as error:
         return [Finding("error", "files", str(error))]
     found = [
         *_features(config),
@@ -150,7 +152,7 @@ def _layers(config: Mapping[str, Any], tensors: Mapping[str, Tensor], base: Base
     misfits = [
         f"{name}: {problem}"
         for name in sorted(loras.keys() & base.linears.keys())
-        if (problem := _misfit(loras[name], base.linears[name], _rank_at(name, config)))
+        if (problem := _misfit(loras[name], _turned(base.linears[name], config), _rank_at(name, config)))
     ]
     if misfits:
         more = f" (and {len(misfits) - 1} more layers like it)" if len(misfits) > 1 else ""
@@ -173,6 +175,11 @@ def grouped(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Lora], list[str]]:
         pair = loras.get(layer, Lora())
         loras[layer] = Lora(tensor, pair.b) if side == "A" else Lora(pair.a, tensor)
     return loras, others
+
+
+def _turned(linear: Linear, config: Mapping[str, Any]) -> Linear:
+    """Some checkpoints (GPT-2's) keep their weights the other way round, which the adapter then says."""
+    return Linear(linear.inputs, linear.outputs) if config.get("fan_in_fan_out") else linear
 
 
 def _misfit(pair: Lora, linear: Linear, rank: int) -> str | None:
@@ -217,10 +224,9 @@ def _numbers(tensors: Mapping[str, Tensor]) -> Iterator[Finding]:
     if broken:
         message = f"{_named(broken)} has numbers that are infinite or none (NaN): every answer would be noise"
         yield Finding("error", "numbers", f"{message}; train again with a lower learning rate")
-    wide = sum(tensor.end - tensor.begin for tensor in tensors.values() if tensor.dtype == "F32")
-    if wide:
+    if any(tensor.dtype == "F32" for tensor in tensors.values()):
         yield Finding("warning", "numbers", "weights of 32 bits; engines round them to the base's 16, save them so")
-    seconds = [tensor for name, tensor in tensors.items() if ".lora_B." in name and tensor.dtype in BYTES]
+    seconds = [tensor for name, tensor in tensors.items() if ".lora_B." in name and tensor.dtype in FLOATS]
     if seconds and all(is_zero(tensor) for tensor in seconds):
         yield Finding("error", "numbers", "every lora_B is zero: the adapter changes nothing, it was never trained")
 

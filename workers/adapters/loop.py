@@ -23,11 +23,13 @@ class Diverged(WorkerToolError):
     """The loss is no number any more."""
 
 
-def be_deterministic(seed: int, threads: int) -> None:
-    """A sum over threads depends on their number: with that fixed, too, the same training gives the same weights."""
+def be_deterministic(seed: int, threads: int, *, strictly: bool = True) -> None:
+    """A sum over threads depends on their number: with that fixed, too, the same training gives the same weights. What
+    cannot be computed so is an error, or where not `strictly` is computed as it can be: a GPU has no such kernels for
+    some operations."""
     torch.manual_seed(seed)
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
+    torch.use_deterministic_algorithms(True, warn_only=not strictly)
 
 
 def train(

@@ -12,6 +12,7 @@ from gateway import config
 from gateway.table import Model, Table, Worker
 from workers.adapters.check import Room
 from workers.errors import WrongUsage
+from workers.quantization.manifest import BadManifest, read_manifest
 from workers.registry.digest import digest_of_artifact
 
 FLAG = "--max-lora-rank"
@@ -81,14 +82,10 @@ def origin(artifact: Path) -> str:
     written = _json(artifact / "config.json")
     if "quantization_config" not in written:
         return digest_of_artifact(artifact)
-    manifest = _json(artifact / "manifest.json")
-    found = manifest.get("base_digest") or manifest.get("base_sha256")
-    if not isinstance(found, str):
-        raise WrongUsage(
-            f"{artifact} is quantized and has no manifest.json that says from what; give the checkpoint it was made "
-            "from with --base"
-        )
-    return found if found.startswith("sha256:") else f"sha256:{found}"
+    try:
+        return read_manifest(artifact).base.digest
+    except BadManifest as error:
+        raise WrongUsage(f"{artifact} is quantized, and from what is not known: {error}") from None
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -20,6 +20,7 @@ LONGEST_HEADER = 100_000_000  # the library's own bound
 BITS = {
     **{"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U8": 8, "BOOL": 8},
     **{"U16": 16, "U32": 32, "U64": 64, "F8_E4M3": 8, "F8_E5M2": 8},
+    **{"F8_E8M0": 8, "F6_E2M3": 6, "F6_E3M2": 6, "F4": 4, "C64": 64},
 }
 FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 INDEX = "model.safetensors.index.json"

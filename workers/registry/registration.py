@@ -24,7 +24,8 @@ Announce = Callable[[Record, str, Path], str]  # record, its SHA-256, where the 
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What is to be registered. `config` None leaves every configuration alone; `requires` are the parts that
-    differ from what manifest and evaluation say; `move` lets the name stand for other bytes than before."""
+    differ from what manifest and evaluation say; `move` lets the name stand for other bytes than before; `settings` go
+    into the configuration with the rest of the entry."""
 
     artifact: Path
     evaluation: Path
@@ -38,6 +39,7 @@ class Asked:
     requires: Mapping[str, Any] = field(default_factory=dict[str, Any])
     move: bool = False
     wait: float = WAIT
+    settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,6 @@ def register(asked: Asked, store: Store, announce: Announce | None = None, advan
         named = store.put_name(asked.name, record, sha256, move=asked.move)
         written = None
         if asked.config is not None:
-            entry = models_yaml.entry(record, placed.path)
+            entry = {**models_yaml.entry(record, placed.path), **asked.settings}
             written = models_yaml.write(asked.config, asked.name, entry, asked.context)
     return Registered(record, sha256, placed, named, announced, written)

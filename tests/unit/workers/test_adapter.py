@@ -94,6 +94,8 @@ def test_what_versions_of_a_model_differ_in_is_said_of_each(
         ["train", "BASE", "--data", "DATA", "--out", "BASE"],
         ["train", "BASE", "--data", "DATA", "--out", "DIR"],
         ["train", "BASE", "--data", "DATA", "--out", "DATA/a/b"],
+        ["train", "BASE", "--data", "DATA", "--out", "BASE/adapter"],
+        ["train", "BASE", "--data", "DATA", "--out", "FULL", "--force"],
         ["train", "BASE", "--data", "DATA", "--out", "out", "--rank", "513"],
         ["train", "BASE", "--data", "DATA", "--out", "out", "--rank", "0"],
         ["train", "BASE", "--data", "DATA", "--out", "out", "--learning-rate", "nan"],
@@ -102,8 +104,11 @@ def test_what_versions_of_a_model_differ_in_is_said_of_each(
     ],
 )
 def test_wrong_usage_is_told_before_any_work(tmp_path: Path, on: Path, data: Path, asked: list[str]) -> None:
-    names = {"BASE": str(on), "DATA": str(data), "DIR": str(adapter(tmp_path / "a", on))}
-    words = [names.get(word, word).replace("DATA", str(data)) for word in asked]
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "thesis.txt").write_text("years")
+    names = {"BASE": str(on), "DATA": str(data), "DIR": str(adapter(tmp_path / "a", on)), "FULL": str(full)}
+    words = ["/".join(names.get(part, part) for part in word.split("/")) for word in asked]
     try:
         status = main(["adapter", *words])
     except SystemExit as stopped:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from gateway.fleet.adapter_check import MOST_RANK
 from workers.adapters import dataset
 from workers.adapters.base import chosen_targets, read_base
+from workers.adapters.peft_config import CONFIG
 from workers.environments import QUANTIZE, become
 from workers.errors import WrongUsage
-from workers.quantization.checks import check_base, check_output
+from workers.quantization.checks import check_base
 
 if TYPE_CHECKING:
     from workers.cli import Subparsers
@@ -73,12 +74,11 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(arguments: argparse.Namespace) -> int:
     base: Path = arguments.base
     out: Path = arguments.out
+    targets = chosen_targets(read_base(base), arguments.targets.split(",") if arguments.targets else None)
     check_base(base)
     check_output(out, base, arguments.force)
-    _check_place(out)
     if arguments.rank > MOST_RANK:
         raise WrongUsage(f"--rank {arguments.rank}: engines take {MOST_RANK} at most")
-    targets = chosen_targets(read_base(base), arguments.targets.split(",") if arguments.targets else None)
     dataset.read(arguments.data)
     if arguments.eval is not None:
         dataset.read(arguments.eval)
@@ -95,8 +95,18 @@ def run(arguments: argparse.Namespace) -> int:
     become(QUANTIZE, "workers.adapters.train", handed, Path.cwd())
 
 
-def _check_place(out: Path) -> None:
-    """An hour of training must not end at a directory that nobody may write to."""
+def check_output(out: Path, base: Path, force: bool) -> None:
+    """Refuse to write over something that was not asked to be replaced, before hours of training. Raises WrongUsage."""
+    if out.resolve() == base.resolve() or base.resolve().is_relative_to(out.resolve()):
+        raise WrongUsage(f"--out {out} would overwrite the base; choose another directory")
+    if out.resolve().is_relative_to(base.resolve()):
+        raise WrongUsage(f"--out {out} is inside the base, and would change its digest; choose a directory beside it")
+    if out.exists() and not out.is_dir():
+        raise WrongUsage(f"--out {out} is a file; choose a directory")
+    if out.is_dir() and any(out.iterdir()) and not (out / CONFIG).is_file():
+        raise WrongUsage(f"--out {out} holds something else than an adapter; choose another directory, or empty it")
+    if out.exists() and not force:
+        raise WrongUsage(f"{out} exists; add --force to replace it")
     there = next(parent for parent in out.resolve().parents if parent.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         raise WrongUsage(f"--out {out}: {there} is no directory that can be written to; choose another")

@@ -11,6 +11,7 @@ from tests.unit.workers.adapters.files import base
 from workers.adapters.check import Room
 from workers.adapters.served import load, model_of, origin, places, rooms
 from workers.errors import WrongUsage
+from workers.quantization.manifest import Base, Manifest, Requires
 from workers.registry.digest import digest_of_artifact
 
 
@@ -73,9 +74,24 @@ def test_a_quantized_checkpoint_comes_from_what_its_manifest_says(tmp_path: Path
     quantized = base(tmp_path / "fp8", {"quantization_config": {}})
 
     assert origin(original) == digest_of_artifact(original)
-    with pytest.raises(WrongUsage, match="from what"):
+    with pytest.raises(WrongUsage, match="from what is not known"):
         origin(quantized)
-    (quantized / "manifest.json").write_text(json.dumps({"base_sha256": "ab"}))
-    assert origin(quantized) == "sha256:ab"
-    (quantized / "manifest.json").write_text(json.dumps({"base_digest": "sha256:cd"}))
+    requires = Requires(
+        loader="compressed-tensors", compute_capability=7.5, native_capability=8.9, cpu=True, weight_bytes=1
+    )
+    Manifest(
+        recipe="fp8",
+        quantization="fp8",
+        scheme="FP8_DYNAMIC",
+        parameters={},
+        base=Base(name="base", digest="sha256:cd"),
+        adapter=None,
+        calibration=None,
+        seed=1,
+        threads=2,
+        device="cpu",
+        libraries={},
+        bits_per_weight=8,
+        requires=requires,
+    ).write(quantized)
     assert origin(quantized) == "sha256:cd"
