@@ -7,7 +7,7 @@ afterwards. Asked last of all measures: what an input kills, later ones cannot a
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Literal
@@ -106,9 +106,11 @@ def inputs(seed: int, context: int) -> list[Input]:
     ]
 
 
-async def ask_robustness(client: Client, seed: int, context: int | None = None) -> RobustnessAnswers:
+async def ask_robustness(
+    client: Client, seed: int, context: int | None = None, answered: Callable[[], object] = lambda: None
+) -> RobustnessAnswers:
     """Every input in turn, each followed by a plain one. `context` is what the endpoint says where it is None; raises
-    ContextUnknown where it does not. A lost endpoint is a finding, not an error."""
+    ContextUnknown where it does not. `answered` is called after each. A lost endpoint is a finding, not an error."""
     context = context or await client.context()
     if context is None:
         raise ContextUnknown(f"{client.endpoint} does not say how long its context is; say it yourself")
@@ -118,6 +120,7 @@ async def ask_robustness(client: Client, seed: int, context: int | None = None) 
             seen.append(_failed(one, None, "not asked, because the endpoint is gone", alive=False))
         else:
             seen.append(await _see(client, one, seed))
+        answered()
     return RobustnessAnswers(seed=seed, context=context, seen=tuple(seen))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Callable, Sequence
 
@@ -45,6 +47,15 @@ def compare_tasks(reference: Sequence[TaskAnswers], candidate: Sequence[TaskAnsw
     if {given.task for given in reference} != others.keys():
         raise CannotMeasure("the reference and the candidate were asked different tasks; ask both the same")
     return tuple(_compared(given, others[given.task]) for given in reference)
+
+
+def fingerprint(tasks: Sequence[AnyTask], seed: int, count: int) -> str:
+    """The same where the same would be asked: the name of each task, and its examples where it tells them."""
+    told = [
+        (task.name, [] if isinstance(task, SelfAsking) else [one.identity for one in task.examples(seed, count)])
+        for task in tasks
+    ]
+    return hashlib.sha256(json.dumps([told, seed, count]).encode()).hexdigest()
 
 
 async def measure_tasks(

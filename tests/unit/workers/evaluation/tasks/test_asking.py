@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from tests.unit.workers.evaluation.stand_in import chat_answer, stand_in, text_answer
 from workers.evaluation import result
 from workers.evaluation.client import Client, Endpoint, NoAnswer
-from workers.evaluation.tasks.asking import CannotMeasure, ask_tasks, compare_tasks, likelihoods, measure_tasks
+from workers.evaluation.tasks.asking import (
+    CannotMeasure,
+    ask_tasks,
+    compare_tasks,
+    fingerprint,
+    likelihoods,
+    measure_tasks,
+)
 from workers.evaluation.tasks.task import CannotGrade, Example, TaskAnswers
 
 
@@ -122,6 +129,18 @@ def test_an_endpoint_that_is_lost_ends_the_task() -> None:
 
     with stand_in(respond) as server, pytest.raises(NoAnswer):
         asked(server.endpoint, Sums())
+
+
+def test_what_would_be_asked_has_a_fingerprint() -> None:
+    tasks = [Sums(), Colours()]
+    assert fingerprint(tasks, 7, 5) == fingerprint([Sums(), Colours()], 7, 5)
+    others = [
+        fingerprint(tasks, 8, 5),
+        fingerprint(tasks, 7, 6),
+        fingerprint(tasks[:1], 7, 5),
+        fingerprint([Empty()], 7, 5),
+    ]
+    assert len({fingerprint(tasks, 7, 5), *others}) == 5
 
 
 def test_only_the_same_tasks_can_be_compared() -> None:
