@@ -5,6 +5,7 @@ VENVS := .venvs
 GATEWAY := $(VENVS)/gateway
 ENGINE := $(VENVS)/engine
 QUANTIZE := $(VENVS)/quantize
+MLFLOW := $(VENVS)/mlflow
 BIN := $(GATEWAY)/bin
 PIP := -m pip --disable-pip-version-check --quiet install
 CONFIG ?= router_config
@@ -22,7 +23,7 @@ AS_WRITTEN := $(filter-out $(AS_SERVED) %/__pycache__,$(patsubst %/,%,$(wildcard
 AS_COMPILED := $(addprefix tests/unit/gateway/,cache downstream engines ledger protocol routing tenancy upstream \
 	fleet/test_room.py fleet/test_room_stateful.py test_dispatch.py test_logs.py test_telemetry.py)
 
-.PHONY: help demo up compiled test test-quick test-compiled check format bench soak limits crash attribution audit simulate fuzz clean python gateway-env engine-env quantize-env models node-env
+.PHONY: help demo up compiled test test-quick test-compiled check format bench soak limits crash attribution audit simulate fuzz clean python gateway-env engine-env quantize-env mlflow-env models node-env
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -33,15 +34,15 @@ demo: compiled engine-env quantize-env models ## everything, from nothing: worke
 up: compiled engine-env quantize-env models ## the demo's workers and gateway, without the tour
 	@$(FAST) $(BIN)/tollgate up --config $(CONFIG)
 
-test: compiled engine-env quantize-env models node-env ## the whole suite, real Redis and real vLLM included
+test: compiled engine-env quantize-env mlflow-env models node-env ## the whole suite, real Redis and real vLLM included
 	@deploy/need redis-server postgresql openssl chromium
 	$(BIN)/python -m pytest $(AS_WRITTEN)
 	$(FAST) $(BIN)/python -m pytest $(AS_SERVED)
 
 test-quick: compiled ## only what needs no engine
 	@deploy/need redis-server postgresql openssl chromium
-	$(BIN)/python -m pytest -m "not engine and not node" $(AS_WRITTEN)
-	$(FAST) $(BIN)/python -m pytest -m "not engine and not node" $(AS_SERVED)
+	$(BIN)/python -m pytest -m "not engine and not node and not mlflow" $(AS_WRITTEN)
+	$(FAST) $(BIN)/python -m pytest -m "not engine and not node and not mlflow" $(AS_SERVED)
 
 test-compiled: compiled ## the data plane's unit tests once more, on its compiled form
 	$(FAST) $(BIN)/python -m pytest $(AS_COMPILED)
@@ -98,6 +99,7 @@ gateway-env: $(GATEWAY)/.ready
 compiled: $(if $(FAST),$(COMPILED)/.ready,gateway-env)
 engine-env: $(ENGINE)/.ready
 quantize-env: $(QUANTIZE)/.ready
+mlflow-env: $(MLFLOW)/.ready
 
 $(COMPILED)/.ready: setup.py pyproject.toml $(shell find gateway -name __pycache__ -prune -o -print) | $(GATEWAY)/.ready
 	@echo "Compiling the data plane (half a minute)"
@@ -126,6 +128,12 @@ $(QUANTIZE)/.ready: deploy/locks/quantize.txt | python
 	@echo "Installing the quantization environment (a few minutes, most of it download)"
 	@$(PYTHON) -m venv --clear $(QUANTIZE)
 	@$(QUANTIZE)/bin/python $(PIP) --no-deps -r deploy/locks/quantize.txt
+	@touch $@
+
+$(MLFLOW)/.ready: deploy/locks/mlflow.txt | python
+	@echo "Installing the MLflow server that tests register in (about a minute)"
+	@$(PYTHON) -m venv --clear $(MLFLOW)
+	@$(MLFLOW)/bin/python $(PIP) --no-deps -r deploy/locks/mlflow.txt
 	@touch $@
 
 models: gateway-env quantize-env
