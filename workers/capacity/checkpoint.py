@@ -8,6 +8,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any, cast
 
 from workers.capacity.architecture import Model, Role, Weights
@@ -149,8 +150,9 @@ def _weight_files(directory: Path) -> list[Path]:
 
 def _json(path: Path) -> Mapping[str, Any]:
     try:
-        if path.stat().st_size > LARGEST_JSON:
-            raise WrongUsage(f"{path} is larger than {LARGEST_JSON} bytes; is it a configuration?")
+        status = path.stat()
+        if not S_ISREG(status.st_mode) or status.st_size > LARGEST_JSON:
+            raise WrongUsage(f"{path} is no file, or larger than {LARGEST_JSON} bytes; is it a configuration?")
         found: Any = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise WrongUsage(

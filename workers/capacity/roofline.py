@@ -7,11 +7,12 @@ An estimate, good for comparing and for a first budget: `tollgate-worker evaluat
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from workers.capacity.architecture import Attention, Model
 from workers.capacity.gpus import Gpu
 from workers.capacity.quantizations import MIXED_BITS
-from workers.capacity.weights import active_parameters, bytes_read
+from workers.capacity.weights import Reads, active_parameters, reads
 
 # Pope et al. (arXiv 2211.05102) reach 76 % of peak arithmetic on large batches of prompts; here they come one by one.
 ARITHMETIC_REACHED = 0.5
@@ -23,7 +24,7 @@ CPU_STEP_SECONDS = (
 ALL_REDUCE_SECONDS = 15e-6  # latency of one; a layer has two (Megatron-LM, arXiv 1909.08053)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Engine:
     """A model in one quantization on `tensor_parallel` GPUs, of which all figures are known (`gpu.is_known`)."""
 
@@ -36,7 +37,7 @@ class Engine:
 
     def prefill_seconds(self, tokens: int) -> float:
         """To read a prompt of `tokens`, alone."""
-        linear = 2.0 * active_parameters(self.model) * tokens
+        linear = 2.0 * self._active_parameters * tokens
         attention = sum(
             4.0 * group.layers * self.model.heads * group.head_dim * tokens * _attended(group, tokens)
             for group in self.model.attention
@@ -52,8 +53,16 @@ class Engine:
             for group in self.model.attention
         )
         memory = self._weights_seconds(batch) + batch * cached / self._bandwidth
-        arithmetic = 2.0 * active_parameters(self.model) * batch / self._operations(self.quantization)
+        arithmetic = 2.0 * self._active_parameters * batch / self._operations(self.quantization)
         return max(arithmetic, memory) + self._all_reduce_seconds(batch) + self._step_seconds
+
+    @cached_property
+    def _reads(self) -> Reads:
+        return reads(self.model, self.quantization, self.tensor_parallel, self.mixed_bits)
+
+    @cached_property
+    def _active_parameters(self) -> int:
+        return active_parameters(self.model)
 
     @property
     def _step_seconds(self) -> float:
@@ -68,8 +77,7 @@ class Engine:
         return self.gpu.operations(quantization) * ARITHMETIC_REACHED * self.tensor_parallel
 
     def _weights_seconds(self, tokens: float) -> float:
-        read = bytes_read(self.model, self.quantization, tokens, self.tensor_parallel, self.mixed_bits)
-        return read / self._bandwidth
+        return self._reads.bytes_of(tokens) / self._bandwidth
 
     def _cached_bytes(self, group: Attention) -> float:
         """Of one token in one layer, on one GPU."""

@@ -36,6 +36,8 @@ def tensors_of(path: Path) -> list[Tensor]:
     """All tensors of one file. Raises WrongUsage for a file that is none, or not all there."""
     try:
         total = path.stat().st_size
+        if not path.is_file():
+            raise WrongUsage(f"{path} is no file")
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if total < 8 or not 2 <= length <= min(LONGEST_HEADER, total - 8):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from workers.capacity.architecture import Model, Role, Weights
 from workers.capacity.quantizations import BY_NAME, MIXED, MIXED_BITS, W4A16, Quantization
 
@@ -13,27 +15,39 @@ def weights_bytes(model: Model, quantization: str, tensor_parallel: int = 1, mix
     )
 
 
-def bytes_read(
-    model: Model, quantization: str, tokens: float, tensor_parallel: int = 1, mixed_bits: float = MIXED_BITS
-) -> float:
-    """What one GPU reads of its weights in a step over `tokens` tokens.
+@dataclass(frozen=True, slots=True)
+class Reads:
+    """What one GPU reads of its weights in a step: `every_step`, of the `experts` what its tokens reach, and
+    `unpacking` where it has more than one token and its kernels unpack the weights first."""
 
-    Experts count as far as the tokens are expected to reach them, with uniform routing: 1 − (1 − k/E)^tokens.
-    """
-    reached = 1 - (1 - model.experts_per_token / model.experts) ** tokens
-    total = 0.0
+    every_step: float
+    experts: float
+    unpacking: float
+    chosen_share: float  # experts per token, of all
+
+    def bytes_of(self, tokens: float) -> float:
+        """Experts as far as the tokens are expected to reach them, with uniform routing: 1 − (1 − k/E)^tokens."""
+        reached = self.experts * (1 - (1 - self.chosen_share) ** tokens)
+        return self.every_step + reached + (self.unpacking if tokens > 1 else 0.0)
+
+
+def reads(model: Model, quantization: str, tensor_parallel: int = 1, mixed_bits: float = MIXED_BITS) -> Reads:
+    """Of all weights but the embedding, of which a token takes one row; a tied head is read whole."""
+    every_step, experts, unpacking = 0.0, 0.0, 0.0
+    unpacks = quantization in BY_NAME and BY_NAME[quantization].unpacked
     for weights in model.weights:
         if weights.role is Role.EMBEDDING:
             continue
-        share = reached if weights.role is Role.EXPERT else 1.0
-        held = _held(weights, quantization, mixed_bits)
-        chosen = BY_NAME.get(quantization)
-        if chosen is not None and chosen.unpacked and weights.is_quantized and tokens > 1:
-            held += 2 * 2 * weights.parameters  # written and read again at 16 bits
-        total += share * held / shards(weights, tensor_parallel)
+        held = _held(weights, quantization, mixed_bits) / shards(weights, tensor_parallel)
+        if weights.role is Role.EXPERT:
+            experts += held
+        else:
+            every_step += held
+        if unpacks and weights.is_quantized:  # written and read again at 16 bits
+            unpacking += 2 * 2 * weights.parameters / shards(weights, tensor_parallel)
     if not any(weights.role is Role.HEAD for weights in model.weights):
-        total += 2 * model.vocab_size * model.hidden_size / tensor_parallel  # the embedding is the head
-    return total
+        every_step += 2 * model.vocab_size * model.hidden_size / tensor_parallel
+    return Reads(every_step, experts, unpacking, model.experts_per_token / model.experts)
 
 
 def active_parameters(model: Model) -> int:

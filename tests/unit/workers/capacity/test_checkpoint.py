@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,15 @@ def test_damaged_weights_are_refused(content: bytes, said: str, tmp_path: Path) 
 def test_damaged_configurations_are_refused(content: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(WrongUsage, match=said):
+        read_model(tmp_path)
+
+
+def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
+    with pytest.raises(WrongUsage, match="is no file"):
+        read_model(Path("/dev/zero"))
+    checkpoint(tmp_path, SCRIBE)
+    os.mkfifo(tmp_path / "model.safetensors")
+    with pytest.raises(WrongUsage, match="is no file"):
         read_model(tmp_path)
 
 

@@ -9,7 +9,7 @@ from workers.capacity.architecture import Role
 from workers.capacity.configuration import from_config
 from workers.capacity.parameter_count import from_count
 from workers.capacity.quantizations import FP8, NF4, NONE, W4A16, W8A8
-from workers.capacity.weights import active_parameters, bytes_read, weights_bytes, why_not_split
+from workers.capacity.weights import active_parameters, reads, weights_bytes, why_not_split
 
 LLAMA = from_config(LLAMA_3_8B, "llama", "config.json")
 
@@ -51,7 +51,7 @@ def test_gpus_share_all_but_norms_and_what_heads_are_too_few_for() -> None:
 
 def test_a_step_reads_the_experts_that_its_tokens_reach() -> None:
     model = from_count("8x7B")
-    one, many = (bytes_read(model, "none", tokens) for tokens in (1, 10_000))
+    one, many = (reads(model, "none").bytes_of(tokens) for tokens in (1, 10_000))
     assert one / 2 == pytest.approx(active_parameters(model), rel=0.001)
     assert many / 2 == pytest.approx(model.parameters - model.parameters_of(Role.EMBEDDING), rel=0.001)
 
@@ -59,12 +59,13 @@ def test_a_step_reads_the_experts_that_its_tokens_reach() -> None:
 def test_a_tied_head_is_read_though_it_is_held_once() -> None:
     tied = from_config(SCRIBE, "scribe", "c")
     own = from_config(SCRIBE | {"tie_word_embeddings": False}, "scribe", "c")
-    assert bytes_read(tied, "none", 1) == bytes_read(own, "none", 1)
+    assert reads(tied, "none") == reads(own, "none")
     assert active_parameters(tied) == active_parameters(own)
 
 
 def test_nf4_is_unpacked_for_more_than_one_token() -> None:
-    assert bytes_read(LLAMA, "nf4", 2) > bytes_read(LLAMA, "none", 2) > bytes_read(LLAMA, "nf4", 1)
+    nf4 = reads(LLAMA, "nf4")
+    assert nf4.bytes_of(2) > reads(LLAMA, "none").bytes_of(2) > nf4.bytes_of(1)
 
 
 def test_heads_and_groups_must_split() -> None:
