@@ -61,6 +61,7 @@ def evaluation(
             libraries={"torch": "2.13.0+cpu", "llmcompressor": "0.14.0", "transformers": "5.4.1"},
             seed=20260,
             texts={"held-out text": "9f" * 32, "sql": "1c" * 32},
+            amount={"windows": 128, "window_tokens": 384, "examples": 500},
         ),
         "floor": divergence(4e-5, 0.9985),
         "divergence": divergence(kld, same),

@@ -17,7 +17,7 @@ import yaml
 from workers.directories import replaced
 from workers.environments import ENGINE
 from workers.errors import WrongUsage
-from workers.evaluation import baseline, bounds, result, texts
+from workers.evaluation import baseline, bounds, report, result, texts
 from workers.evaluation.amount import FULL, PARTS, QUICK, Part
 from workers.evaluation.assemble import judged
 from workers.evaluation.client import Endpoint
@@ -144,6 +144,7 @@ def write(found: Evaluation, out: Path) -> None:
     """The evaluation and its report, completely or not at all."""
     with replaced(out) as directory:
         (directory / FILE).write_text(found.to_json(), encoding="utf-8")
+        report.write([found], directory)
 
 
 def check_output(out: Path) -> None:

@@ -18,8 +18,9 @@ from workers.evaluation.report.numbers import (
 )
 from workers.evaluation.report.sections.cost import memory, sensitivity, speed
 from workers.evaluation.report.sections.lineage import lineage
+from workers.evaluation.report.sections.long_context import long_context
 from workers.evaluation.report.sections.published import published
-from workers.evaluation.report.sections.quality import divergence, long_context, perplexity
+from workers.evaluation.report.sections.quality import divergence, perplexity
 from workers.evaluation.report.sections.robustness import robustness
 from workers.evaluation.report.sections.tasks import tasks
 from workers.evaluation.report.sections.tradeoff import tradeoff
@@ -128,7 +129,8 @@ def _worth(one: Candidate, batch: int | None, name: str = "It") -> str:
         more = "less" if weights < 1 else "more"
         said.append(f"takes {percent(abs(1 - weights), 0)} {more} memory for its weights")
     if faster is not None:
-        said.append(f"writes {times(faster)} as many tokens per second at {batch} requests at once")
+        only = "only " if faster < 0.95 else ""
+        said.append(f"writes {only}{times(faster)} as many tokens per second at {batch} requests at once")
     if evaluation.divergence:
         said.append(f"agrees on the next token {percent(evaluation.divergence.same_top.value)} of the time")
     return f"{name} {listed(said)}, against {evaluation.reference.name}." if said else ""

@@ -65,6 +65,11 @@ def change(ratio: float | None) -> str:
     return f"±0{_SPACE}%" if float(text) == 0 else signed(f"{text}{_SPACE}%")
 
 
+def rise(value: float) -> str:
+    """What an axis of changes says: 0.5 %, 200 %, −1 %."""
+    return f"{number(value * 100, 2)}{_SPACE}%"
+
+
 def times(ratio: float | None) -> str:
     if ratio is None or not math.isfinite(ratio):
         return NONE

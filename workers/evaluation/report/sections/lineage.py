@@ -41,11 +41,19 @@ def _conditions(found: Sequence[Candidate]) -> Table:
             Cell(
                 ", ".join(f"{name} {version}" for name, version in one.evaluation.conditions.libraries.items()) or NONE
             ),
+            Cell(
+                ", ".join(
+                    f"{name.replace('_', ' ')} {count:,}" for name, count in one.evaluation.conditions.amount.items()
+                )
+                or NONE
+            ),
             Cell(one.evaluation.conditions.tollgate),
         )
         for one in found
     )
-    return Table("Conditions", ("version", "at", "engine", "device", "seed", "libraries", "tollgate"), rows, "lllllll")
+    return Table(
+        "Conditions", ("version", "at", "engine", "device", "seed", "libraries", "amount", "tollgate"), rows, "llllllll"
+    )
 
 
 def _texts(found: Sequence[Candidate]) -> Table | None:

@@ -1,14 +1,13 @@
-"""How close a candidate stays to the reference: divergence, perplexity, long context."""
+"""How close a candidate stays to the reference: divergence and perplexity."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from workers.evaluation.report import expectations
 from workers.evaluation.report.document import Cell, Figure, Section, Table
 from workers.evaluation.report.expectations import Published
 from workers.evaluation.report.figures.canvas import Format
-from workers.evaluation.report.figures.lines import Series, lines
 from workers.evaluation.report.figures.rows import Mark, Row, intervals
 from workers.evaluation.report.numbers import (
     NONE,
@@ -17,9 +16,10 @@ from workers.evaluation.report.numbers import (
     listed,
     number,
     percent,
+    rise,
 )
 from workers.evaluation.report.versions import Candidate, bits
-from workers.evaluation.result import Interval, LongContext
+from workers.evaluation.result import Interval
 
 
 def divergence(found: Sequence[Candidate]) -> Section | None:
@@ -172,87 +172,11 @@ def perplexity(found: Sequence[Candidate]) -> Section | None:
                     width,
                     alt,
                     f"change of perplexity{', logarithmic' if wide else ''}; less is better",
-                    _risen,
+                    rise,
                     axis="log" if wide else "around",
                     marks=marks,
                 ),
                 numbers=numbers,
-            ),
-        ),
-    )
-
-
-def long_context(found: Sequence[Candidate]) -> Section | None:
-    measured = [one for one in found if one.evaluation.long_context]
-    if not measured:
-        return None
-    contexts = sorted({part.context for one in measured for part in one.evaluation.long_context})
-    steps = f"at the end of {', '.join(f'{one:,}' for one in contexts)} tokens"
-
-    def series(take: Callable[[LongContext], float]) -> tuple[Series, ...]:
-        return tuple(
-            Series(one.label, one.tone, tuple((part.context, take(part)) for part in one.evaluation.long_context))
-            for one in measured
-        )
-
-    divergences, risen = series(lambda part: part.mean_kld), series(lambda part: part.perplexity_ratio - 1)
-    wide = any(value > 0.5 for one in risen for _, value in one.points)
-    last = [
-        f"{one.label} {number(part.mean_kld, 2)} nats at {part.context:,} tokens"
-        for one in measured
-        for part in one.evaluation.long_context[-1:]
-    ]
-    numbers = Table(
-        "Long context",
-        ("version", "context", "mean KLD", "same top token", "perplexity ratio", "tokens"),
-        tuple(
-            (
-                Cell(one.label, tone=one.tone),
-                Cell(f"{part.context:,}"),
-                Cell(number(part.mean_kld)),
-                Cell(percent(part.same_top)),
-                Cell(number(part.perplexity_ratio, 5)),
-                Cell(f"{part.tokens:,}"),
-            )
-            for one in measured
-            for part in one.evaluation.long_context
-        ),
-        "lrrrrr",
-    )
-    return Section(
-        "long-context",
-        "Long context",
-        "At the end of long texts",
-        "Errors of a quantized cache and of attention add up over a context, so the same measures are taken where it"
-        " ends. A flat line is a version that keeps its quality.",
-        (
-            Figure(
-                "long-context",
-                "Mean KL divergence",
-                lambda width: lines(
-                    divergences,
-                    width,
-                    f"Divergence {steps}: {'; '.join(last)}",
-                    "tokens of context",
-                    lambda value: number(value, 1),
-                    axis="log",
-                    step_form="{:,}".format,
-                ),
-                numbers=numbers,
-            ),
-            Figure(
-                "long-context-perplexity",
-                "Change of perplexity",
-                lambda width: lines(
-                    risen,
-                    width,
-                    f"Change of perplexity {steps}",
-                    f"tokens of context{'; logarithmic' if wide else ''}",
-                    _risen,
-                    axis="log" if wide else "around",
-                    step_form="{:,}".format,
-                    marks=() if wide else (Mark("no loss", 0.0),),
-                ),
             ),
         ),
     )
@@ -274,8 +198,3 @@ def _marks(published: tuple[Published, ...], far: bool) -> tuple[Mark, ...]:
 
 def _whole(share: float) -> str:
     return f"{number(share * 100, 4)}\u202f%"
-
-
-def _risen(value: float) -> str:
-    """A rise as an axis has it: 0.5 %, 200 %."""
-    return f"{number(value * 100, 2)}\u202f%"
