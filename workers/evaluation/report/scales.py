@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+_FARTHEST = 1e15  # from 0; an axis ends there
+
 
 @dataclass(frozen=True, slots=True)
 class Linear:
@@ -89,13 +91,13 @@ def log_ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 def from_zero(values: Iterable[float], start: float, end: float) -> Linear:
     """From 0 to the next round value above the largest."""
-    high = max(values, default=0.0)
+    high = min(max(values, default=0.0), _FARTHEST)
     return Linear(0.0, ceiling(high), start, end)
 
 
 def around(values: Iterable[float], start: float, end: float) -> Linear:
     """Round values around all of them, without asking for 0."""
-    known = list(values)
+    known = [min(max(one, -_FARTHEST), _FARTHEST) for one in values]
     low, high = min(known, default=0.0), max(known, default=1.0)
     room = (high - low) * 0.06 or abs(high) * 0.05 or 1.0
     step = _step((high - low + 2 * room) / 5)
@@ -104,7 +106,7 @@ def around(values: Iterable[float], start: float, end: float) -> Linear:
 
 def decades(values: Iterable[float], start: float, end: float, *, lowest: float = 1e-7) -> Log:
     """From below the smallest positive value to above the largest, a decade at least."""
-    known = [min(max(one, lowest), 1e12) for one in values if one > 0]
+    known = [min(max(one, lowest), _FARTHEST) for one in values if one > 0]
     low, high = min(known, default=0.001) / 1.6, max(known, default=0.1) * 1.6
     while high / low < 10:
         low, high = low / 1.3, high * 1.3

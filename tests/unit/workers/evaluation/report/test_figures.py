@@ -6,7 +6,7 @@ import math
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.evaluations import layers
@@ -45,7 +45,7 @@ def texts(drawing: Drawing) -> list[ElementTree.Element]:
 
 @pytest.mark.parametrize("width", WIDTHS)
 @given(rows=st.lists(st.tuples(NAMES, NUMBERS, NUMBERS, NUMBERS), max_size=9), data=st.data())
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_rows_survive_any_number(
     width: float, rows: list[tuple[str, float, float, float]], data: st.DataObject
 ) -> None:
@@ -66,7 +66,7 @@ def test_rows_survive_any_number(
     series=st.lists(st.tuples(NAMES, st.dictionaries(st.sampled_from([1, 4, 8, 16]), NUMBERS)), max_size=9),
     axis=st.sampled_from(["zero", "around", "log"]),
 )
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_lines_survive_any_number(width: float, series: list[tuple[str, dict[int, float]]], axis: str) -> None:
     drawn = [Series(name, f"c{place % 8}", tuple(points.items())) for place, (name, points) in enumerate(series)]
 
@@ -76,7 +76,7 @@ def test_lines_survive_any_number(width: float, series: list[tuple[str, dict[int
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("more_is_better", [True, False])
 @given(points=st.lists(st.tuples(NAMES, NUMBERS, NUMBERS.map(abs)), max_size=9))
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_points_survive_any_number(width: float, more_is_better: bool, points: list[tuple[str, float, float]]) -> None:
     drawn = [Point(name, f"c{place % 8}", x, loss, place % 2 == 0) for place, (name, x, loss) in enumerate(points)]
 

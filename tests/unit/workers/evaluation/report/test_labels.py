@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import itertools
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from workers.evaluation.report.labels import Box, fitted, place, spread, text_width
@@ -12,6 +12,7 @@ MARKS = st.lists(st.tuples(st.floats(60, 480), st.floats(30, 230)), max_size=9)
 
 
 @given(MARKS, st.data())
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_no_label_covers_another_or_a_mark(marks: list[tuple[float, float]], data: st.DataObject) -> None:
     wide = st.tuples(st.floats(20, 120), st.just(15.0))
     sizes = data.draw(st.lists(wide, min_size=len(marks), max_size=len(marks)))
@@ -32,6 +33,7 @@ def test_a_label_keeps_clear_of_a_line_where_it_can() -> None:
 
 
 @given(st.lists(st.floats(0, 200), max_size=12))
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_places_spread_apart_in_their_order_within_bounds(places: list[float]) -> None:
     moved = spread(places, 15, 0, 200)
 
@@ -47,6 +49,7 @@ def test_places_with_room_stay() -> None:
 
 
 @given(st.text(max_size=60), st.floats(10, 300))
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_cut_text_fits_and_shows_its_beginning(text: str, room: float) -> None:
     shown = fitted(text, 12, room)
 

@@ -3,13 +3,14 @@ from __future__ import annotations
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from workers.evaluation.report.markup import Markup, escape, joined, tag
 
 
 @given(st.text(max_size=40), st.text(max_size=40))
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_text_stays_text(content: str, value: str) -> None:
     parsed = ElementTree.fromstring(tag("p", content, title=value))
 
@@ -21,6 +22,7 @@ def test_any_text_stays_text(content: str, value: str) -> None:
 
 
 @given(st.text(max_size=60))
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_no_text_begins_an_element_in_html(content: str) -> None:
     class Elements(HTMLParser):
         found = 0

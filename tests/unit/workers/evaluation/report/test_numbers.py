@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from workers.evaluation.report import numbers as n
@@ -62,12 +62,14 @@ def test_each_unit_is_written_as_people_read_it(said: str, expected: str) -> Non
 
 
 @given(st.floats())
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_float_can_be_written(value: float) -> None:
     for form in (n.number, n.size, n.percent, n.change, n.times, n.points, n.milliseconds, n.probability):
         assert (form(value) == n.NONE) == (not math.isfinite(value))
 
 
 @given(st.floats(1e-4, 1e9), st.integers(2, 5))
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_written_number_is_near_the_number(value: float, digits: int) -> None:
     read = float(n.number(value, digits).replace(",", ""))
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from workers.evaluation.report.pareto import front
@@ -13,6 +13,7 @@ def beats(one: tuple[int, int], other: tuple[int, int]) -> bool:
 
 
 @given(COSTS)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_the_front_is_whatever_nothing_beats(costs: list[tuple[int, int]]) -> None:
     expected = {place for place, one in enumerate(costs) if not any(beats(other, one) for other in costs)}
 
@@ -20,6 +21,7 @@ def test_the_front_is_whatever_nothing_beats(costs: list[tuple[int, int]]) -> No
 
 
 @given(COSTS)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_it_goes_by_the_first_cost(costs: list[tuple[int, int]]) -> None:
     first = [costs[place][0] for place in front(costs)]
 

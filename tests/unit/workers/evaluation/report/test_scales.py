@@ -3,7 +3,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from workers.evaluation.report import scales
@@ -14,6 +14,7 @@ MAKERS = (scales.from_zero, scales.around, scales.decades)
 
 @pytest.mark.parametrize("maker", MAKERS)
 @given(values=VALUES, count=st.integers(2, 6))
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_ticks_are_few_rising_and_on_the_axis(maker: type[scales.Linear], values: list[float], count: int) -> None:
     scale = maker(values, 10.0, 490.0)
 
@@ -26,6 +27,7 @@ def test_ticks_are_few_rising_and_on_the_axis(maker: type[scales.Linear], values
 
 @pytest.mark.parametrize("maker", MAKERS)
 @given(values=VALUES)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_larger_values_are_never_further_left(maker: type[scales.Linear], values: list[float]) -> None:
     scale = maker(values, 10.0, 490.0)
 
@@ -36,6 +38,7 @@ def test_larger_values_are_never_further_left(maker: type[scales.Linear], values
 
 
 @given(st.lists(st.floats(0, 1), max_size=8))
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_shares_go_by_what_they_lack(shares: list[float]) -> None:
     scale = scales.closeness(shares, 10.0, 490.0)
 
