@@ -16,12 +16,18 @@ def text_width(text: str, size: float) -> float:
 
 
 def fitted(text: str, size: float, room: float) -> str:
-    """The text, cut at its end with an ellipsis where it has no room."""
+    """The text, cut in its middle with an ellipsis where it has no room: names differ at their ends."""
     if text_width(text, size) <= room:
         return text
-    rest = room - text_width("…", size)
-    kept = itertools.takewhile(lambda sum_: sum_ <= rest, itertools.accumulate(_advance(one) * size for one in text))
-    return text[: len(list(kept))].rstrip() + "…"
+    rest = (room - text_width("…", size)) / 2
+    head, tail = _within(text, size, rest), _within(text[::-1], size, rest)
+    return f"{text[:head].rstrip()}…{text[len(text) - tail :].lstrip()}"
+
+
+def _within(text: str, size: float, room: float) -> int:
+    """How many of the first characters have room."""
+    widths = itertools.accumulate(_advance(one) * size for one in text)
+    return sum(1 for _ in itertools.takewhile(lambda width: width <= room, widths))
 
 
 def _advance(one: str) -> float:

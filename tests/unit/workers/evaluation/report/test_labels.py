@@ -50,8 +50,14 @@ def test_places_with_room_stay() -> None:
 
 @given(st.text(max_size=60), st.floats(10, 300))
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_a_cut_text_fits_and_shows_its_beginning(text: str, room: float) -> None:
+def test_a_cut_text_fits_and_shows_its_ends(text: str, room: float) -> None:
     shown = fitted(text, 12, room)
 
     assert text_width(shown, 12) <= max(room, text_width("…", 12))
-    assert shown == text or text.startswith(shown.removesuffix("…"))
+    head, _, tail = shown.partition("…") if shown != text else (text, "", "")
+    assert text.startswith(head)
+    assert text.endswith(tail)
+
+
+def test_names_that_differ_at_their_ends_still_differ() -> None:
+    assert fitted("organisation/model@w4a16-gptq", 12, 120) != fitted("organisation/model@w4a16-awq", 12, 120)
