@@ -22,6 +22,7 @@ from workers.evaluation.amount import FULL, PARTS, QUICK, Part
 from workers.evaluation.assemble import judged
 from workers.evaluation.client import Endpoint
 from workers.evaluation.conduct import Means, Side, conduct, context_of
+from workers.evaluation.layers import layers_of
 from workers.evaluation.measured import Kept
 from workers.evaluation.progress import progress
 from workers.evaluation.result import FILE, Evaluation, Subject
@@ -134,6 +135,8 @@ def run(arguments: argparse.Namespace) -> int:
     means = Means(arguments.log_dir, Kept(arguments.cache), tuple(arguments.engine_arg), arguments.start_within)
     with _ending_on_sigterm(), progress() as shown:
         found = conduct(candidate, reference, asked, means, shown)
+        if candidate.checkpoint:
+            found = found.model_copy(update={"layers": layers_of(candidate.checkpoint.directory)})
         found = judged(found, allowed, tuple(written), before, tolerances)
         write(found, arguments.out)
     print(found.to_json() if arguments.format == "json" else table(found))

@@ -147,6 +147,7 @@ class Layer(_Part):
     name: str
     mean_kld: float
     kept: bool  # at the reference's precision, in this version
+    bits: int | None = None  # per weight, in this version
 
 
 class Verdict(_Part):

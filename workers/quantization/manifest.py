@@ -128,7 +128,10 @@ def read_manifest(directory: Path) -> Manifest:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
-        raise BadManifest(f"{path} is not the manifest of a quantized version: {where}: {first['msg']}") from None
+        raise BadManifest(
+            f"{path} is not the manifest of a quantized version as this Tollgate writes it: {where}: {first['msg']};"
+            " make the version again: tollgate-worker quantize --force"
+        ) from None
 
 
 def is_manifest(directory: Path) -> bool:

@@ -80,7 +80,8 @@ RECIPES: dict[str, QuantizationRecipe] = {
         QuantizationRecipe(
             "w4a16-awq",
             "INT4 weights by AWQ in groups of 128, 16-bit activations",
-            *("awq", "w4a16", "W4A16", 4, 16 / GROUP, GROUP, _INT4, _GROUPS),
+            *("awq", "w4a16", "W4A16", 4, 16 / GROUP, GROUP, _INT4),
+            MappingProxyType({"group_size": GROUP, "scales": "least square error"}),
         ),
         QuantizationRecipe(
             "nf4",

@@ -109,13 +109,24 @@ def sensitivity(found: Sequence[Candidate]) -> tuple[Section, ...]:
     return tuple(_sensitivity(one, place, len(found) > 1) for place, one in enumerate(found) if one.evaluation.layers)
 
 
+def _held(layer: Layer) -> str:
+    if layer.kept:
+        return "kept"
+    return f"{layer.bits} bits" if layer.bits else ""
+
+
 def _sensitivity(one: Candidate, place: int, several: bool) -> Section:
     layers = sorted(one.evaluation.layers, key=lambda layer: -_rank(layer))
     kept = [layer.name for layer in layers if layer.kept]
     shown = layers[:SHOWN_LAYERS]
     rest = len(layers) - len(shown)
     rows = [
-        Row(layer.name, one.tone, layer.mean_kld, number(layer.mean_kld, 2) + (" · kept" if layer.kept else ""))
+        Row(
+            layer.name,
+            one.tone,
+            layer.mean_kld,
+            number(layer.mean_kld, 2) + (f" · {_held(layer)}" if _held(layer) else ""),
+        )
         for layer in shown
     ]
     name = f"sensitivity-{place + 1}"
@@ -132,8 +143,8 @@ def _sensitivity(one: Candidate, place: int, several: bool) -> Section:
         )
     table = Table(
         f"Sensitivity of the layers of {one.name}",
-        ("layer", "mean KLD alone", "kept"),
-        tuple((Cell(x.name), Cell(number(x.mean_kld)), Cell("kept" if x.kept else "")) for x in layers),
+        ("layer", "mean KLD alone", "held at"),
+        tuple((Cell(x.name), Cell(number(x.mean_kld)), Cell(_held(x))) for x in layers),
         "lrl",
     )
     many = f" Its {len(shown)} most sensitive of {len(layers)} are shown." if rest > 0 else ""
