@@ -99,10 +99,15 @@ async def answer_to(client: Client, example: Example, seed: int) -> str:
 
 
 async def _choice(client: Client, example: Example, seed: int) -> str:
-    prompts = [(example.prompt or "") + choice for choice in example.choices]
     fields: dict[str, object] = {"max_tokens": 1, "echo": True, "logprobs": 1, "temperature": 0, "seed": seed}
-    texts = answers.completions(await client.ask("/v1/completions", prompt=prompts, **fields))
-    if len(texts) != len(prompts) or not all(len(text.logprobs) > 1 for text in texts):
+
+    async def one(choice: str) -> answers.Written:
+        # A request each: some engines take one prompt at a time, and vLLM on CPUs with LoRA dies of several.
+        prompt = (example.prompt or "") + choice
+        return answers.completions(await client.ask("/v1/completions", prompt=prompt, **fields))[0]
+
+    texts = await client.each(example.choices, one)
+    if not all(len(text.logprobs) > 1 for text in texts):
         raise CannotGrade(f"{client.endpoint} gives no log-probabilities of a prompt, which choices are judged by")
     # One token is written, because not every engine takes none; it says nothing of the choice.
     scores = likelihoods([text.tokens[:-1] for text in texts], [text.logprobs[:-1] for text in texts])
