@@ -12,9 +12,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping
-from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal, cast
 
 import orjson
 
@@ -118,17 +117,25 @@ class LogWriter:
         return True
 
 
-_PLAIN = frozenset({bool, int, float, type(None)})
-_SIZED: dict[type[Any], str] = {str: "<%d chars>", list: "<%d items>", dict: "<%d keys>"}
-MAX_PARAMETERS = 40
+MAX_PARAMETERS: Final = 40
+MAX_PARAMETER_CHARS: Final = 64
 
 
-def masked(fields: Mapping[str, Any]) -> dict[str, Any]:
+def masked(fields: dict[str, Any]) -> dict[str, object]:
     """A request's parameters fit for a log: numbers and switches as they are, texts and lists only by size."""
-    result: dict[str, Any] = {}
-    for name, value in islice(fields.items(), MAX_PARAMETERS):
-        kind: type[Any] = value.__class__
-        result[name[:64]] = value if kind in _PLAIN else _SIZED[kind] % len(value)
+    result: dict[str, object] = {}
+    for name, value in fields.items():
+        if len(result) == MAX_PARAMETERS:
+            break
+        key = name if len(name) <= MAX_PARAMETER_CHARS else name[:MAX_PARAMETER_CHARS]
+        if isinstance(value, str):
+            result[key] = f"<{len(value)} chars>"
+        elif isinstance(value, list):
+            result[key] = f"<{len(cast('list[object]', value))} items>"
+        elif isinstance(value, dict):
+            result[key] = f"<{len(cast('dict[str, object]', value))} keys>"
+        else:
+            result[key] = value
     return result
 
 

@@ -8,29 +8,33 @@ from gateway.dispatch import Dispatch
 from gateway.ledger.record import Attempt, Label, Line, Outcome
 from gateway.protocol.usage import Usage
 from gateway.trace import Admitted, Trace
+from gateway.tuples import made
 
 
 def book(admitted: Admitted, dispatch: Dispatch) -> tuple[Line, Label]:
     """What an attempt that has just been opened is booked under, also from now on."""
     dispatch.line = line = _line(admitted, dispatch)
     request = admitted.request
-    dispatch.label = label = Label(request.model, request.user, request.tags)
+    dispatch.label = label = made(Label, (request.model, request.user, request.tags))
     dispatch.opened_wall = time.time() - (time.monotonic() - dispatch.opened_at)
     return line, label
 
 
 def _line(admitted: Admitted, dispatch: Dispatch) -> Line:
     target = dispatch.step.target
-    return Line(  # by position, here and below: naming the fields costs more than making the tuple
-        admitted.key.tenant.name,
-        admitted.key.id,
-        admitted.request.endpoint.name,
-        target.model,
-        target.version or "",
-        target.adapter or "",
-        admitted.plan.route.name,
-        dispatch.backend.worker.name,
-        dispatch.cost_basis,
+    return made(
+        Line,
+        (
+            admitted.key.tenant.name,
+            admitted.key.id,
+            admitted.request.endpoint.name,
+            target.model,
+            target.version or "",
+            target.adapter or "",
+            admitted.plan.route.name,
+            dispatch.backend.worker.name,
+            dispatch.cost_basis,
+        ),
     )
 
 
@@ -51,26 +55,29 @@ def row(
     assert label is not None
     assert request is not None
     duration = (time.monotonic() if dispatch.outcome is None else dispatch.closed_at) - dispatch.opened_at
-    return Attempt(
-        trace.id,
-        dispatch.number,
-        0,
-        line,
-        label,
-        trace.started_at,
-        dispatch.opened_wall,
-        None if first is None else first - dispatch.opened_at,
-        duration,
-        outcome,
-        status,
-        estimated,
-        final,
-        usage.prompt_tokens,
-        usage.cached_tokens,
-        usage.output_tokens,
-        gpu_ns,
-        cost_nanousd,
-        request.choices,
+    return made(
+        Attempt,
+        (
+            trace.id,
+            dispatch.number,
+            0,
+            line,
+            label,
+            trace.started_at,
+            dispatch.opened_wall,
+            None if first is None else first - dispatch.opened_at,
+            duration,
+            outcome,
+            status,
+            estimated,
+            final,
+            usage.prompt_tokens,
+            usage.cached_tokens,
+            usage.output_tokens,
+            gpu_ns,
+            cost_nanousd,
+            request.choices,
+        ),
     )
 
 

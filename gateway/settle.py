@@ -26,6 +26,7 @@ from gateway.spans import Spans
 from gateway.table import PRIORITIES
 from gateway.telemetry import Labels, Metrics
 from gateway.trace import Admitted, Trace
+from gateway.tuples import made
 
 logger = logging.getLogger("tollgate.settle")
 
@@ -84,7 +85,7 @@ class Settlement:
         prompt = dispatch.prompt_tokens
         cost = 0
         if dispatch.cost_basis == "token_price":
-            _, cost = dispatch.so_far(dispatch.opened_at, Usage(prompt, 0, 0))
+            _, cost = dispatch.so_far(dispatch.opened_at, made(Usage, (prompt, 0, 0)))
         number, opened_at, choices = dispatch.number, dispatch.opened_wall, admitted.request.choices
         self._ledger.begin(trace.id, number, line, label, trace.started_at, opened_at, prompt, cost, choices)
         self._open[dispatch] = trace
@@ -160,7 +161,7 @@ class Settlement:
             if first is not None:
                 ratio = (first - dispatch.opened_at) / dispatch.step.ttft_seconds
         self._metrics.finished(
-            Labels(tenant, model, version, route, endpoint, status),
+            made(Labels, (tenant, model, version, route, endpoint, status)),
             cache=trace.cache,
             duration=duration,
             overhead=overhead,

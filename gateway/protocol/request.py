@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Any, cast
 
 import orjson
@@ -38,27 +37,60 @@ _MEDIA_TYPES = frozenset(
 )
 
 
-@dataclass(slots=True)
 class Request:
     """A request the gateway has understood. `fields` is the JSON body, or None for multipart, whose bytes are `raw`.
 
     `content_type` is what to announce the body as to the worker.
     """
 
-    endpoint: Endpoint
-    model: str
-    stream: bool
-    wants_usage: bool  # the client itself asked for the usage event of a stream
-    max_output_tokens: int | None
-    choices: int  # answers asked for at once (`n`), of each prompt where there are several
-    user: str
-    tags: str  # of `metadata`, for the ledger: a JSON object with sorted keys; "" for none
-    routing: Preferences | None
-    fields: dict[str, Any] | None
-    raw: bytes
-    content_type: bytes
-    prompt_bytes: int  # the size of what the model reads as text, and an allowance for each image or recording
-    model_span: tuple[int, int] = (0, 0)  # where `model` lies in a multipart body
+    __slots__ = (
+        "choices",
+        "content_type",
+        "endpoint",
+        "fields",
+        "max_output_tokens",
+        "model",
+        "model_span",
+        "prompt_bytes",
+        "raw",
+        "routing",
+        "stream",
+        "tags",
+        "user",
+        "wants_usage",
+    )
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        model: str,
+        stream: bool,
+        wants_usage: bool,  # the client itself asked for the usage event of a stream
+        max_output_tokens: int | None,
+        choices: int,  # answers asked for at once (`n`), of each prompt where there are several
+        user: str,
+        tags: str,  # of `metadata`, for the ledger: a JSON object with sorted keys; "" for none
+        routing: Preferences | None,
+        fields: dict[str, Any] | None,
+        raw: bytes,
+        content_type: bytes,
+        prompt_bytes: int,  # the size of what the model reads as text, and an allowance for each image or recording
+        model_span: tuple[int, int] = (0, 0),  # where `model` lies in a multipart body
+    ) -> None:
+        self.endpoint = endpoint
+        self.model = model
+        self.stream = stream
+        self.wants_usage = wants_usage
+        self.max_output_tokens = max_output_tokens
+        self.choices = choices
+        self.user = user
+        self.tags = tags
+        self.routing = routing
+        self.fields = fields
+        self.raw = raw
+        self.content_type = content_type
+        self.prompt_bytes = prompt_bytes
+        self.model_span = model_span
 
     @property
     def estimated_prompt_tokens(self) -> int:

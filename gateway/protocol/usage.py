@@ -7,6 +7,8 @@ from typing import Any, NamedTuple, cast
 
 import orjson
 
+from gateway.tuples import made
+
 PARSED_WHOLE_BYTES = 256
 MAX_COUNT = 10**12  # no answer has more tokens; what is above would not fit the ledger either
 
@@ -45,7 +47,8 @@ def read_usage(document: Mapping[str, Any]) -> Usage | None:
     usage = cast("dict[str, Any]", usage)
     if "prompt_tokens" in usage or "completion_tokens" in usage:
         prompt = _count(usage, "prompt_tokens")
-        return Usage(prompt, _cached(usage, "prompt_tokens_details", prompt), _count(usage, "completion_tokens"))
+        cached = _cached(usage, "prompt_tokens_details", prompt)
+        return made(Usage, (prompt, cached, _count(usage, "completion_tokens")))
     if "input_tokens" in usage or "output_tokens" in usage:
         own, read = _count(usage, "input_tokens"), _count(usage, "cache_read_input_tokens")
         prompt = own + read + _count(usage, "cache_creation_input_tokens")

@@ -7,19 +7,21 @@ as `auto` that only routes know.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from gateway.errors import BadRequest, NotFound
 from gateway.routing.types import Ask
 from gateway.table import CachePolicy, Candidate, Match, Model, Retry, Route, SubjectTo, Table, Timeout
 
 
-class Resolution(NamedTuple):
+class Resolution:
     """`named` is the model the client named, None for a virtual name; `route` says where the request may go."""
 
-    route: Route
-    named: Candidate | None
-    reason: str
+    __slots__ = ("named", "reason", "route")
+
+    def __init__(self, route: Route, named: Candidate | None, reason: str) -> None:
+        self.route = route
+        self.named = named
+        self.reason = reason
 
 
 class Names:
