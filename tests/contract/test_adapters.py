@@ -21,7 +21,7 @@ from tests.contract.conftest import KEY, PATIENCE, ROOT, _wait_until_ready, dige
 from tests.eventually import eventually
 from tests.ports import reserved_port
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
 ADMIN_KEY = "sk-test-adapters"
 MODELS = ROOT / "var/models"

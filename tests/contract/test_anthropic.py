@@ -5,7 +5,7 @@ from __future__ import annotations
 import anthropic
 import pytest
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
 QUESTION = [{"role": "user", "content": "What does textwrap.dedent do?"}]
 

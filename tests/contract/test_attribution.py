@@ -17,7 +17,7 @@ from gateway.ledger.store import Batch
 from tests.contract.conftest import OTHER_KEY, PATIENCE
 from tests.eventually import eventually
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
 HOURLY = 90_000_000  # nano-USD: the stack's
 ASKED = 24

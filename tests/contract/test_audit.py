@@ -17,7 +17,7 @@ from loadtests.audit.books import Counters, Tally
 from loadtests.client import Target
 from tests.contract.conftest import KEY, PATIENCE, Stack
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
 REQUESTS = 60
 ABORTS = 0.25  # of which a few have had their answer by the time they leave

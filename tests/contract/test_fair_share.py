@@ -11,7 +11,7 @@ from loadtests.client import Target, chat_request
 from loadtests.drive import Run, closed_loop
 from tests.contract.conftest import KEY, OTHER_KEY, OTHER_WEIGHT, Stack
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
 SECONDS = 15.0
 TOKENS = 8  # of every answer: what is served is their number

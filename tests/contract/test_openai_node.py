@@ -12,7 +12,7 @@ from tests.contract.conftest import KEY, Stack
 
 HERE = Path(__file__).parent / "node"
 
-pytestmark = [pytest.mark.engine, pytest.mark.node, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.engine, pytest.mark.node, pytest.mark.timeout(900)]
 
 
 def test_openai_node_sdk(stack: Stack) -> None:

@@ -12,7 +12,7 @@ import pytest
 from tests.gateway_process import KEY, GatewayProcess, configuration
 from tests.live_worker import LiveWorker
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).resolve().parents[2]
 ENGINE_PYTHON = os.environ.get("TOLLGATE_ENGINE_PYTHON", str(ROOT / ".venvs/engine/bin/python"))

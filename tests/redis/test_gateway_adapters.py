@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.adapter_files import write_adapter
-from tests.eventually import eventually
+from tests.eventually import eventually, promised
 from tests.gateway_process import ADMIN_KEY, GatewayProcess, configuration, worker_entry
 from tests.live_worker import LiveWorker
 
@@ -57,7 +57,7 @@ def names(gateway: GatewayProcess) -> list[str]:
 
 
 def becomes(gateway: GatewayProcess, *wanted: str, within: float = SPREAD_SECONDS) -> None:
-    eventually(lambda: names(gateway) == list(wanted) or None, f"adapters: {wanted}", within)
+    promised(lambda: names(gateway) == list(wanted) or None, f"adapters: {wanted}", within)
 
 
 def ask(gateway: GatewayProcess, name: str) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.eventually import eventually
+from tests.eventually import promised
 from tests.gateway_process import ADMIN_KEY, GatewayProcess, configuration
 from tests.live_worker import LiveWorker
 
@@ -47,7 +47,7 @@ def drained(gateway: GatewayProcess) -> list[str]:
 
 
 def becomes(gateway: GatewayProcess, *names: str, within: float = SPREAD_SECONDS) -> None:
-    eventually(lambda: drained(gateway) == list(names) or None, f"drained: {names}", within)
+    promised(lambda: drained(gateway) == list(names) or None, f"drained: {names}", within)
 
 
 def test_two_replicas_drain_as_one(replicas: tuple[GatewayProcess, GatewayProcess]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import httpx2
 import pytest
 
-from tests.eventually import eventually
+from tests.eventually import eventually, promised
 from tests.gateway_process import ADMIN_KEY, KEY, GatewayProcess, configuration
 from tests.live_worker import LiveWorker
 
@@ -53,7 +53,7 @@ def make(gateway: GatewayProcess, **wanted: Any) -> str:
 
 
 def becomes(gateway: GatewayProcess, key: str, status: int, within: float = EFFECTIVE_SECONDS) -> None:
-    eventually(lambda: ask(gateway, key).status_code == status or None, f"{status} at {gateway.url}", within)
+    promised(lambda: ask(gateway, key).status_code == status or None, f"{status} at {gateway.url}", within)
 
 
 def row(gateway: GatewayProcess, key_id: str) -> dict[str, Any]:

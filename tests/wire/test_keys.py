@@ -13,7 +13,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.eventually import eventually
+from tests.eventually import eventually, promised
 from tests.gateway_process import ADMIN_KEY, KEY, ROOT, GatewayProcess, configuration, digest, worker_entry
 from tests.live_worker import LiveWorker
 from tests.wire.raw import RawClient, head
@@ -72,7 +72,7 @@ def becomes(gateway: GatewayProcess, key: str, status: int) -> None:
     def always() -> bool | None:
         return all(ask(gateway, key).status_code == status for _ in range(10)) or None
 
-    eventually(always, f"{status}", EFFECTIVE_SECONDS)
+    promised(always, f"{status}", EFFECTIVE_SECONDS)
 
 
 def tollgate(gateway: GatewayProcess, *arguments: str) -> subprocess.CompletedProcess[str]:
