@@ -86,7 +86,7 @@ def from_config(config: Mapping[str, Any], name: str, where: str) -> Model:
     _refuse_unknown_kinds(fields)
     shape = shape_of(fields)
     stored = stored_quantization(values.get("quantization_config"), where)
-    rotary_dim = shape.rope_dim or shape.head_dim
+    rotary_bytes = 2 * (shape.rope_dim or shape.head_dim) * (shape.max_context or 0)
     return Model(
         name=name,
         weights=weights_of(shape),
@@ -99,7 +99,7 @@ def from_config(config: Mapping[str, Any], name: str, where: str) -> Model:
         max_context=shape.max_context,
         experts=max(1, shape.experts),
         experts_per_token=max(1, shape.experts_per_token),
-        rotary_bytes=0 if shape.kind in NOT_ROTARY else 2 * rotary_dim * (shape.max_context or 0),
+        rotary_bytes=0 if shape.kind in NOT_ROTARY else rotary_bytes * _rotary_tables(values),
         stored=None if stored is NOT_QUANTIZED else stored.name,
         stored_group=stored.group,
         kv_cache_bits=stored.kv_cache_bits,
@@ -214,6 +214,14 @@ def _attention(fields: _Fields, shape: Shape) -> tuple[Attention, ...]:
     return tuple(
         Attention(count, shape.kv_heads, shape.head_dim, among or None, latent) for count, among in groups if count
     )
+
+
+def _rotary_tables(values: Mapping[str, Any]) -> int:
+    """Layers with windows may turn at another rate than those without (Gemma 3), and have a table of their own."""
+    written = values.get("rope_parameters")
+    if isinstance(written, Mapping):
+        return max(1, len(KNOWN_LAYERS.intersection(cast("Mapping[str, Any]", written))))
+    return 2 if "rope_local_base_freq" in values else 1
 
 
 def _layer_kinds(fields: _Fields, layers: int) -> Sequence[str]:

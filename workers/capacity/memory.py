@@ -64,6 +64,12 @@ def batch_defaults(gpu: Gpu) -> tuple[int, int]:
     return 2048, 256
 
 
+def default_block_tokens(model: Model, gpu: Gpu) -> int:
+    """As vLLM chooses it; its kernel for latent attention on a CPU takes the small ones only (vllm/platforms/cpu.py)."""
+    latent = any(group.latent for group in model.attention)
+    return CPU_BLOCK_TOKENS if gpu.is_cpu and not latent else BLOCK_TOKENS
+
+
 def max_requests(gpu: Gpu, settings: Settings) -> int:
     return settings.max_requests or batch_defaults(gpu)[1]
 
@@ -79,7 +85,7 @@ def share_out(model: Model, quantization: str, gpu: Gpu, tensor_parallel: int, s
         model,
         left,
         cache_bits=bits,
-        block_tokens=settings.block_tokens or (CPU_BLOCK_TOKENS if gpu.is_cpu else BLOCK_TOKENS),
+        block_tokens=settings.block_tokens or default_block_tokens(model, gpu),
         batched_tokens=batch_defaults(gpu)[0],
         tensor_parallel=tensor_parallel,
     )

@@ -53,6 +53,45 @@ DEEPSEEK_V3: dict[str, Any] = {
     "v_head_dim": 128,
     "vocab_size": 129280,
 }
+# Small ones of other kinds, which vLLM was started on with random weights.
+SMALL: dict[str, Any] = {
+    **SCRIBE,
+    "num_hidden_layers": 6,
+    "max_position_embeddings": 4096,
+    "tie_word_embeddings": False,
+}
+MISTRAL: dict[str, Any] = {**SMALL, "model_type": "mistral", "sliding_window": 512}
+MIXTRAL: dict[str, Any] = {**SMALL, "model_type": "mixtral", "num_local_experts": 4, "num_experts_per_tok": 2}
+GEMMA_3: dict[str, Any] = {
+    **SMALL,
+    "model_type": "gemma3_text",
+    "tie_word_embeddings": True,
+    "sliding_window": 512,
+    "layer_types": ["sliding_attention"] * 5 + ["full_attention"],
+    "rope_parameters": {"full_attention": {"rope_theta": 1e6}, "sliding_attention": {"rope_theta": 1e4}},
+}
+DEEPSEEK_V2: dict[str, Any] = {
+    **{key: value for key, value in SMALL.items() if key != "head_dim"},
+    "model_type": "deepseek_v2",
+    "num_key_value_heads": 4,
+    "first_k_dense_replace": 1,
+    "moe_intermediate_size": 128,
+    "n_routed_experts": 8,
+    "n_shared_experts": 2,
+    "num_experts_per_tok": 2,
+    "q_lora_rank": None,
+    "kv_lora_rank": 512,
+    "qk_nope_head_dim": 128,
+    "qk_rope_head_dim": 64,
+    "v_head_dim": 128,
+}
+QWEN_2: dict[str, Any] = {
+    **SMALL,
+    "model_type": "qwen2",
+    "tie_word_embeddings": True,
+    "use_sliding_window": False,
+    "sliding_window": 512,
+}
 GEMMA_LIKE: dict[str, Any] = {
     **SCRIBE,
     "num_hidden_layers": 12,

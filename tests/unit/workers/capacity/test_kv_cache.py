@@ -1,13 +1,25 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.workers.capacity.models import DEEPSEEK_V3, GEMMA_LIKE, SCRIBE
+from tests.unit.workers.capacity.models import (
+    DEEPSEEK_V2,
+    DEEPSEEK_V3,
+    GEMMA_3,
+    GEMMA_LIKE,
+    MISTRAL,
+    MIXTRAL,
+    QWEN_2,
+    SCRIBE,
+)
 from workers.capacity.architecture import Model
 from workers.capacity.configuration import from_config
 from workers.capacity.kv_cache import KvCache, fill
+from workers.capacity.weights import weights_bytes
 
 SCRIBE_MODEL = from_config(SCRIBE, "scribe", "c")
 MODELS = [SCRIBE_MODEL, from_config(GEMMA_LIKE, "gemma", "c"), from_config(DEEPSEEK_V3, "v3", "c")]
@@ -40,6 +52,27 @@ def test_tokens_and_blocks_are_those_that_vllm_counts(
     """Figures of vLLM 0.32 for the demo model."""
     found = cache(SCRIBE_MODEL, available, block_tokens)
     assert (found.blocks, found.tokens(context)) == (blocks, tokens)
+
+
+@pytest.mark.parametrize(
+    ("config", "bits", "block_tokens", "blocks", "tokens", "weights"),
+    [
+        (MISTRAL, 16, 128, 170, 33_158, 12_065_376),  # a window in every layer
+        (MIXTRAL, 16, 128, 170, 21_760, 33_311_328),
+        (GEMMA_3, 16, 128, 1024, 30_615, 11_548_770),  # a window in five of six
+        (DEEPSEEK_V2, 16, 16, 606, 9_696, 25_657_952),  # latent attention
+        (QWEN_2, 16, 128, 170, 21_760, 11_022_944),
+        (QWEN_2, 8, 128, 341, 43_648, 11_022_944),
+    ],
+)
+def test_other_kinds_of_model_as_vllm_counts_them(
+    config: dict[str, Any], bits: int, block_tokens: int, blocks: int, tokens: int, weights: int
+) -> None:
+    """Figures of vLLM 0.32 on a CPU, at 64 MiB of cache and a context of 4,096."""
+    model = from_config(config, "small", "c")
+    found = cache(model, 64 * 2**20, block_tokens, bits)
+    assert (found.blocks, found.tokens(4096)) == (blocks, tokens)
+    assert weights_bytes(model, "none") == pytest.approx(weights, rel=0.002)
 
 
 def test_half_the_bits_or_half_the_heads_hold_twice_as_much() -> None:

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from tests.unit.workers.capacity.models import LLAMA_3_8B, SCRIBE
+from tests.unit.workers.capacity.models import DEEPSEEK_V2, LLAMA_3_8B, SCRIBE
 from workers.capacity.configuration import from_config
 from workers.capacity.gpus import TABLE, find, of_memory
 from workers.capacity.memory import Settings
@@ -155,6 +155,12 @@ def test_a_given_cache_leaves_nothing_to_estimate() -> None:
     found = plan(too_much)
     assert not found.possible
     assert "KV cache 68.7 GB" in (found.impossible[0].problem or "")
+
+
+def test_blocks_are_as_large_as_the_engine_takes_them() -> None:
+    for config, gpu, block_tokens in ((SCRIBE, "cpu", 128), (SCRIBE, "l4", 16), (DEEPSEEK_V2, "cpu", 16)):
+        (option, *_) = plan(question(gpus=(gpu,), models=[from_config(config, "m", "c")])).possible
+        assert option.memory.cache.block_tokens == block_tokens
 
 
 def test_memory_adds_up() -> None:
