@@ -65,7 +65,7 @@ def batch_defaults(gpu: Gpu) -> tuple[int, int]:
 
 
 def default_block_tokens(model: Model, gpu: Gpu) -> int:
-    """As vLLM chooses it; its kernel for latent attention on a CPU takes the small ones only (vllm/platforms/cpu.py)."""
+    """As vLLM chooses it: the CPU kernel for latent attention takes small ones only (vllm/platforms/cpu.py)."""
     latent = any(group.latent for group in model.attention)
     return CPU_BLOCK_TOKENS if gpu.is_cpu and not latent else BLOCK_TOKENS
 
