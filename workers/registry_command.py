@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -18,6 +19,9 @@ from workers.verify import named, opened, resolved
 
 if TYPE_CHECKING:
     from workers.cli import Subparsers
+
+WIDE = 160  # columns, where there is no terminal
+WRAPPED = ("DIGEST", "GATES", "BY")
 
 EPILOG = """\
 examples:
@@ -71,14 +75,15 @@ def _list(arguments: argparse.Namespace, store: Store) -> int:
         return 0
     table = Table(box=None, pad_edge=False)
     for column in ("NAME", "DIGEST", "FORMAT", "SIZE", "QUALITY", "GATES", "REGISTERED", "BY"):
-        table.add_column(column, justify="right" if column in ("SIZE", "QUALITY") else "left", overflow="fold")
+        right = column in ("SIZE", "QUALITY")
+        table.add_column(column, justify="right" if right else "left", no_wrap=column not in WRAPPED, overflow="fold")
     for row in rows:
         quality = "" if row["quality"] is None else f"{row['quality']:.3f}"
         table.add_row(
             row["name"], short(row["digest"]), row["quantization"], f"{row['bytes'] / 1e6:.1f} MB", quality,
-            _gates(row), row["at"], row["by"],
+            _gates(row), row["at"][:16].replace("T", " "), row["by"],
         )  # fmt: skip
-    Console(soft_wrap=True).print(table)
+    Console(width=None if sys.stdout.isatty() else WIDE).print(table)
     return 0
 
 
@@ -122,7 +127,7 @@ def _show(arguments: argparse.Namespace, store: Store) -> int:
     print("  gates")
     for gate in record.gates:
         verdict = "passed" if gate.passed else "NOT JUDGED" if gate.passed is None else "FAILED"
-        print(f"    {gate.gate:<14} {verdict:<10} {gate.measured} (bound {gate.bound})")
+        print(f"    {gate.gate:<16} {verdict:<10} {gate.measured} (bound {gate.bound})")
     print("  files")
     for path, file in record.files.items():
         print(f"    {file.sha256[:12]}  {file.size:>12,}  {path}")
@@ -158,9 +163,14 @@ def _facts(record: Record) -> Iterator[str]:
     if record.recipe:
         calibration = f", calibration {record.calibration_sha256[:12]}" if record.calibration_sha256 else ""
         yield f"  recipe       {record.recipe}{calibration}"
-    yield f"  libraries    {', '.join(f'{name} {version}' for name, version in record.libraries.items()) or 'unknown'}"
+    yield f"  made with    {_libraries(record.libraries)}"
+    yield f"  served with  {record.engine} ({_libraries(record.engine_libraries)})"
     needs = record.requires.model_dump(exclude_defaults=True)
     yield f"  requires     {', '.join(f'{key} {value}' for key, value in needs.items()) or 'nothing'}"
+
+
+def _libraries(found: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in found.items()) or "unknown"
 
 
 def _lineage(arguments: argparse.Namespace, store: Store) -> int:

@@ -163,7 +163,9 @@ def record(
         quantization=evaluation.candidate.quantization,
         quality=quality(evaluation),
         calibration_sha256=calibration or (manifest.calibration_sha256 if manifest else None),
-        libraries={**evaluation.conditions.libraries, **(manifest.libraries if manifest else {})},
+        libraries=manifest.libraries if manifest else {},
+        engine=evaluation.conditions.engine,
+        engine_libraries=evaluation.conditions.libraries,
         device=evaluation.conditions.device,
         requires=requires,
         gates=tuple(

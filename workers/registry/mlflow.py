@@ -210,6 +210,8 @@ def _parameters(record: Record) -> dict[str, str]:
         "adapter_digest": adapter and adapter.digest,
         "calibration_sha256": record.calibration_sha256,
         "device": record.device,
+        "engine": record.engine,
+        **{f"engine.{library}": version for library, version in record.engine_libraries.items()},
         **{f"library.{library}": version for library, version in record.libraries.items()},
         **{f"requires.{key}": str(value) for key, value in record.requires.model_dump(exclude_defaults=True).items()},
     }

@@ -92,8 +92,10 @@ class Record(_Part):
     quantization: str
     quality: float | None  # reference perplexity / candidate's, at most 1
     calibration_sha256: str | None
-    libraries: Mapping[str, str]
-    device: str  # what it was evaluated on
+    libraries: Mapping[str, str]  # it was made with
+    engine: str  # it was evaluated with
+    engine_libraries: Mapping[str, str]
+    device: str  # it was evaluated on
     requires: Requires
     gates: tuple[Gate, ...]
     passed: bool

@@ -68,7 +68,8 @@ def test_what_has_passed_is_stored_recorded_named_and_written(made: Path, passed
     assert record.base is not None
     assert (record.base.name, record.base.digest, record.base.revision) == ("scribe", BASE, "c0ffee")
     assert (record.recipe, record.calibration_sha256, record.quality) == ("w8a8", "ca" * 32, 0.998)
-    assert record.libraries == {"torch": "2.13.0+cpu", "llmcompressor": "0.14.0"}
+    assert record.libraries == {"llmcompressor": "0.14.0"}
+    assert (record.engine, record.engine_libraries) == ("vllm 0.32.0", {"torch": "2.13.0+cpu"})
     assert record.requires == Requires(compute_capability=7.5, cpu_flags=("avx2",), memory_bytes=5_000_001)
     assert [gate.gate for gate in record.gates] == ["divergence"]
     assert record.manifest == MANIFEST
