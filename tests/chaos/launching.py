@@ -40,6 +40,7 @@ class Site:
         checkpoint = root / "registry/tiny/base"
         checkpoint.mkdir(parents=True)
         (checkpoint / "config.json").write_text("{}")
+        self.version: dict[str, Any] = {"artifact": "registry/tiny/base"}
 
     def worker(self, name: str, **env: str) -> int:
         """Adds one to the fleet and returns its port."""
@@ -58,7 +59,7 @@ class Site:
         config.mkdir(exist_ok=True)
         written = {
             "gpus": {"cpu": {"hourly_usd": 0.09}},
-            "models": {"tiny": {"context": 512, "versions": {"base": {"artifact": "registry/tiny/base"}}}},
+            "models": {"tiny": {"context": 512, "versions": {"base": self.version}}},
             "workers": list(self.workers.values()),
             "tenants": {
                 "support": {"keys": [{"id": "demo", "sha256": sha256(PUBLISHED_KEYS[0].encode()).hexdigest()}]}

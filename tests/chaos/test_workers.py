@@ -15,6 +15,7 @@ import pytest
 
 from tests.chaos.launching import Launcher, Site, parent
 from tests.eventually import eventually
+from workers.registry.digest import digest_of_artifact
 
 Launch = Callable[..., Launcher]
 
@@ -108,6 +109,22 @@ class TestStart:
         assert launcher.status() == 1
         assert "registry/tiny/base holds no checkpoint" in launcher.errors
         assert "tollgate-worker demo-models" in launcher.errors
+
+    def test_another_artifact_than_was_registered_is_not_started(self, site: Site, launch: Launch) -> None:
+        site.worker("w")
+        site.version["digest"] = f"sha256:{'0' * 64}"
+        launcher = launch("w")
+        assert launcher.status() == 1
+        assert "registry/tiny/base is not what was registered" in launcher.errors
+        assert "tollgate-worker verify tiny@base" in launcher.errors
+
+    def test_a_machine_that_lacks_what_a_version_needs_is_told(self, site: Site, launch: Launch) -> None:
+        site.worker("w")
+        site.version["requires"] = {"cpu_flags": ["magic"], "memory_gb": 1_000_000.0}
+        launcher = launch("w")
+        assert launcher.status() == 1
+        assert "`requires` asks for the processor features magic" in launcher.errors
+        assert "and for 1e+06 GB for its weights alone" in launcher.errors
 
     def test_a_missing_engine_environment_is_named_with_what_makes_it(self, site: Site, launch: Launch) -> None:
         site.worker("w")
@@ -251,6 +268,21 @@ class TestKilled:
         launcher.until("ready")
         assert len(site.processes()) == 1 + 1 + 2  # the dead engine's offspring went with it
         assert engine not in site.engines()
+
+    def test_what_was_changed_meanwhile_is_not_started_again(self, site: Site, launch: Launch) -> None:
+        site.worker("w")
+        checkpoint = site.root / "registry/tiny/base"
+        site.version["digest"] = digest_of_artifact(checkpoint)
+        launcher = launch("w")
+        launcher.until("ready")
+        (checkpoint / "config.json").write_text("[]")
+        [engine] = site.engines()
+        os.kill(engine, signal.SIGKILL)
+        assert launcher.until("backing_off")["reason"] == "killed by SIGKILL"
+        assert "is not what was registered" in launcher.until("backing_off")["reason"]
+        assert site.engines() == []
+        (checkpoint / "config.json").write_text("{}")
+        launcher.until("ready")
 
     def test_a_port_that_is_taken_before_the_restart_is_waited_for(self, site: Site, launch: Launch) -> None:
         port = site.worker("w")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,7 +48,13 @@ def prepare(
         adapters=_adapters(worker, model, base, proof),
         run_dir=run_dir,
     )
-    return launcher.spec(job, str(launcher.python(base, environ)))
+    spec = launcher.spec(job, str(launcher.python(base, environ)))
+
+    def recheck() -> None:
+        _artifact(worker, job.version, base, environ, proof)
+        _adapters(worker, model, base, proof)
+
+    return replace(spec, recheck=recheck)
 
 
 def _artifact(worker: Worker, version: Version, base: Path, environ: Mapping[str, str], proof: Proof) -> str:

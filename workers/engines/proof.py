@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +24,7 @@ class Proof:
     def __init__(self, run_dir: Path, machine: Callable[[], hardware.Machine] = hardware.here) -> None:
         self._seen = Seen(run_dir / SEEN)
         self._look = machine
+        self._reading = threading.Lock()  # workers are looked at again from threads of their own
 
     @cached_property
     def _machine(self) -> hardware.Machine:
@@ -56,12 +58,13 @@ class Proof:
         size = sum(file.stat().st_size for file in path.glob("*.safetensors") if file.is_file())
         if size > LARGE:
             print(f"checking {path} against its digest ({size / LARGE:.1f} GB)", file=sys.stderr)
-        try:
-            found = self._seen.digest_of_artifact(path)
-        except CannotDigest as error:
-            raise CannotLaunch(f"{where}: {error}") from None
-        finally:
-            self._seen.keep()
+        with self._reading:
+            try:
+                found = self._seen.digest_of_artifact(path)
+            except CannotDigest as error:
+                raise CannotLaunch(f"{where}: {error}") from None
+            finally:
+                self._seen.keep()
         if found != digest:
             raise CannotLaunch(
                 f"{where}: {path} is not what was registered: it holds {found}, and `digest` says {digest};"

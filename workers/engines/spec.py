@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,8 @@ class Inference:
 
 @dataclass(frozen=True, slots=True)
 class LaunchSpec:
-    """One engine process. `env` goes on top of the supervisor's own, `files` are written before the start."""
+    """One engine process. `env` goes on top of the supervisor's own, `files` are written before the start. `recheck`
+    raises CannotLaunch where what was looked at for the first start does not hold any more."""
 
     name: str
     port: int
@@ -35,6 +36,7 @@ class LaunchSpec:
     health_path: str
     inference: Inference
     files: Mapping[Path, str] = field(default_factory=dict[Path, str])
+    recheck: Callable[[], object] | None = field(default=None, compare=False)
 
     @property
     def url(self) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Awaitable
 import httpx2 as httpx
 
 from workers.engines.spec import LaunchSpec
+from workers.errors import WorkerToolError
 from workers.supervisor.inference import Asking
 from workers.supervisor.life import Action, Event, Life, Moment, Policy, State, step
 from workers.supervisor.process import CannotStart, Claim, EngineRun, Engines
@@ -40,6 +41,7 @@ class Keeper:
         self._report = report
         self._engine: EngineRun | None = None
         self._reason = ""
+        self._refused = ""  # why it may not be started again
 
     async def run(self) -> Life:
         """Returns when nothing more will happen: stopped, or failed for good."""
@@ -77,11 +79,22 @@ class Keeper:
             await _first(self._stop.wait(), within=life.deadline - time.monotonic())
         place = asyncio.ensure_future(self._places.acquire())
         await _first(self._stop.wait(), place)
+        if life.state is State.BACKING_OFF and not self._stop.is_set():
+            await _first(self._stop.wait(), asyncio.ensure_future(self._look_again()))
         if not self._stop.is_set():
             return Event.START if life.state is State.STOPPED else Event.DUE
         if place.done() and not place.cancelled():
             self._places.release()
         return Event.STOP
+
+    async def _look_again(self) -> None:
+        """An artifact may have been changed since the engine was started on it."""
+        self._refused = ""
+        try:
+            if self._spec.recheck is not None:
+                await asyncio.to_thread(self._spec.recheck)
+        except WorkerToolError as error:
+            self._refused = str(error)
 
     async def _until_changed(self, life: Life) -> Event:
         """Waits for a running engine to answer, to die, to be late, or for the stop."""
@@ -123,6 +136,8 @@ class Keeper:
             case Action.SPAWN:
                 self._reason = ""
                 try:
+                    if self._refused:
+                        raise CannotStart(self._refused)
                     self._engine = self._engines.start(self._spec, self._claim)
                 except CannotStart as error:
                     self._engine = None
