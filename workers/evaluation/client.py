@@ -48,12 +48,15 @@ class Refused(WorkerToolError):
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """Where a model answers: `url` without /v1, `model` as it is named there (a LoRA adapter has a name of its own).
-    `tokenizer` is its directory or its name on Hugging Face, for harnesses that count tokens themselves."""
+    `tokenizer` is its directory or its name on Hugging Face, for harnesses that count tokens themselves. Where
+    `scores_alone`, a prompt's log-probabilities are asked for with nothing else under way: with LoRA, vLLM mixes them
+    up in a batch or dies of it (vllm-project/vllm#16668, #29955; seen in 0.32 on a CPU)."""
 
     url: str
     model: str
     key: str | None = None
     tokenizer: str | None = None
+    scores_alone: bool = False
 
     def __str__(self) -> str:
         return f"{self.model} at {self.url}"
@@ -142,9 +145,11 @@ class Client:
                         lines.append((time.perf_counter() - began, line))
         return lines
 
-    async def each(self, items: Iterable[Item], ask: Callable[[Item], Awaitable[Result]]) -> list[Result]:
-        """`ask` of every item, as many at a time as there is room for, results in the order of the items. The first
-        failure ends the others and is raised."""
+    async def each(
+        self, items: Iterable[Item], ask: Callable[[Item], Awaitable[Result]], *, alone: bool = False
+    ) -> list[Result]:
+        """`ask` of every item, as many at a time as there is room for or one where `alone`, results in the order of the
+        items. The first failure ends the others and is raised."""
         numbered = list(enumerate(items))
         waiting = iter(numbered)
         found: dict[int, Result] = {}
@@ -155,7 +160,7 @@ class Client:
 
         try:
             async with asyncio.TaskGroup() as group:
-                for _ in range(min(self._concurrency, len(numbered))):
+                for _ in range(min(1 if alone else self._concurrency, len(numbered))):
                     group.create_task(work())
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None

@@ -82,7 +82,9 @@ async def _ask(client: Client, task: Task, seed: int, count: int, answered: Call
         finally:
             answered()
 
-    return TaskAnswers(task=task.name, seed=seed, answers=tuple(await client.each(examples.items(), one)))
+    alone = client.endpoint.scores_alone and any(example.choices for example in examples.values())
+    given = await client.each(examples.items(), one, alone=alone)
+    return TaskAnswers(task=task.name, seed=seed, answers=tuple(given))
 
 
 async def answer_to(client: Client, example: Example, seed: int) -> str:
@@ -102,11 +104,11 @@ async def _choice(client: Client, example: Example, seed: int) -> str:
     fields: dict[str, object] = {"max_tokens": 1, "echo": True, "logprobs": 1, "temperature": 0, "seed": seed}
 
     async def one(choice: str) -> answers.Written:
-        # A request each: some engines take one prompt at a time, and vLLM on CPUs with LoRA dies of several.
+        # A request each, because some engines take one prompt at a time.
         prompt = (example.prompt or "") + choice
         return answers.completions(await client.ask("/v1/completions", prompt=prompt, **fields))[0]
 
-    texts = await client.each(example.choices, one)
+    texts = await client.each(example.choices, one, alone=client.endpoint.scores_alone)
     if not all(len(text.logprobs) > 1 for text in texts):
         raise CannotGrade(f"{client.endpoint} gives no log-probabilities of a prompt, which choices are judged by")
     # One token is written, because not every engine takes none; it says nothing of the choice.

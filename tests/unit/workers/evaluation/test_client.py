@@ -112,7 +112,10 @@ def test_results_are_in_order_and_no_more_run_at_a_time_than_there_is_room_for()
             running -= 1
             return item * item
 
+        nonlocal most
         async with Client(Endpoint("http://127.0.0.1:9", "x"), concurrency=4) as client:
+            assert await client.each(range(9), ask, alone=True) == [item * item for item in range(9)]
+            assert most == 1
             assert await client.each([], ask) == []
             return await client.each(range(50), ask)
 

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -170,6 +173,26 @@ def test_a_choice_is_the_one_that_is_most_likely(blue: float, right: bool) -> No
     assert answers.answers[0].text == (" blue" if right else " iron")
     assert {body["prompt"] for _, body in server.asked} == {"The sky is iron", "The sky is blue"}
     assert all(body["echo"] is True for _, body in server.asked)
+
+
+def test_log_probabilities_are_asked_for_alone_where_the_endpoint_needs_it() -> None:
+    running, most, lock = 0, 0, threading.Lock()
+    respond = scored({"blue": [-0.5], "iron": [-2.0]})
+
+    def counted(path: str, body: Mapping[str, Any]) -> tuple[int, object]:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.01)
+        with lock:
+            running -= 1
+        return respond(path, body)
+
+    with stand_in(counted) as server:
+        asked(replace(server.endpoint, scores_alone=True), Colours())
+
+    assert (most, len(server.asked)) == (1, 2)
 
 
 def test_log_probabilities_that_are_no_numbers_are_no_choice() -> None:
