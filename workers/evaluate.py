@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, cast
@@ -18,7 +19,7 @@ from workers.directories import replaced
 from workers.environments import ENGINE
 from workers.errors import WrongUsage
 from workers.evaluation import baseline, bounds, report, result, texts
-from workers.evaluation.amount import FULL, PARTS, QUICK, Part
+from workers.evaluation.amount import FULL, PARTS, QUICK, Amount, Part
 from workers.evaluation.assemble import judged
 from workers.evaluation.client import Endpoint
 from workers.evaluation.conduct import Means, Side, conduct, context_of
@@ -82,6 +83,15 @@ def add_parser(subparsers: Subparsers) -> None:
         "--only", action="append", choices=PARTS, metavar="PART", help=f"only this, repeatable: {', '.join(PARTS)}"
     )
     parser.add_argument("--text", type=Path, metavar="FILE|DIR", help=f"held-out text (default: {texts.BUILT_IN})")
+    parser.add_argument(
+        "--windows", type=_positive, metavar="N", help=f"of text (default: {FULL.windows}, {QUICK.windows} if quick)"
+    )
+    parser.add_argument(
+        "--examples",
+        type=_positive,
+        metavar="N",
+        help=f"of each task (default: {FULL.examples}, {QUICK.examples} if quick)",
+    )
     parser.add_argument("--context", type=_positive, metavar="TOKENS", help="default: the longest that both take")
     parser.add_argument("--seed", type=int, default=SEED, help="picks text, examples, resamples (default: %(default)s)")
     parser.add_argument("--gate", action="append", default=[], metavar="NAME=VALUE", help="a bound, or off; repeatable")
@@ -127,7 +137,7 @@ def run(arguments: argparse.Namespace) -> int:
         ENGINE.python(Path.cwd())  # missing, it is better said now
     asked = Asked(
         parts=cast("Sequence[Part]", arguments.only or PARTS),
-        amount=QUICK if arguments.quick else FULL,
+        amount=_amount(arguments),
         text=text,
         seed=arguments.seed,
         context=_context(arguments.context, reference_context, candidate_context),
@@ -226,6 +236,11 @@ def _remote(url: str, model: str | None, key_env: str | None, name: str | None) 
         endpoint=url,
     )
     return Side(subject, endpoint=endpoint), context_of(endpoint)
+
+
+def _amount(arguments: argparse.Namespace) -> Amount:
+    amount = QUICK if arguments.quick else FULL
+    return replace(amount, windows=arguments.windows or amount.windows, examples=arguments.examples or amount.examples)
 
 
 def _context(chosen: int | None, *known: int | None) -> int:

@@ -16,6 +16,7 @@ from workers.errors import WrongUsage
 BUILT_IN = "held-out modules of the Python standard library"
 SUFFIXES = frozenset({".txt", ".md", ".py", ".jsonl"})
 FIELDS = ("text", "content", "prompt", "completion")  # of a JSONL row
+SEPARATOR = "\n\n"
 LARGEST_FILE = 256 << 20  # bytes
 CHARACTERS_PER_TOKEN = 10  # cut generously: what a tokenizer makes less of is cut again
 
@@ -43,17 +44,14 @@ class Text:
             yield self.documents[i][at : at + length]
 
     def long_pieces(self, tokens: int, seed: int) -> Iterator[str]:
-        """The same where one document may be too short for it: documents one after another, from a chosen one on."""
+        """The same where one document may be too short for it: of all documents, one after another. A piece may begin
+        in the middle of another."""
         length = tokens * CHARACTERS_PER_TOKEN
-        starts = list(range(len(self.documents)))
+        whole = SEPARATOR.join(self.documents)
+        starts = list(range(0, max(1, len(whole) - length // 2), max(1, length // 2)))
         Random(seed).shuffle(starts)
-        for start in starts:
-            piece = ""
-            for document in (*self.documents[start:], *self.documents[:start]):
-                piece += document + "\n\n"
-                if len(piece) >= length:
-                    break
-            yield piece[:length]
+        for at in starts:
+            yield whole[at : at + length]
 
 
 def built_in() -> Text:
