@@ -30,12 +30,15 @@ from workers.evaluation.result import FILE, Evaluation, Subject
 from workers.evaluation.session import Asked
 from workers.evaluation.shown import table
 from workers.evaluation.subject import UNQUANTIZED_BITS, adapted, examine
+from workers.evaluation.tasks.lm_eval import PREFIX
+from workers.evaluation.tasks.registry import BUILT_IN, load
 from workers.registry.digest import BESIDE
 
 if TYPE_CHECKING:
     from workers.cli import Subparsers
 
 SEED = 20260
+DEFAULT_TASK = "demo-cloze"
 PASSED, NOT_PASSED = 0, 1
 
 STRICT, LOOSE = bounds.EIGHT_BITS, bounds.FOUR_BITS
@@ -84,6 +87,12 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument("--text", type=Path, metavar="FILE|DIR", help=f"held-out text (default: {texts.BUILT_IN})")
     parser.add_argument(
+        "--task",
+        action="append",
+        metavar="TASK",
+        help=f"{', '.join(BUILT_IN)}, NAME.jsonl, {PREFIX}TASK, an entry point; repeatable (default: {DEFAULT_TASK})",
+    )
+    parser.add_argument(
         "--windows", type=_positive, metavar="N", help=f"of text (default: {FULL.windows}, {QUICK.windows} if quick)"
     )
     parser.add_argument(
@@ -128,6 +137,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.tolerance and before is None:
         raise WrongUsage("--tolerance is of a --baseline; give one")
     check_output(arguments.out)
+    tasks = load(arguments.task or [DEFAULT_TASK])
     text = texts.built_in() if arguments.text is None else texts.read(arguments.text)
 
     reference, reference_context = _reference(arguments)
@@ -141,6 +151,7 @@ def run(arguments: argparse.Namespace) -> int:
         text=text,
         seed=arguments.seed,
         context=_context(arguments.context, reference_context, candidate_context),
+        tasks=tasks,
     )
     means = Means(arguments.log_dir, Kept(arguments.cache), tuple(arguments.engine_arg), arguments.start_within)
     with _ending_on_sigterm(), progress() as shown:

@@ -14,7 +14,7 @@ PARTS: tuple[Part, ...] = get_args(Part)
 @dataclass(frozen=True, slots=True)
 class Amount:
     """Windows of text and tokens in each; log-probabilities asked for at each position; ends of long contexts and how
-    many tokens of each; examples of each task; and what speed is measured with."""
+    many tokens of each; examples of each task, JSON schemas asked for; and what speed is measured with."""
 
     windows: int = 64
     window_tokens: int = 512
@@ -23,6 +23,7 @@ class Amount:
     long_tail: int = 256
     longest_context: int = 32_768
     examples: int = 300
+    schemas: int = 24
     load: Load = field(default_factory=Load)
 
     def as_json(self) -> dict[str, int]:
@@ -38,6 +39,7 @@ QUICK = Amount(
     top_k=32,
     long_windows=2,
     examples=60,
+    schemas=6,
     load=Load(rounds=1, prompt_tokens=64, answer_tokens=16),
 )
 FULL = Amount()

@@ -13,6 +13,9 @@ from workers.evaluation.bounds import Bounds
 from workers.evaluation.comparison import Compared, compare, divergence_of, long_context_of, perplexity_of
 from workers.evaluation.measured import Measured, Packed, unpack
 from workers.evaluation.result import Conditions, Evaluation, Subject
+from workers.evaluation.robustness import compare_robustness
+from workers.evaluation.schemas import compare_schemas
+from workers.evaluation.tasks.asking import compare_tasks
 
 
 def assemble(
@@ -23,7 +26,10 @@ def assemble(
     against: Measured,
     amount: Amount,
 ) -> Evaluation:
-    """Without verdicts: those depend on all of it. `against` is what was measured of the reference."""
+    """Without verdicts: those depend on all of it. `against` is what was measured of the reference.
+
+    Raises CannotMeasure where the reference itself failed at examples.
+    """
     text = _compared(against.scored, measured.scored)
     long = _compared(against.long_scored, measured.long_scored)
     seed = conditions.seed
@@ -34,6 +40,11 @@ def assemble(
         floor=against.floor,
         divergence=divergence_of(text, amount.top_k, seed) if text else None,
         perplexity=perplexity_of(text, seed) if text else None,
+        tasks=compare_tasks(against.tasks, measured.tasks),
+        robustness=compare_robustness(against.robustness, measured.robustness)
+        if against.robustness and measured.robustness
+        else (),
+        schemas=compare_schemas(against.schemas, measured.schemas) if against.schemas and measured.schemas else (),
         long_context=(long_context_of(long, len(against.long_windows[0])),) if long else (),
         candidate_running=measured.running,
         reference_running=against.running,

@@ -18,6 +18,7 @@ from workers.evaluation.machine import device_name, engine_libraries
 from workers.evaluation.measured import Kept, Measured, key_of
 from workers.evaluation.progress import Progress
 from workers.evaluation.result import WINDOWS, Conditions, Evaluation, Subject
+from workers.evaluation.schemas import GUIDED_ARGUMENTS
 from workers.evaluation.session import Asked, measure
 from workers.evaluation.subject import Checkpoint
 
@@ -56,7 +57,8 @@ def conduct(candidate: Side, reference: Side, asked: Asked, means: Means, progre
         device=device,
         libraries=libraries,
         seed=asked.seed,
-        texts={"text": asked.text.sha256, WINDOWS: _sha256_of(against.windows)},
+        texts={"text": asked.text.sha256, WINDOWS: _sha256_of(against.windows)}
+        | {given.task: given.asked for given in against.tasks},
         amount=asked.amount.as_json(),
     )
     return assemble(candidate.subject, reference.subject, conditions, measured, against, asked.amount)
@@ -82,6 +84,7 @@ def _reference(
         dict(conditions)
         | {"digest": side.subject.digest, "text": asked.text.sha256, "parts": sorted(asked.parts), "seed": asked.seed}
         | {"context": asked.context, "amount": asdict(asked.amount), "args": means.engine_args}
+        | {"tasks": [task.name for task in asked.tasks]}
     )
     if found := means.kept.find(key):
         progress.note(f"reference: {side.subject.name} was measured before, as it is asked now")
@@ -115,10 +118,10 @@ def _standing(
         log=means.log_dir / f"{role}.log",
         context=context,
         lora={} if side.adapter is None else {name: side.adapter},
-        args=means.engine_args,
+        args=(*GUIDED_ARGUMENTS, *means.engine_args),
         start_within=means.start_within,
     ) as served:
-        yield Endpoint(served.url, name), served
+        yield Endpoint(served.url, name, tokenizer=str(side.checkpoint.directory)), served
 
 
 def _sha256_of(windows: tuple[tuple[int, ...], ...]) -> str:

@@ -17,6 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from workers.evaluation.distributions import Scored
 from workers.evaluation.result import Divergence, Running
+from workers.evaluation.robustness import RobustnessAnswers
+from workers.evaluation.schemas import SchemaAnswers
+from workers.evaluation.tasks.task import TaskAnswers
 
 KEPT = 16  # references; the oldest goes first
 PACKAGE = Path(__file__).parent
@@ -62,7 +65,10 @@ class Measured(BaseModel):
     floor: Divergence | None = None
     long_windows: tuple[tuple[int, ...], ...] = ()
     long_scored: tuple[Packed, ...] = ()
+    tasks: tuple[TaskAnswers, ...] = ()
+    schemas: SchemaAnswers | None = None
     running: Running = Field(default_factory=Running)
+    robustness: RobustnessAnswers | None = None
 
 
 def _bytes(packed: str) -> bytes:

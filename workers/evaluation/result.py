@@ -123,7 +123,7 @@ class Speed(_Part):
     output_tokens_per_second: float
     ttft_p50_ms: float
     ttft_p95_ms: float
-    inter_token_p50_ms: float
+    inter_token_p50_ms: float  # of each request's mean
 
 
 class Memory(_Part):

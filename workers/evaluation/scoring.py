@@ -106,7 +106,7 @@ def from_prompt_logprobs(window: Window, told: Sequence[Mapping[str, Any] | None
     for token, row in zip(window[1:], told[1:], strict=True):
         if row is None:
             raise TypeError("a token has no log-probabilities")
-        found = {int(key): max(float(one["logprob"]), IMPOSSIBLE) for key, one in row.items()}
+        found = {int(key): _number(one["logprob"]) for key, one in row.items()}
         yield Position(found[token], found)
 
 
@@ -119,8 +119,8 @@ def from_echo(window: Window, told: Mapping[str, Any]) -> Iterator[Position]:
     if len(tokens) != count - 1:
         raise ValueError(f"{len(tokens) + 1} tokens of {count} were told")
     for token, logprob, top in zip(tokens, logprobs, tops, strict=True):
-        found = {number_of(key): max(float(value), IMPOSSIBLE) for key, value in dict(top or {}).items()}
-        truth = max(float(logprob), IMPOSSIBLE)
+        found = {number_of(key): _number(value) for key, value in dict(top or {}).items()}
+        truth = _number(logprob)
         found[number_of(token)] = truth
         yield Position(truth, found)
 
@@ -131,6 +131,12 @@ def number_of(token: str) -> int:
         return int(token.removeprefix(TOKEN_ID))
     digest = hashlib.blake2b(token.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return -1 - (int.from_bytes(digest) >> 1)
+
+
+def _number(logprob: Any) -> float:
+    """What is not a number, as a broken model has it, is as bad as impossible."""
+    value = float(logprob)
+    return value if value > IMPOSSIBLE else IMPOSSIBLE
 
 
 def _choice(answer: Mapping[str, Any]) -> Mapping[str, Any]:

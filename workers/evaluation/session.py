@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import get_args
 
 from workers.errors import WorkerToolError
 from workers.evaluation import speed
@@ -15,11 +16,16 @@ from workers.evaluation.machine import memory_of
 from workers.evaluation.measured import Measured, pack
 from workers.evaluation.progress import Progress
 from workers.evaluation.result import Running
+from workers.evaluation.robustness import ask_robustness
+from workers.evaluation.schemas import Mode, ask_schemas
 from workers.evaluation.scoring import long_windows_of, score, tokenize, windows_of
+from workers.evaluation.tasks.asking import ask_tasks
+from workers.evaluation.tasks.task import AnyTask
 from workers.evaluation.texts import Text
 
 CONCURRENCY = 4  # prompts whose every log-probability is asked for: their answers are large
 OTHERWISE = 7  # so many at a time make other batches, in which sums come out a little different
+MODES = get_args(Mode)
 SAMPLE = "def encode(text: str) -> list[int]:\n    return [ord(c) for c in text]  # Straße, 北京, 🙂\n"
 
 
@@ -36,6 +42,7 @@ class Asked:
     text: Text
     seed: int
     context: int
+    tasks: tuple[AnyTask, ...] = ()
 
 
 async def measure(
@@ -58,6 +65,7 @@ async def measure(
             measured = await _text(client, asked, measured, reference, role, progress)
         if "long-context" in asked.parts:
             measured = await _long(client, asked, measured, reference, role, progress)
+    measured = await _answers(endpoint, asked, measured, role, progress)
     if "speed" in asked.parts:
         windows = measured.windows or await _some_windows(endpoint, asked)
         done = progress.stage(f"{role}: speed", asked.amount.load.requests)
@@ -66,6 +74,26 @@ async def measure(
     if served is not None:
         running = measured.running.model_copy(update={"memory": memory_of(served)})
         measured = measured.model_copy(update={"running": running})
+    if "robustness" in asked.parts:
+        progress.note(f"{role}: hard inputs")
+        async with Client(endpoint) as client:
+            robustness = await ask_robustness(client, asked.seed, asked.context)
+        measured = measured.model_copy(update={"robustness": robustness})
+    return measured
+
+
+async def _answers(endpoint: Endpoint, asked: Asked, measured: Measured, role: str, progress: Progress) -> Measured:
+    """What it answers to the examples of every task, and to requests for JSON."""
+    amount = asked.amount
+    async with Client(endpoint) as client:
+        if "tasks" in asked.parts and asked.tasks:
+            done = progress.stage(f"{role}: tasks", amount.examples * len(asked.tasks))
+            tasks = await ask_tasks(client, asked.tasks, asked.seed, amount.examples, done)
+            measured = measured.model_copy(update={"tasks": tasks})
+        if "schemas" in asked.parts:
+            done = progress.stage(f"{role}: JSON schemas", amount.schemas * len(MODES))
+            schemas = await ask_schemas(client, asked.seed, amount.schemas, done)
+            measured = measured.model_copy(update={"schemas": schemas})
     return measured
 
 

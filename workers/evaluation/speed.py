@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import statistics
 import time
@@ -38,11 +37,16 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """One request, in seconds: until its first token, and between its tokens."""
+    """One request, in seconds: until its first token, and until its last."""
 
     tokens: int
     first: float
-    gaps: tuple[float, ...]
+    last: float
+
+    @property
+    def between(self) -> float | None:
+        """Seconds between two tokens, on average: tokens of several steps may come together."""
+        return (self.last - self.first) / (self.tokens - 1) if self.tokens > 1 else None
 
 
 async def measure(
@@ -77,14 +81,14 @@ def prompts(windows: Sequence[Sequence[int]], tokens: int, count: int, random: R
 def summary(batch: int, answered: Sequence[Answered], seconds: float) -> Speed:
     """Of requests that took `seconds` together."""
     firsts = sorted(one.first for one in answered)
-    gaps = [gap for one in answered for gap in one.gaps]
+    between = [one.between for one in answered if one.between is not None]
     return Speed(
         batch=batch,
         requests_per_second=len(answered) / seconds,
         output_tokens_per_second=sum(one.tokens for one in answered) / seconds,
         ttft_p50_ms=1000 * statistics.median(firsts),
         ttft_p95_ms=1000 * firsts[min(len(firsts) - 1, int(0.95 * len(firsts)))],
-        inter_token_p50_ms=1000 * statistics.median(gaps) if gaps else 0.0,
+        inter_token_p50_ms=1000 * statistics.median(between) if between else 0.0,
     )
 
 
@@ -104,8 +108,7 @@ def read_stream(lines: Sequence[Line]) -> Answered:
             tokens = usage.get("completion_tokens")
     if not times:
         raise ValueError("the stream had no token")
-    gaps = tuple(later - earlier for earlier, later in itertools.pairwise(times))
-    return Answered(int(tokens) if tokens else len(times), times[0], gaps)
+    return Answered(int(tokens) if tokens else len(times), times[0], times[-1])
 
 
 class _Asking:

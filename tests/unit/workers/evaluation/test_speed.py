@@ -16,7 +16,7 @@ def event(**fields: object) -> str:
     return "data: " + json.dumps({"choices": [{"text": "a"}]} | fields)
 
 
-def test_a_stream_has_a_first_token_and_gaps() -> None:
+def test_a_stream_has_a_first_and_a_last_token() -> None:
     lines = [
         (0.5, event()),
         (0.6, ": keep-alive"),
@@ -25,7 +25,7 @@ def test_a_stream_has_a_first_token_and_gaps() -> None:
         (1.1, event(choices=[], usage={"completion_tokens": 4})),
         (1.1, "data: [DONE]"),
     ]
-    assert read_stream(lines) == Answered(tokens=4, first=0.5, gaps=(0.25, 0.25))
+    assert read_stream(lines) == Answered(tokens=4, first=0.5, last=1.0)
 
 
 def test_without_usage_every_event_is_a_token() -> None:
@@ -40,13 +40,13 @@ def test_a_broken_stream_is_no_answer() -> None:
 
 
 def test_a_batch_is_summed_up() -> None:
-    answered = [Answered(10, first / 1000, (0.01, 0.02, 0.03)) for first in range(1, 21)]
+    answered = [Answered(10, first / 1000, first / 1000 + 0.18) for first in range(1, 21)]
     found = summary(4, answered, 2.0)
     assert (found.batch, found.requests_per_second, found.output_tokens_per_second) == (4, 10.0, 100.0)
     assert found.ttft_p50_ms == pytest.approx(10.5)
     assert found.ttft_p95_ms == pytest.approx(20.0)
     assert found.inter_token_p50_ms == pytest.approx(20.0)
-    assert summary(1, [Answered(1, 0.1, ())], 1.0).inter_token_p50_ms == 0.0
+    assert summary(1, [Answered(1, 0.1, 0.1)], 1.0).inter_token_p50_ms == 0.0
 
 
 @given(
