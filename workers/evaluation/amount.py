@@ -22,7 +22,7 @@ class Amount:
     long_windows: int = 8
     long_tail: int = 256
     longest_context: int = 32_768
-    examples: int = 300
+    examples: int = 1000
     schemas: int = 24
     load: Load = field(default_factory=Load)
 
@@ -38,7 +38,7 @@ QUICK = Amount(
     window_tokens=384,
     top_k=32,
     long_windows=2,
-    examples=60,
+    examples=150,
     schemas=6,
     load=Load(rounds=1, prompt_tokens=64, answer_tokens=16),
 )

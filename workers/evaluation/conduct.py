@@ -21,6 +21,7 @@ from workers.evaluation.result import WINDOWS, Conditions, Evaluation, Subject
 from workers.evaluation.schemas import GUIDED_ARGUMENTS
 from workers.evaluation.session import Asked, measure
 from workers.evaluation.subject import Checkpoint
+from workers.evaluation.tasks.asking import fingerprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ def _reference(
         dict(conditions)
         | {"digest": side.subject.digest, "text": asked.text.sha256, "parts": sorted(asked.parts), "seed": asked.seed}
         | {"context": asked.context, "amount": asdict(asked.amount), "args": means.engine_args}
-        | {"tasks": [task.name for task in asked.tasks]}
+        | {"tasks": fingerprint(asked.tasks, asked.seed, asked.amount.examples)}
     )
     if found := means.kept.find(key):
         progress.note(f"reference: {side.subject.name} was measured before, as it is asked now")

@@ -21,6 +21,7 @@ from workers.evaluation.client import Client, Endpoint, NoAnswer, Reply
 REFUSALS = frozenset({400, 413, 422})  # that say the request is at fault, not the key, the model or the load
 ANSWER_TOKENS = 24
 LEAST_STUCK = 8  # tokens, all the same, before an answer counts as stuck
+MANY_STUCK = 3  # inputs: a small model's most probable words run into a loop now and then, a broken one's everywhere
 TOKEN_IDS = range(256, 1000)  # every vocabulary has them
 LOWEST_LOGPROB = -20.0  # a most probable token has at least one in the size of the vocabulary: e^-13 of 400,000
 HIGHEST_LOGPROB = 1e-3
@@ -128,7 +129,8 @@ def compare_robustness(reference: RobustnessAnswers, candidate: RobustnessAnswer
     """What the candidate did with each input. It is right where it coped and did as the reference did, or where the
     reference did not cope either."""
     others = {seen.name: seen for seen in reference.seen}
-    return tuple(_compared(others.get(seen.name), seen) for seen in candidate.seen)
+    newly_stuck = sum(seen.stuck and seen.name in others and not others[seen.name].stuck for seen in candidate.seen)
+    return tuple(_compared(others.get(seen.name), seen, newly_stuck) for seen in candidate.seen)
 
 
 async def measure_robustness(
@@ -154,7 +156,7 @@ def problem(seen: Seen) -> str | None:
     return None
 
 
-def _compared(reference: Seen | None, candidate: Seen) -> result.Robustness:
+def _compared(reference: Seen | None, candidate: Seen, newly_stuck: int) -> result.Robustness:
     found = problem(candidate)
     if reference is None:
         return result.Robustness(name=candidate.name, ok=False, detail="the reference was not asked")
@@ -162,7 +164,7 @@ def _compared(reference: Seen | None, candidate: Seen) -> result.Robustness:
     if found is None and theirs is None:
         if candidate.kind != reference.kind:
             found = f"{candidate.said}; the reference {reference.said}"
-        elif candidate.stuck and not reference.stuck:
+        elif candidate.stuck and not reference.stuck and newly_stuck >= MANY_STUCK:
             found = f"{candidate.said}, all of them the same, unlike the reference's"
     if found and theirs and candidate.alive:
         return result.Robustness(name=candidate.name, ok=True, detail=f"{found} (nor does the reference cope)")

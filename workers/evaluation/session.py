@@ -16,7 +16,7 @@ from workers.evaluation.machine import memory_of
 from workers.evaluation.measured import Measured, pack
 from workers.evaluation.progress import Progress
 from workers.evaluation.result import Running
-from workers.evaluation.robustness import ask_robustness
+from workers.evaluation.robustness import ask_robustness, inputs
 from workers.evaluation.schemas import Mode, ask_schemas
 from workers.evaluation.scoring import long_windows_of, score, tokenize, windows_of
 from workers.evaluation.tasks.asking import ask_tasks
@@ -75,9 +75,9 @@ async def measure(
         running = measured.running.model_copy(update={"memory": memory_of(served)})
         measured = measured.model_copy(update={"running": running})
     if "robustness" in asked.parts:
-        progress.note(f"{role}: hard inputs")
+        done = progress.stage(f"{role}: hard inputs", len(inputs(asked.seed, asked.context)))
         async with Client(endpoint) as client:
-            robustness = await ask_robustness(client, asked.seed, asked.context)
+            robustness = await ask_robustness(client, asked.seed, asked.context, done)
         measured = measured.model_copy(update={"robustness": robustness})
     return measured
 
