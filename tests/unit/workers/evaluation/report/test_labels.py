@@ -44,6 +44,11 @@ def test_places_spread_apart_in_their_order_within_bounds(places: list[float]) -
     assert all(-1e-6 <= one <= 200 + 1e-6 for one in moved)
 
 
+def test_places_that_are_the_same_spread_to_both_sides() -> None:
+    assert spread([50, 50, 50], 10, 0, 100) == [40, 50, 60]
+    assert spread([2, 2], 10, 0, 100) == [0, 10]
+
+
 def test_places_with_room_stay() -> None:
     assert spread([10, 50, 90], 15, 0, 100) == [10, 50, 90]
 

@@ -3,12 +3,14 @@ from __future__ import annotations
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from workers.evaluation.report.markup import Markup, escape, joined, tag
 
 
+@example('"><script>"', '" onload="alert(1)')
+@example("'<&>'", "'><b title='")
 @given(st.text(max_size=40), st.text(max_size=40))
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_text_stays_text(content: str, value: str) -> None:
