@@ -92,12 +92,17 @@ def _lead(found: Sequence[Candidate], batch: int | None) -> str:
 
 
 def _stopped(stopped: Sequence[Candidate]) -> str:
-    """Each by the first gate that forbids it."""
-    by_gate: dict[str, list[str]] = {}
-    for one in stopped:
-        gates = stopped_by(one.evaluation)
-        by_gate.setdefault(gates[0].gate if gates else "having no gates", []).append(one.label)
-    return f"Stopped: {'; '.join(f'{listed(names)} by {gate}' for gate, names in by_gate.items())}."
+    """Each by the first gate that forbids it, those that failed before those that nothing has judged."""
+    said: list[str] = []
+    for state, words in (("fail", "Stopped"), ("open", "Not judged yet")):
+        by_gate: dict[str, list[str]] = {}
+        for one in stopped:
+            if standing(one.evaluation) == state:
+                gates = stopped_by(one.evaluation)
+                by_gate.setdefault(f"by {gates[0].gate}" if gates else "by any gate", []).append(one.label)
+        if by_gate:
+            said.append(f"{words}: {'; '.join(f'{listed(names)} {gate}' for gate, names in by_gate.items())}.")
+    return " ".join(said)
 
 
 def _best(allowed: Sequence[Candidate], batch: int | None) -> str:

@@ -94,20 +94,22 @@ def headline(found: Sequence[Candidate]) -> tuple[State, str]:
     if len(found) == 1:
         (one,) = found
         return standing(one.evaluation), f"{one.name} {short_verdict(one.evaluation)}"
-    allowed = [one for one in found if one.passed]
-    if len(allowed) == len(found):
+    allowed = sum(one.passed for one in found)
+    if allowed == len(found):
         return "pass", f"{'Both' if len(found) == 2 else f'All {spelled(len(found))}'} versions may serve"
-    if not allowed:
-        return "fail", "Neither version may serve" if len(
-            found
-        ) == 2 else f"None of {spelled(len(found))} versions may serve"
-    return "open", f"{spelled(len(allowed)).capitalize()} of {counted(len(found), 'version')} may serve"
+    if allowed:
+        return "open", f"{spelled(allowed).capitalize()} of {counted(len(found), 'version')} may serve"
+    none = "Neither version may serve" if len(found) == 2 else f"None of {spelled(len(found))} versions may serve"
+    if all(standing(one.evaluation) == "open" for one in found):
+        return "open", f"{none} yet"
+    return "fail", none
 
 
 def stamp(found: Sequence[Candidate]) -> str:
-    """A sign, or how many of how many."""
+    """A sign, or how many of how many where some may serve."""
     state, _ = headline(found)
-    return SYMBOLS[state] if state != "open" or len(found) == 1 else f"{sum(one.passed for one in found)}/{len(found)}"
+    allowed = sum(one.passed for one in found)
+    return f"{allowed}/{len(found)}" if 0 < allowed < len(found) else SYMBOLS[state]
 
 
 def gate_table(candidate: Candidate) -> Table | None:

@@ -13,12 +13,13 @@ from workers.evaluation.result import Evaluation, Running, Speed, Subject
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What candidates were measured against, with the first measurement of its speed and memory."""
+    """What candidates were measured against. `speeds` are all measurements of its speed, `running` has the median."""
 
     name: str
     label: str
     subject: Subject
     running: Running
+    speeds: tuple[tuple[Speed, ...], ...] = ()
     tone: str = "ref"
 
 
@@ -62,12 +63,24 @@ def references(evaluations: Sequence[Evaluation]) -> tuple[Reference, ...]:
             "reference" if len(groups) == 1 else f"reference {name}",
             group[0].reference,
             Running(
-                speed=next((one.reference_running.speed for one in group if one.reference_running.speed), ()),
+                speed=_middle([one.reference_running.speed for one in group if one.reference_running.speed]),
                 memory=next((one.reference_running.memory for one in group if one.reference_running.memory), None),
             ),
+            tuple(one.reference_running.speed for one in group if one.reference_running.speed),
         )
         for name, group in zip(names, groups, strict=True)
     )
+
+
+def _middle(runs: Sequence[tuple[Speed, ...]]) -> tuple[Speed, ...]:
+    """The median of several measurements, by how fast the largest batch was."""
+    in_order = sorted(runs, key=lambda run: last_of(run).output_tokens_per_second)
+    return in_order[(len(in_order) - 1) // 2] if in_order else ()
+
+
+def last_of(run: Sequence[Speed]) -> Speed:
+    """At the largest batch."""
+    return max(run, key=lambda one: one.batch)
 
 
 def speed_at(running: Running, batch: int) -> Speed | None:

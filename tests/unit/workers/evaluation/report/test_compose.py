@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import math
+from random import Random
 
 import pytest
 
-from tests.evaluations import divergence, evaluation, interval, several
+from tests.evaluations import divergence, evaluation, interval, running, several
 from workers.errors import WrongUsage
 from workers.evaluation.report.compose import compose
 from workers.evaluation.report.document import SLIM, WIDE, Report, Section
@@ -97,6 +98,19 @@ def test_perplexity_stands_in_where_divergence_was_not_measured() -> None:
     report = compose([evaluation(divergence=None)])
 
     assert "how much perplexity rose" in section(report, "tradeoff").lead
+
+
+def test_a_reference_that_was_not_as_fast_each_time_is_a_warning() -> None:
+    steady, other = evaluation(), evaluation("scribe@int4", reference_running=running(9_000_000, 2.0, Random(1)))
+
+    assert "say nothing" not in section(compose([steady, steady]), "speed").lead
+    assert "measured two times" in section(compose([steady, other]), "speed").lead
+
+
+def test_versions_that_failed_and_those_not_judged_are_told_apart() -> None:
+    failed, unknown = evaluation("scribe@a", kld=0.4), evaluation("scribe@b", verdicts=())
+
+    assert compose([failed, unknown]).lead.startswith("Stopped: a by divergence. Not judged yet: b by any gate.")
 
 
 def test_published_figures_are_those_of_as_many_bits() -> None:

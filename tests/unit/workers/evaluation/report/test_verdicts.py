@@ -77,5 +77,7 @@ def test_several_versions_have_one_headline() -> None:
     assert headline(found) == ("open", "Two of three versions may serve")
     assert stamp(found) == "2/3"
     assert headline(found[:2]) == ("pass", "Both versions may serve")
+    assert headline(candidates([judged(UNKNOWN)] * 3)) == ("open", "None of three versions may serve yet")
+    assert stamp(candidates([judged(UNKNOWN)] * 3)) == "?"
     assert headline([found[2], found[2]]) == ("fail", "Neither version may serve")
     assert headline(found[:1]) == ("pass", "scribe@fp8 may serve")

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from tests.evaluations import evaluation, several, subject
+from random import Random
+
+from tests.evaluations import evaluation, running, several, subject
 from workers.evaluation.report.versions import candidates, largest_batch, references, speedup
 from workers.evaluation.result import Running
 
@@ -21,12 +23,14 @@ def test_the_same_name_twice_is_told_apart() -> None:
     assert [one.name for one in found] == ["scribe@int8 (1)", "scribe@int8 (2)", "(unnamed)"]
 
 
-def test_a_reference_of_several_is_there_once_with_the_first_measurement() -> None:
-    first, second = several(2)
-    (found,) = references([first.model_copy(update={"reference_running": Running()}), second])
+def test_a_reference_of_several_is_there_once_with_the_median_of_its_measurements() -> None:
+    runs = [running(9_000_000, faster, Random(1)) for faster in (3.0, 1.0, 2.0)]
+    measured = [evaluation(reference_running=run) for run in (*runs, Running())]
+    (found,) = references(measured)
 
     assert (found.name, found.label) == ("scribe", "reference")
-    assert found.running == second.reference_running
+    assert found.running == runs[2]
+    assert len(found.speeds) == 3
 
 
 def test_different_references_keep_their_names() -> None:
