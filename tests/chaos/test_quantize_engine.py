@@ -95,8 +95,8 @@ def test_a_killed_run_goes_on_and_makes_the_same_artifact_which_answers(tmp_path
 
     broken = tmp_path / "broken"
     break_artifact(MODELS / "scribe-int4", broken)
-    assert surprise(killed, tmp_path) < math.log(8)
-    assert surprise(broken, tmp_path) > math.log(50)
+    assert surprise(killed, tmp_path) < math.log(100)  # it answers as well as the base does, about 45
+    assert surprise(broken, tmp_path) > math.log(1000)
 
 
 def _measured(directory: Path) -> bool:
