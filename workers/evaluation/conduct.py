@@ -62,7 +62,8 @@ def conduct(candidate: Side, reference: Side, asked: Asked, means: Means, progre
         | {given.task: given.asked for given in against.tasks},
         amount=asked.amount.as_json(),
     )
-    return assemble(candidate.subject, reference.subject, conditions, measured, against, asked.amount)
+    found = assemble(candidate.subject, reference.subject, conditions, measured, against, asked.amount)
+    return found.model_copy(update={"layers": candidate.checkpoint.layers}) if candidate.checkpoint else found
 
 
 def context_of(endpoint: Endpoint) -> int | None:
@@ -122,7 +123,8 @@ def _standing(
         args=(*GUIDED_ARGUMENTS, *means.engine_args),
         start_within=means.start_within,
     ) as served:
-        yield Endpoint(served.url, name, tokenizer=str(side.checkpoint.directory)), served
+        tokenizer = str(side.checkpoint.directory)
+        yield Endpoint(served.url, name, tokenizer=tokenizer, scores_alone=side.adapter is not None), served
 
 
 def _sha256_of(windows: tuple[tuple[int, ...], ...]) -> str:

@@ -142,11 +142,11 @@ class Running(_Part):
 
 
 class Layer(_Part):
-    """What quantizing this layer alone does to the model's output."""
+    """What quantizing this layer alone to the fewest bits of its recipe does to the model's output, in nats."""
 
     name: str
     mean_kld: float
-    kept: bool  # at the reference's precision, in this version
+    kept: bool  # at more bits than the others, in this version
     bits: int | None = None  # per weight, in this version
 
 

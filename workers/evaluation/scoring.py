@@ -78,7 +78,7 @@ async def score(client: Client, windows: Sequence[Window], top_k: int, done: Don
         done()
         return Scored.of(positions[-last:] if last else positions)
 
-    return await client.each(windows, one)
+    return await client.each(windows, one, alone=client.endpoint.scores_alone)
 
 
 async def _positions(client: Client, window: Window, top_k: int) -> list[Position]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from workers.errors import WrongUsage
-from workers.evaluation.result import Subject
+from workers.evaluation.result import Layer, Subject
+from workers.quantization.manifest import MANIFEST
 from workers.registry.digest import digest_of_artifact
 
 UNQUANTIZED_BITS = 16.0
@@ -30,14 +31,15 @@ class Checkpoint:
     bits: float
     context: int
     parameters: int
+    layers: tuple[Layer, ...] = ()  # as its recipe measured them
 
 
 def examine(directory: Path, name: str | None = None, parameters: int | None = None) -> Checkpoint:
     """Reads the configuration, the manifest and every byte (for the digest). `parameters` are the reference's, which
     count better than packed weights do. Raises WrongUsage where it is no checkpoint."""
     config = _json(directory / "config.json")
-    has_manifest = (directory / "manifest.json").is_file()
-    recipe: Any = _json(directory / "manifest.json").get("recipe") if has_manifest else None
+    manifest = _manifest(directory)
+    recipe: Any = manifest.get("recipe")
     quantization = cast("Mapping[str, Any] | None", config.get("quantization_config"))
     bits = UNQUANTIZED_BITS if quantization is None else bits_of(quantization)
     weight_bytes, counted = weights_of(directory, bits)
@@ -50,12 +52,13 @@ def examine(directory: Path, name: str | None = None, parameters: int | None = N
             artifact=str(directory),
             digest=digest_of_artifact(directory),
             recipe=str(recipe) if recipe else None,
-            quantization=quantization_of(quantization, recipe),
+            quantization=str(manifest.get("quantization") or quantization_of(quantization, recipe)),
             weight_bytes=weight_bytes,
             bits_per_weight=8 * weight_bytes / (parameters or counted),
         ),
         bits=bits,
         context=_context(config, directory),
+        layers=layers_of(manifest),
         parameters=parameters or counted,
     )
 
@@ -108,6 +111,22 @@ def quantization_of(quantization: Mapping[str, Any] | None, recipe: object) -> s
     if not kinds and str(quantization.get("quant_method")) == "fp8":
         return "fp8"
     return f"w{bits_of(quantization):g}a{activations}"
+
+
+def layers_of(manifest: Mapping[str, Any]) -> tuple[Layer, ...]:
+    """What the manifest tells of each layer, where its recipe measured them."""
+    told = cast("Sequence[Mapping[str, Any]]", manifest.get("layers") or ())
+    try:
+        fewest = min((one["bits"] for one in told), default=0)
+        return tuple(
+            Layer(name=str(one["name"]), mean_kld=float(one["mean_kld"]), kept=one["bits"] > fewest) for one in told
+        )
+    except (LookupError, TypeError, ValueError):
+        return ()  # another tool's manifest
+
+
+def _manifest(directory: Path) -> Mapping[str, Any]:
+    return _json(directory / MANIFEST) if (directory / MANIFEST).is_file() else {}
 
 
 def _groups(quantization: Mapping[str, Any]) -> list[Mapping[str, Any]]:

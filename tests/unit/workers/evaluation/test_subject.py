@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from workers.errors import WrongUsage
-from workers.evaluation.subject import adapted, bits_of, examine, quantization_of
+from workers.evaluation.result import Layer
+from workers.evaluation.subject import adapted, bits_of, examine, layers_of, quantization_of
 
 FP8 = {
     "config_groups": {"group_0": {"input_activations": {"num_bits": 8}, "weights": {"num_bits": 8, "type": "float"}}}
@@ -72,6 +73,15 @@ def test_bits_per_weight_count_the_scales(tmp_path: Path) -> None:
     assert (found.subject.name, found.subject.recipe, found.context) == ("tiny@int4", "w4a16-gptq", 2048)
     assert found.subject.digest is not None
     assert found.subject.digest.startswith("sha256:")
+
+
+def test_layers_are_as_the_recipe_measured_them() -> None:
+    told = [{"name": "a", "mean_kld": 0.5, "bits": 8}, {"name": "b", "mean_kld": 0.1, "bits": 4}]
+    assert layers_of({"layers": told}) == (
+        Layer(name="a", mean_kld=0.5, kept=True),
+        Layer(name="b", mean_kld=0.1, kept=False),
+    )
+    assert layers_of({}) == layers_of({"layers": [{"name": "of another tool"}]}) == ()
 
 
 def test_an_adapter_is_what_is_judged(tmp_path: Path) -> None:
