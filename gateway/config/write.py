@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ def rewrite(path: Path, edit: Callable[[str], str]) -> None:
     directory = os.open(target.parent, os.O_RDONLY)
     try:
         fcntl.flock(directory, fcntl.LOCK_EX)  # two commands at once: each sees what the other wrote
+        _clear(target)
         try:
             before, permissions = target.read_bytes(), target.stat().st_mode & 0o7777
         except FileNotFoundError:
@@ -39,3 +41,11 @@ def rewrite(path: Path, edit: Callable[[str], str]) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def _clear(target: Path) -> None:
+    """Away with what a killed command has left: nobody else writes now."""
+    left = re.compile(rf"\.{re.escape(target.name)}\.[a-z0-9_]{{8}}")  # as mkstemp names it
+    for path in target.parent.iterdir():
+        if left.fullmatch(path.name):
+            path.unlink(missing_ok=True)

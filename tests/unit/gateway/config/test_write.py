@@ -93,3 +93,10 @@ def test_a_file_that_is_not_there_is_made(tmp_path):
     rewrite(tmp_path / "models.yaml", lambda text: text + "models: {}\n")
     assert (tmp_path / "models.yaml").read_text() == "models: {}\n"
     assert (tmp_path / "models.yaml").stat().st_mode & 0o777 == 0o644
+
+
+def test_what_a_killed_command_left_is_cleared(tmp_path):
+    for name in (".tenants.yaml.abcd_123", ".tenants.yaml.swp", ".models.yaml.abcd_123"):
+        (tmp_path / name).touch()
+    rewrite(tmp_path / "tenants.yaml", lambda text: text + "a: 1\n")
+    assert sorted(os.listdir(tmp_path)) == [".models.yaml.abcd_123", ".tenants.yaml.swp", "tenants.yaml"]
