@@ -10,7 +10,7 @@ may be chance could not be judged. Divergence can reject, but nothing passes wit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from workers.evaluation.bounds import Bounds
 from workers.evaluation.result import Divergence, Evaluation, Interval, Running, SchemaAdherence, Task, Verdict
@@ -61,7 +61,8 @@ def _divergence(found: Evaluation, bounds: Bounds) -> Iterator[Verdict]:
             measured and measured.mean_kld,
             bounds.kld,
             ideal=0.0,
-            show=lambda value: f"{value:.4f} nats",
+            shown="{:.4f}",
+            unit=" nats",
             meaning="mean KL divergence of next-token distributions",
         )
     if bounds.same_top is not None:
@@ -70,7 +71,7 @@ def _divergence(found: Evaluation, bounds: Bounds) -> Iterator[Verdict]:
             measured and measured.same_top,
             bounds.same_top,
             ideal=1.0,
-            show=lambda value: f"{value:.2%}",
+            shown="{:.2%}",
             meaning="positions with the same most probable token",
         )
 
@@ -82,7 +83,7 @@ def _perplexity(found: Evaluation, bounds: Bounds) -> Iterator[Verdict]:
             found.perplexity and found.perplexity.ratio,
             bounds.perplexity,
             ideal=1.0,
-            show=lambda value: f"× {value:.4f}",
+            shown="× {:.4f}",
             meaning="perplexity beside the reference's",
         )
 
@@ -241,11 +242,11 @@ GATES = (_floor, _divergence, _perplexity, _tasks, _long_context, _robustness, _
 
 
 def _judged(
-    gate: str, measured: Interval | None, limit: float, *, ideal: float, show: Callable[[float], str], meaning: str
+    gate: str, measured: Interval | None, limit: float, *, ideal: float, shown: str, unit: str = "", meaning: str
 ) -> Verdict:
     """Larger is worse where the ideal is below the limit, smaller where it is above."""
     sign = 1.0 if ideal <= limit else -1.0
-    bound = f"{'≤' if sign > 0 else '≥'} {show(limit)}"
+    bound = f"{'≤' if sign > 0 else '≥'} {shown.format(limit)}{unit}"
     if measured is None:
         return Verdict(gate=gate, passed=None, measured="–", bound=bound, reason=NOT_MEASURED)
     worst = measured.high if sign > 0 else measured.low
@@ -260,10 +261,11 @@ def _judged(
         passed, reason = True, f"{meaning}: within the bound, though its interval is not; more text would tell"
     else:
         passed, reason = None, f"{meaning}: too little text to judge; measure more windows"
+    interval = f"{shown.format(measured.low)} to {shown.format(measured.high)}".replace("× ", "")
     return Verdict(
         gate=gate,
         passed=passed,
-        measured=f"{show(measured.value)} ({show(measured.low)} to {show(measured.high)})",
+        measured=f"{shown.format(measured.value)}{unit} ({interval})",
         bound=bound,
         reason=reason,
         value=measured.value,

@@ -9,30 +9,23 @@ MARKS = {True: "passed", False: "FAILED", None: "unjudged"}
 
 
 def table(found: Evaluation) -> str:
-    """What was measured in a few lines, every verdict with its reason, and the sum of them."""
-    columns = [_row(verdict) for verdict in found.verdicts]
-    widths = [max(len(row[i]) for row in columns) for i in range(3)] if columns else []
-    lines = [
-        f"{found.candidate.name} ({found.candidate.quantization}) against {found.reference.name}, {_conditions(found)}",
-        *(f"  {line}" for line in _measures(found)),
-        "",
-        *(
-            f"  {'  '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=False))}  {row[3]}"
-            for row in columns
-        ),
-        "",
-        _sum(found),
-    ]
-    return "\n".join(lines)
+    """What was measured in a few lines, every verdict, those that are not passed with their reason, and the sum."""
+    rows = [_row(verdict) for verdict in found.verdicts]
+    widths = [max((len(row[column]) for row in rows), default=0) for column in range(4)]
+    lines: list[str] = []
+    for row, verdict in zip(rows, found.verdicts, strict=True):
+        lines.append("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        if not verdict.passed:
+            lines.append(f"  {' ' * widths[0]}  {verdict.reason}")
+    head = f"{found.candidate.name} ({found.candidate.quantization}) against {found.reference.name}"
+    return "\n".join(
+        [f"{head}, {_conditions(found)}", *(f"  {line}" for line in _measures(found)), "", *lines, "", _sum(found)]
+    )
 
 
 def _row(verdict: Verdict) -> tuple[str, str, str, str]:
-    return (
-        MARKS[verdict.passed] + (" (optional)" if verdict.passed is None and verdict.optional else ""),
-        verdict.gate,
-        f"{verdict.measured}   {verdict.bound}",
-        verdict.reason,
-    )
+    mark = "optional" if verdict.passed is None and verdict.optional else MARKS[verdict.passed]
+    return mark, verdict.gate, verdict.measured, verdict.bound
 
 
 def _conditions(found: Evaluation) -> str:
