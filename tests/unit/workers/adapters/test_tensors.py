@@ -57,6 +57,11 @@ def test_any_bits_are_judged_as_the_numbers_they_are(
     assert has_not_finite(found) == (not all(map(math.isfinite, wide)))
 
 
+@pytest.mark.parametrize(("dtype", "largest"), [("F16", 65504.0), ("BF16", 3.3e38), ("F32", 3.4e38), ("F64", 1.7e308)])
+def test_the_largest_numbers_are_finite(tmp_path: Path, dtype: str, largest: float) -> None:
+    assert not has_not_finite(tensor(tmp_path, dtype, packed(dtype, [largest, -largest]), 2))
+
+
 def test_integers_and_bytes_are_always_finite(tmp_path: Path) -> None:
     assert not has_not_finite(tensor(tmp_path, "I64", b"\xff" * 16, 2))
 
