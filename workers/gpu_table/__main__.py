@@ -17,10 +17,11 @@ from workers.evaluation.result import FILE, CannotRead, Evaluation, read
 from workers.gpu_table import device as devices
 from workers.gpu_table.rows import Plan, Row, chosen
 from workers.gpu_table.table import HEADINGS, Measured, as_json, cells, conditions, markdown, published_cells
-from workers.quantization.checks import check_base
+from workers.quantization.checks import check_base, longest_context
 from workers.registry.digest import digest_of_artifact, hash_file
 
 DONE, PROBLEM, INTERRUPTED = 0, 1, 130
+LONGEST = 4096  # tokens; room for the whole context of some models is more than a GPU has
 Command = Callable[[Sequence[str], devices.Device], int]  # a tollgate-worker command's words; its exit status
 EPILOG = """\
 examples:
@@ -57,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--text", type=Path, metavar="FILE", help="held-out text for perplexity and divergence")
     parser.add_argument("--calibration", type=Path, metavar="PATH", help="for int8 and int4")
     parser.add_argument("--samples", type=int, metavar="N", help="calibration samples")
-    parser.add_argument("--context", type=int, metavar="TOKENS", help="that the engine has room for")
+    parser.add_argument("--context", type=int, metavar="TOKENS", help=f"default: the model's, {LONGEST} at most")
     parser.add_argument("--format", choices=("table", "json"), default="table", help="what is printed at the end")
     return parser
 
@@ -75,6 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(arguments: argparse.Namespace, command: Command = tollgate_worker) -> int:
     rows = chosen(arguments.rows)
+    check_base(arguments.model)
     plan = Plan(
         model=arguments.model,
         out=arguments.out,
@@ -82,9 +84,8 @@ def run(arguments: argparse.Namespace, command: Command = tollgate_worker) -> in
         text=arguments.text,
         samples=arguments.samples,
         calibration=arguments.calibration,
-        context=arguments.context,
+        context=arguments.context or min(longest_context(arguments.model) or LONGEST, LONGEST),
     )
-    check_base(plan.model)
     for path in (plan.text, plan.calibration):
         if path is not None and not path.exists():
             raise WrongUsage(f"{path} is not there")
