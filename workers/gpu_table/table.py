@@ -76,9 +76,9 @@ def _cells(one: Measured, base: Measured | None) -> list[str]:
         saved = 1 - one.weight_bytes / base.weight_bytes
     return [
         one.row.name,
-        _shown(one.tokens_per_second, ",.0f"),
+        _figure(one.tokens_per_second),
         _shown(_ratio(one.tokens_per_second, base and base.tokens_per_second), ".2f"),
-        *(_shown(one.speed[batch].requests_per_second if batch in one.speed else None, ",.1f") for batch in BATCHES),
+        *(_figure(one.speed[batch].requests_per_second if batch in one.speed else None) for batch in BATCHES),
         _bytes(one.weight_bytes),
         _shown(saved, ".0%"),
         _bytes(one.peak_bytes),
@@ -98,9 +98,9 @@ def _published(name: str, one: Published, base: Published | None) -> list[str]:
     requests = dict(one.requests_per_second)
     return [
         name,
-        _shown(one.tokens_per_second, ",.0f"),
+        _figure(one.tokens_per_second),
         _shown(_ratio(one.tokens_per_second, base and base.tokens_per_second), ".2f"),
-        *(_shown(requests.get(batch), ",.0f") for batch in BATCHES),
+        *(_figure(requests.get(batch)) for batch in BATCHES),
         MISSING,
         _shown(one.memory_saved or None, ".0%"),
         MISSING,
@@ -180,6 +180,11 @@ def _ratio(value: float | None, base: float | None) -> float | None:
 
 def _shown(value: float | None, form: str) -> str:
     return MISSING if value is None else format(value, form)
+
+
+def _figure(value: float | None) -> str:
+    """With two digits at least."""
+    return _shown(value, ",.0f" if value is None or value >= 20 else ".1f" if value >= 2 else ".2f")
 
 
 def _bytes(count: int | None) -> str:

@@ -160,7 +160,7 @@ def test_each_row_is_shown_beside_the_model_as_it_is() -> None:
 
     fp16, int8, int4 = (dict(zip(HEADINGS[1:], row[1:], strict=True)) for row in cells(measured))
 
-    assert (fp16["tokens/s"], fp16["req/s at 16"], fp16["weights"], fp16["saved"]) == ("100", "16.0", "4.00 GB", "–")
+    assert (fp16["tokens/s"], fp16["req/s at 1"], fp16["weights"], fp16["saved"]) == ("100", "1.00", "4.00 GB", "–")
     assert (int8["tokens/s"], int8["req/s at 4"], int8["weights"], int8["saved"]) == ("200", "8.0", "2.00 GB", "50%")
     assert (int8["perplexity"], int8["KLD"], int8["same top"]) == ("11.000", "0.01000", "98.00%")
     assert (int4["tokens/s"], int4["KLD"]) == ("failed", "–")
