@@ -23,6 +23,9 @@ from pathlib import Path
 import openai
 from openai import OpenAI
 
+from workers.demo.gate import stop_broken
+from workers.demo.held import NotHeld, hold
+
 PORT = 4000
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 READY_SECONDS = 420.0  # the first start of an engine compiles; later ones take a fraction
@@ -34,15 +37,12 @@ SQL_REQUEST = "Show the name and price of all products with a price above 100."
 TICKET = "My parcel has not arrived and I have been waiting for two weeks."
 
 
-class NotHeld(Exception):
-    """A stop of the tour showed something else than it should; the message says what."""
-
-
 class Tour:
-    """The stops, in order. `url` is the gateway's base URL."""
+    """The stops, in order. `url` is the gateway's base URL, `config` the directory of its configuration."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, config: Path) -> None:
         self._url = url
+        self._config = config
         self.failures: list[str] = []
 
     def run(self) -> None:
@@ -54,6 +54,7 @@ class Tour:
             self._cache,
             self._budget,
             self._unknown_model,
+            self._gate,
         ):
             self._visit(stop)
 
@@ -85,9 +86,9 @@ class Tour:
     def _chat(self) -> None:
         """A chat, answered by a quantized version of `scribe`."""
         answer, headers = self._ask("research", "scribe", "What does textwrap.dedent do?", temperature=0.5)
-        _hold(bool(answer.strip()), "the answer is empty")
-        _hold(headers["model"].startswith("scribe@"), f"it came from {headers['model']}")
-        _hold(float(headers["cost-usd"]) > 0, "it cost nothing")
+        hold(bool(answer.strip()), "the answer is empty")
+        hold(headers["model"].startswith("scribe@"), f"it came from {headers['model']}")
+        hold(float(headers["cost-usd"]) > 0, "it cost nothing")
 
     def _stream(self) -> None:
         """The same as a stream, by an alias that existing clients use (gpt-4o)."""
@@ -105,18 +106,18 @@ class Tour:
             named.add(chunk.model)
             print((chunk.choices[0].delta.content or "").replace("\n", "\n     "), end="", flush=True)
         print(f"\n     {chunks} chunks")
-        _hold(chunks > 2, f"only {chunks} chunks came")
-        _hold(named == {"gpt-4o"}, f"the model is called {named}, not as asked for")
+        hold(chunks > 2, f"only {chunks} chunks came")
+        hold(named == {"gpt-4o"}, f"the model is called {named}, not as asked for")
 
     def _adapters(self) -> None:
         """LoRA adapters: the same model, made for another task."""
         plain, _ = self._ask("support", "scribe", SQL_REQUEST)
         sql, headers = self._ask("support", "scribe:sql", SQL_REQUEST)
-        _hold(sql.strip().startswith("SELECT"), "the sql adapter's answer is no query")
-        _hold(sql != plain, "the adapter changed nothing")
-        _hold(headers["model"].endswith(":sql"), f"it came from {headers['model']}")
+        hold(sql.strip().startswith("SELECT"), "the sql adapter's answer is no query")
+        hold(sql != plain, "the adapter changed nothing")
+        hold(headers["model"].endswith(":sql"), f"it came from {headers['model']}")
         ticket, _ = self._ask("support", "helpdesk", TICKET)
-        _hold("Category:" in ticket, "the support adapter's answer has no category")
+        hold("Category:" in ticket, "the support adapter's answer has no category")
         try:
             self._client("research").chat.completions.create(
                 model="scribe:support", messages=[{"role": "user", "content": TICKET}]
@@ -130,17 +131,17 @@ class Tour:
         """Routes: `auto-cheap` answers for the least money, `auto-fast` the soonest."""
         for name in ("auto-cheap", "auto-fast"):
             answer, headers = self._ask("research", name, "What does str.split do?", temperature=0.5)
-            _hold(bool(answer.strip()), "the answer is empty")
-            _hold(headers["route"] == name.removeprefix("auto-"), f"route {headers['route']} took it")
+            hold(bool(answer.strip()), "the answer is empty")
+            hold(headers["route"] == name.removeprefix("auto-"), f"route {headers['route']} took it")
 
     def _cache(self) -> None:
         """The cache: a deterministic request asked twice is paid once."""
         question = f"What does list.sort do? (asked at {time.time():.0f})"
         first, miss = self._ask("research", "scribe-mini", question)
         second, hit = self._ask("research", "scribe-mini", question)
-        _hold((miss["cache"], hit["cache"]) == ("miss", "hit"), f"cache said {miss['cache']} and {hit['cache']}")
-        _hold(first == second, "the two answers differ")
-        _hold(float(hit["cost-usd"]) == 0, "the second one cost something")
+        hold((miss["cache"], hit["cache"]) == ("miss", "hit"), f"cache said {miss['cache']} and {hit['cache']}")
+        hold(first == second, "the two answers differ")
+        hold(float(hit["cost-usd"]) == 0, "the second one cost something")
         print(f"     first {miss['cache']}, then {hit['cache']}")
 
     def _budget(self) -> None:
@@ -152,7 +153,7 @@ class Tour:
                     model="scribe-mini", messages=[{"role": "user", "content": f"Count to {asked}."}], max_tokens=32
                 )
             except openai.RateLimitError as refusal:
-                _hold(refusal.code == "insufficient_quota", f"refused with {refusal.code}")
+                hold(refusal.code == "insufficient_quota", f"refused with {refusal.code}")
                 print(f"   request {asked} was refused: {refusal.status_code} {refusal.code}")
                 return
         raise NotHeld("30 requests were let through")
@@ -167,6 +168,10 @@ class Tour:
             print(f"   NotFoundError: {refusal.code}")
         else:
             raise NotHeld("it was answered")
+
+    def _gate(self) -> None:
+        """The gate: a broken quantization is measured, and does not get to serve (a minute)."""
+        stop_broken(self._config)
 
 
 @contextmanager
@@ -222,7 +227,7 @@ def main() -> int:
                 print(f"The gateway is not ready; its log is {GATEWAY_LOG}, the workers' are in var/log/workers.")
                 return 1
             print(f"\nReady after {time.monotonic() - started:.0f} s. A tour, with the OpenAI SDK:")
-            tour = Tour(url)
+            tour = Tour(url, arguments.config)
             tour.run()
             print("\n── The bill of each tenant, and of what nobody used.")
             _wait_until_shared_out(url)
@@ -279,11 +284,6 @@ It stays up until Ctrl-C. Point any OpenAI client at it, for example in another 
 def _end_with_parent() -> None:
     """In the child: SIGTERM when this process is killed, so that no gateway stays behind."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-def _hold(condition: bool, otherwise: str) -> None:
-    if not condition:
-        raise NotHeld(otherwise)
 
 
 def _interrupt(*_: object) -> None:
