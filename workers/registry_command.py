@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from workers.errors import WorkerToolError
 from workers.register import add_registry
 from workers.registry.record import Record, short
 from workers.registry.store import WAIT, Name, Store
@@ -72,24 +73,34 @@ def _list(arguments: argparse.Namespace, store: Store) -> int:
     rows = [_row(store, name) for name in store.names()]
     if arguments.format == "json":
         _print_json(rows)
-        return 0
+    else:
+        _print_table(rows)
+    return 1 if any(row["digest"] is None for row in rows) else 0
+
+
+def _print_table(rows: list[dict[str, Any]]) -> None:
     table = Table(box=None, pad_edge=False)
     for column in ("NAME", "DIGEST", "FORMAT", "SIZE", "QUALITY", "GATES", "REGISTERED", "BY"):
         right = column in ("SIZE", "QUALITY")
         table.add_column(column, justify="right" if right else "left", no_wrap=column not in WRAPPED, overflow="fold")
     for row in rows:
+        if row["digest"] is None:
+            table.add_row(row["name"], "", "", "", "", "UNREADABLE, see tollgate-worker verify", "", "")
+            continue
         quality = "" if row["quality"] is None else f"{row['quality']:.3f}"
         table.add_row(
             row["name"], short(row["digest"]), row["quantization"], f"{row['bytes'] / 1e6:.1f} MB", quality,
             _gates(row), row["at"][:16].replace("T", " "), row["by"],
         )  # fmt: skip
     Console(width=None if sys.stdout.isatty() else WIDE).print(table)
-    return 0
 
 
 def _row(store: Store, name: Name) -> dict[str, Any]:
-    history = store.history(name)
-    record = store.record(history[-1].digest, history[-1].record)
+    try:
+        history = store.history(name)
+        record = store.record(history[-1].digest, history[-1].record)
+    except WorkerToolError as error:  # the others are listed all the same
+        return {"name": str(name), "kind": name.kind, "digest": None, "unreadable": str(error)}
     return {
         "name": str(name),
         "kind": name.kind,

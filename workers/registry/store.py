@@ -122,12 +122,11 @@ class Store:
         if target.is_dir() and not wrong:
             return Placed(target, reused=True)
         scratch = self._scratch()
-        scratch.mkdir()
-        for name, source in paths.items():
-            (scratch / name).parent.mkdir(parents=True, exist_ok=True)
-            if files.copy(source, scratch / name, advance) != known[name]:
-                raise NotStored(f"{source} has been changed meanwhile; register it again when nobody writes to it")
-            self._step(f"copied {name}")
+        try:
+            self._fill(scratch, paths, known, advance)
+        except BaseException:
+            files.remove(scratch)  # a full disk is not kept full
+            raise
         for directory in (*(path for path in scratch.rglob("*") if path.is_dir()), scratch):
             files.flush(directory)
         files.make(target.parent)
@@ -142,6 +141,16 @@ class Store:
         files.flush(target.parent)
         files.remove(damaged)
         return Placed(target, reused=False, repaired=tuple(wrong or ()))
+
+    def _fill(
+        self, scratch: Path, paths: Mapping[str, Path], known: Mapping[str, FileDigest], advance: Advance
+    ) -> None:
+        scratch.mkdir()
+        for name, source in paths.items():
+            (scratch / name).parent.mkdir(parents=True, exist_ok=True)
+            if files.copy(source, scratch / name, advance) != known[name]:
+                raise NotStored(f"{source} has been changed meanwhile; register it again when nobody writes to it")
+            self._step(f"copied {name}")
 
     def put_record(self, record: Record) -> str:
         """The SHA-256 of the record, or of one that says the same and is here already, at whatever time."""

@@ -138,6 +138,7 @@ def test_so_are_changes_of_what_is_known(here: Path, capsys: pytest.CaptureFixtu
         for path in store.record_paths(digest):
             path.unlink()
         expected = "is missing; scribe@int8 was registered with it"
+        assert "UNREADABLE" in done(capsys, "registry", "list", code=1)
     assert expected in done(capsys, "verify", code=1)
 
 

@@ -265,6 +265,7 @@ def test_a_full_disk_is_told_and_nothing_is_registered(made: Path, passed: Path,
 
     with pytest.raises(NotStored, match=r"the disk of .* is full; make room"):
         register(asked(made, passed), Store(tmp_path / "registry", full))
+    assert Store(tmp_path / "registry").incoming() == []
     assert register(asked(made, passed), Store(tmp_path / "registry")).named
 
 
