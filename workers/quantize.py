@@ -51,6 +51,7 @@ examples:
   tollgate-worker quantize chat-8b --recipe w8a8 --adapter support --merge --out chat-8b-support-int8
   tollgate-worker quantize chat-8b --recipe mixed --bits 5.5 --out chat-8b-mixed
   tollgate-worker quantize chat-8b --recipe progressive --ladder fp8,mixed,w4a16-awq --out chat-8b-small
+  tollgate-worker quantize chat-8b --recipe progressive --evaluate-with="--quick --gate kld=0.03" --out chat-8b-small
 
 Runs in the quantization environment (make quantize-env). The output holds a manifest.json that says how it was made.
 The same base, data, recipe, seed, threads and libraries give the same files on the same kind of processor.
@@ -89,7 +90,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--bits", type=float, default=BITS, help="mixed: bits per linear weight (default: %(default)s)")
     parser.add_argument("--ladder", default=LADDER, metavar="STEPS", help="progressive: the recipes, see below")
     parser.add_argument(
-        "--evaluate-with", default="", metavar="ARGUMENTS", help="progressive: more arguments for evaluate, as one text"
+        "--evaluate-with", default="", metavar="ARGUMENTS", help="progressive: for evaluate, as one text"
     )
     parser.add_argument("--for-other-engine", action="store_true", help="nf4: also if the engine here does not load it")
     existing = parser.add_mutually_exclusive_group()
