@@ -85,7 +85,7 @@ def _lead(found: Sequence[Candidate], batch: int | None) -> str:
     allowed = [one for one in found if one.passed]
     said = [_stopped([one for one in found if not one.passed])] if len(allowed) < len(found) else []
     if len(allowed) > 1:
-        said.append(_best(allowed, batch))
+        said.append(_best(allowed, batch, all_of_them=len(allowed) == len(found)))
     elif allowed:
         said.append(_worth(allowed[0], batch, allowed[0].label))
     return " ".join(filter(None, said))
@@ -105,7 +105,7 @@ def _stopped(stopped: Sequence[Candidate]) -> str:
     return " ".join(said)
 
 
-def _best(allowed: Sequence[Candidate], batch: int | None) -> str:
+def _best(allowed: Sequence[Candidate], batch: int | None, all_of_them: bool) -> str:
     """Which of those that may serve is the best in what."""
     smallest = min(allowed, key=lambda one: one.subject.weight_bytes)
     speeds = [(ratio, one.label) for one in allowed if (ratio := speedup(one, batch)) is not None]
@@ -122,7 +122,7 @@ def _best(allowed: Sequence[Candidate], batch: int | None) -> str:
         kld, label = min(close)
         best.setdefault(label, []).append(f"the closest to the reference ({number(kld, 2)} nats)")
     said = [f"{label} is {listed(in_what)}" for label, in_what in best.items()]
-    return f"Of those that may serve, {'; '.join(said)}."
+    return f"{'; '.join(said)}." if all_of_them else f"Of those that may serve, {'; '.join(said)}."
 
 
 def _worth(one: Candidate, batch: int | None, name: str = "It") -> str:

@@ -16,6 +16,7 @@ MEANINGS = {
     "perplexity": "how much more a text it has never seen surprises it",
     "long-context": "the same at the end of long texts",
     "robustness": "empty, very long and noisy inputs",
+    "task": "the same questions asked of both, paired",
     "schema": "answers that are valid under the JSON schema asked for",
     "speed": "tokens per second and time to the first token",
     "memory": "weights and the largest size of the process",
@@ -127,7 +128,7 @@ def _gate(verdict: Verdict) -> tuple[Cell, ...]:
     used = share_used(verdict)
     words = {"pass": "passed", "fail": "failed", "open": "not judged"}[state(verdict)]
     return (
-        Cell(verdict.gate, aside=MEANINGS.get(verdict.gate, "")),
+        Cell(verdict.gate, aside=MEANINGS.get(verdict.gate.partition(" ")[0], "")),
         Cell(words, state=state(verdict), aside="optional" if verdict.optional else ""),
         Cell(verdict.measured or "–"),
         Cell(verdict.bound or "–"),

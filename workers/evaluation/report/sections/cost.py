@@ -67,11 +67,27 @@ def speed(found: Sequence[Candidate], references: Sequence[Reference]) -> Sectio
         "Speed",
         "How fast it answers",
         "Through the engine that will serve it, so many requests at a time. The dashed line is the reference on the"
-        f" same machine; “on A100” is {expectations.LLAMA_7B}, published.{_unsteady(references)}",
+        f" same machine; “on A100” is {expectations.LLAMA_7B}, published.{_asked(found)}{_unsteady(references)}",
         tuple(figures),
         (_speed_table(runs),),
         folded=True,
     )
+
+
+def _asked(found: Sequence[Candidate]) -> str:
+    """How much was asked, where all evaluations asked the same and say so."""
+    amounts = {
+        tuple(
+            one.evaluation.conditions.amount.get(f"speed_{name}")
+            for name in ("prompt_tokens", "answer_tokens", "rounds")
+        )
+        for one in found
+    }
+    prompt, answer, rounds = amounts.pop() if len(amounts) == 1 else (None, None, None)
+    if prompt is None or answer is None or rounds is None:
+        return ""
+    often = "once" if rounds == 1 else f"{spelled(rounds)} times"
+    return f" Each request has {prompt:,} tokens and {answer:,} of answer, and each batch was sent {often}."
 
 
 def _unsteady(references: Sequence[Reference]) -> str:

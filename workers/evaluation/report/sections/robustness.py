@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from workers.evaluation.report.document import Cell, Section, Table
-from workers.evaluation.report.numbers import NONE, percent
+from workers.evaluation.report.numbers import NONE, counted, percent, spelled
 from workers.evaluation.report.versions import Candidate
 from workers.evaluation.result import Robustness, SchemaAdherence
 
@@ -16,7 +16,23 @@ def robustness(found: Sequence[Candidate]) -> Section | None:
     tables = [table for table in (_hard(found), _schemas(found)) if table is not None]
     if not tables:
         return None
-    return Section("robustness", "Robustness and schemas", "How it copes with what is hard", tables=tuple(tables))
+    hard = [part.ok for one in found for part in one.evaluation.robustness]
+    failed = hard.count(False)
+    wrong = spelled(failed) if failed else "none"
+    lead = f"Of {counted(len(hard), 'hard input')} {wrong} went wrong where the reference coped." if hard else ""
+    return Section(
+        "robustness",
+        "Robustness and schemas",
+        "How it copes with what is hard",
+        lead,
+        tables=tuple(tables),
+        folded=not failed and not _lost(found),
+    )
+
+
+def _lost(found: Sequence[Candidate]) -> bool:
+    """Whether answers are no longer valid that the reference's were."""
+    return any(part.candidate_valid < part.reference_valid for one in found for part in one.evaluation.schemas)
 
 
 def _hard(found: Sequence[Candidate]) -> Table | None:

@@ -113,6 +113,19 @@ def test_versions_that_failed_and_those_not_judged_are_told_apart() -> None:
     assert compose([failed, unknown]).lead.startswith("Stopped: a by divergence. Not judged yet: b by any gate.")
 
 
+def test_hard_inputs_are_shown_when_one_went_wrong() -> None:
+    well, badly = (section(compose([evaluation(kld=kld)]), "robustness") for kld in (0.0001, 2.0))
+
+    assert (well.folded, well.lead) == (True, "Of four hard inputs none went wrong where the reference coped.")
+    assert (badly.folded, badly.lead) == (False, "Of four hard inputs three went wrong where the reference coped.")
+
+
+def test_how_much_was_asked_for_speed_is_said() -> None:
+    lead = section(compose([evaluation()]), "speed").lead
+
+    assert "512 tokens and 128 of answer, and each batch was sent three times." in lead
+
+
 def test_published_figures_are_those_of_as_many_bits() -> None:
     (table,) = section(compose(several(3)), "published").tables
 
