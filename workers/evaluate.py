@@ -17,7 +17,7 @@ import yaml
 
 from workers.directories import replaced
 from workers.environments import ENGINE
-from workers.errors import WrongUsage
+from workers.errors import WorkerToolError, WrongUsage
 from workers.evaluation import baseline, bounds, report, result, texts
 from workers.evaluation.amount import FULL, PARTS, QUICK, Amount, Part
 from workers.evaluation.assemble import judged
@@ -165,16 +165,25 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def write(found: Evaluation, out: Path) -> None:
-    """The evaluation and its report, completely or not at all."""
-    with replaced(out) as directory:
-        (directory / FILE).write_text(found.to_json(), encoding="utf-8")
-        report.write([found], directory)
+    """The evaluation and its report, completely or not at all. Raises WorkerToolError."""
+    try:
+        with replaced(out) as directory:
+            (directory / FILE).write_text(found.to_json(), encoding="utf-8")
+            report.write([found], directory)
+    except OSError as error:
+        raise WorkerToolError(f"--out {out} cannot be written: {error.strerror or error}") from None
 
 
 def check_output(out: Path) -> None:
-    """Refuse to replace anything but an earlier evaluation."""
+    """Refuse what cannot be written, and to replace anything but an earlier evaluation."""
     if out.exists() and not out.is_dir():
         raise WrongUsage(f"--out {out} is a file; choose a directory")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WrongUsage(f"--out {out} cannot be made: {error.strerror}; choose another directory") from None
+    if not os.access(out.parent, os.W_OK):
+        raise WrongUsage(f"--out {out}: {out.parent} cannot be written; choose another directory")
     others = [path.name for path in out.iterdir() if path.name not in BESIDE] if out.is_dir() else []
     if others:
         raise WrongUsage(

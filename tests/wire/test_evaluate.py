@@ -171,6 +171,15 @@ def test_a_directory_with_anything_else_in_it_is_not_replaced(site: Site, capsys
     assert (site.root / "out/model.safetensors").read_text() == "weights"
 
 
+def test_an_output_that_can_not_be_made_is_said_at_once(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    (site.root / "file").touch()
+    with LogprobServer(REFERENCE) as reference, LogprobServer(NEAR) as candidate:
+        assert site.evaluate(candidate, reference, out="file") == 2
+        assert site.evaluate(candidate, reference, out="file/out") == 2
+        assert candidate.asked == reference.asked == []
+    assert "choose another directory" in capsys.readouterr().err
+
+
 def test_a_file_of_bounds_and_an_option_that_wins(site: Site) -> None:
     gates = site.root / "gates.yaml"
     gates.write_text("kld: 0.5\nsame-top: 10%\nrobustness: off\ntask: off\nperplexity: 3\n")

@@ -92,7 +92,8 @@ def _reference(
         progress.note(f"reference: {side.subject.name} was measured before, as it is asked now")
         return found
     measured = _measure(side, asked, means, None, "reference", progress)
-    means.kept.keep(key, measured)
+    if problem := means.kept.keep(key, measured):
+        progress.note(f"reference: not kept for the next candidate: {problem}")
     return measured
 
 

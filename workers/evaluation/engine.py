@@ -102,10 +102,12 @@ def _guarded(
     command: Sequence[str], env: Mapping[str, str], log: Path
 ) -> Generator[tuple[subprocess.Popen[bytes], int]]:
     """The guard of a command, and where in the log this run begins."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    began_at = log.stat().st_size if log.exists() else 0
     try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        began_at = log.stat().st_size if log.exists() else 0
         process, pipe = start_guarded(command, env, log, GRACE)
+    except OSError as error:
+        raise CannotServe(f"the engine's log {log} cannot be written: {error.strerror}") from error
     except CannotStart as error:
         raise CannotServe(str(error)) from error
     try:

@@ -99,8 +99,15 @@ class Kept:
             os.utime(self._path(key))
         return found
 
-    def keep(self, key: str, measured: Measured) -> None:
-        """Completely or not at all."""
+    def keep(self, key: str, measured: Measured) -> str | None:
+        """Completely or not at all. Where it can not be kept, why."""
+        try:
+            self._keep(key, measured)
+        except OSError as error:
+            return f"{self._directory}: {error.strerror}"
+        return None
+
+    def _keep(self, key: str, measured: Measured) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
         descriptor, scratch = tempfile.mkstemp(prefix=".", suffix=".partial", dir=self._directory)
         try:

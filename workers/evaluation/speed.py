@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, cast
 
-from workers.evaluation.client import Client, Endpoint, Refused
+from workers.evaluation.client import Client, Endpoint, NoAnswer, Refused
 from workers.evaluation.result import Speed
 
 BATCHES = (1, 4, 8, 16)
@@ -139,4 +139,7 @@ class _Asking:
             **self._fixed,
         )
         done()
-        return read_stream(lines)
+        try:
+            return read_stream(lines)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise NoAnswer(f"{self._client.endpoint} broke off a streamed answer: {error}") from None

@@ -45,6 +45,13 @@ def test_only_the_newest_are_kept(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == KEPT
 
 
+def test_a_directory_that_can_not_be_made_costs_only_time(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    problem = Kept(tmp_path / "file" / "cache").keep("a", MEASURED)
+    assert problem is not None
+    assert "Not a directory" in problem
+
+
 def test_a_key_depends_on_all_it_is_made_of() -> None:
     assert key_of({"a": 1, "b": [1, 2]}) == key_of({"b": [1, 2], "a": 1})
     assert key_of({"a": 1}) != key_of({"a": 2})
