@@ -126,6 +126,8 @@ def _tasks(found: Evaluation, bounds: Bounds) -> Iterator[Verdict]:
 def _task(task: Task, margin: float) -> Verdict:
     loss, proven = task.loss_points, task.p_value < CHANCE
     counted = f"{task.lost} lost, {task.gained} gained of {task.examples}"
+    if task.unanswered:
+        counted += f", {task.unanswered} not answered"
     if not task.examples:
         passed, reason = None, "it has no examples"
     elif loss.value <= margin and loss.high <= margin:

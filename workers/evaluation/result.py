@@ -81,6 +81,7 @@ class Task(_Part):
     gained: int
     p_value: float
     loss_points: Interval
+    unanswered: int = 0  # by the candidate: refused, or not to be graded; they count as wrong
 
     @property
     def flips(self) -> int:

@@ -26,7 +26,8 @@ TOKEN_IDS = range(256, 1000)  # every vocabulary has them
 LOWEST_LOGPROB = -20.0  # a most probable token has at least one in the size of the vocabulary: e^-13 of 400,000
 HIGHEST_LOGPROB = 1e-3
 HUGE_MAX_TOKENS = 10**9
-CHARACTERS_PER_TOKEN = 100  # of a text that is far over any context
+CHARACTERS_PER_TOKEN = 100  # of a text that is far over the context
+LONGEST_TEXT = 8 << 20  # of it
 
 COMPLETION, CHAT = "/v1/completions", "/v1/chat/completions"
 SPECIAL_TOKENS = (
@@ -92,7 +93,7 @@ def inputs(seed: int, context: int) -> list[Input]:
         _completion("one token", [plain], "answered"),
         _completion("at the context", [random.choice(TOKEN_IDS) for _ in range(fits)], "answered"),
         _completion("one token over the context", [plain] * (context + 1), "refused"),
-        _chat("far over the context", "word " * (context * CHARACTERS_PER_TOKEN // 5), "refused"),
+        _chat("far over the context", "word " * (min(context * CHARACTERS_PER_TOKEN, LONGEST_TEXT) // 5), "refused"),
         _chat("emoji", "👩‍👩‍👧‍👦 🏳️‍🌈 👍🏽 🇳🇴 e\u0301 \U0001f600\ufe0f\u200d\u200d ?", "answered"),
         _chat("right to left", "\u202eمرحبا بالعالم\u202c שלום עולם \u2066abc\u2069 ?", "answered"),
         _chat("control characters", "".join(map(chr, range(32))) + "\x7f\x80\x9f\u2028\ufeff\uffff ?", "answered"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import math
@@ -76,7 +77,8 @@ async def _ask(client: Client, task: Task, seed: int, count: int, answered: Call
         text = ""
         try:
             text = await answer_to(client, example, seed)
-            return Answer(example=identity, text=text, right=task.grade(example, text))
+            right = await asyncio.to_thread(task.grade, example, text)  # others' requests go on meanwhile
+            return Answer(example=identity, text=text, right=right)
         except (Refused, answers.NotAnAnswer, CannotGrade) as error:
             return Answer(example=identity, text=text, right=False, failed=str(error))
         finally:
@@ -138,11 +140,12 @@ def _compared(reference: TaskAnswers, candidate: TaskAnswers) -> result.Task:
             f"the reference failed to answer examples of task {reference.task}, which measure nothing: "
             f"{_failures(reference)}; take them out of the task, or correct how the model is served"
         )
-    return paired.compare(
+    found = paired.compare(
         reference.task,
         {answer.example: answer.right for answer in reference.answers},
         {answer.example: answer.right for answer in candidate.answers},
     )
+    return found.model_copy(update={"unanswered": sum(answer.failed is not None for answer in candidate.answers)})
 
 
 def _failures(given: TaskAnswers) -> str:

@@ -41,7 +41,7 @@ class Example:
 
 @runtime_checkable
 class Task(Protocol):
-    """Examples and their grading; both are pure. An example that is there twice is asked once."""
+    """Examples and their grading; both are pure, and called in any thread. What is there twice is asked once."""
 
     @property
     def name(self) -> str: ...

@@ -83,6 +83,7 @@ def test_divergence_and_perplexity_never_accept_alone() -> None:
         (task(lost=4, gained=1, p_value=0.19), True, "more examples would tell"),
         (task(lost=8, gained=2, p_value=0.055), None, "may be chance"),
         (task(lost=30, gained=2, p_value=1e-7), False, "beyond chance"),
+        (task(lost=30, gained=2, p_value=1e-7, unanswered=12), False, "of 400, 12 not answered"),
         (task(examples=0), None, "no examples"),
     ],
 )

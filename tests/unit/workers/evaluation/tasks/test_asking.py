@@ -80,7 +80,7 @@ def test_two_endpoints_are_compared_example_by_example() -> None:
 
     assert isinstance(task, result.Task)
     assert (task.examples, task.reference_correct, task.candidate_correct) == (20, 19, 16)
-    assert (task.lost, task.gained) == (4, 1)
+    assert (task.lost, task.gained, task.unanswered) == (4, 1, 1)
     path, body = reference.asked[0]
     assert path == "/v1/chat/completions"
     assert (body["temperature"], body["seed"], body["max_tokens"], body["stop"]) == (0, 7, 64, ["."])
