@@ -66,8 +66,9 @@ class Room:
     max_rank: int | None
 
 
-def check(directory: Path, base: Base, base_digest: str, rooms: tuple[Room, ...] = ()) -> list[Finding]:
-    """Everything that is wrong, errors first. `base_digest` is that of the files the adapter is to serve on."""
+def check(directory: Path, base: Base, base_digest: str | None, rooms: tuple[Room, ...] = ()) -> list[Finding]:
+    """Everything that is wrong, errors first. `base_digest` is that of the unquantized files it is to serve on,
+    None where nobody knows them."""
     try:
         examine(str(directory.resolve()))
         config = _config(directory)
@@ -231,9 +232,12 @@ def _numbers(tensors: Mapping[str, Tensor]) -> Iterator[Finding]:
         yield Finding("error", "numbers", "every lora_B is zero: the adapter changes nothing, it was never trained")
 
 
-def _lineage(manifest: Manifest | None, base: Base, base_digest: str) -> Iterator[Finding]:
+def _lineage(manifest: Manifest | None, base: Base, base_digest: str | None) -> Iterator[Finding]:
     if manifest is None:
         yield Finding("warning", "base", "there is no manifest.json: on which base it was trained cannot be told")
+    elif base_digest is None:
+        message = f"{base.directory.name} is quantized and does not say from what (no manifest.json of this version)"
+        yield Finding("warning", "base", f"{message}: whether that is {manifest.base} cannot be told")
     elif manifest.base_digest != base_digest:
         message = (
             f"it was trained on {manifest.base} ({manifest.base_digest[:19]}…), and {base.directory.name} is or comes "

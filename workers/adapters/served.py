@@ -76,16 +76,15 @@ def _told(args: Sequence[str]) -> int | None:
     return int(said[-1]) if said and said[-1].isdigit() else None
 
 
-def origin(artifact: Path) -> str:
+def origin(artifact: Path) -> str | None:
     """The digest of the unquantized checkpoint: of the files themselves, or of what they were quantized from, as their
-    manifest has it. Raises WrongUsage where a quantized one does not say."""
-    written = _json(artifact / "config.json")
-    if "quantization_config" not in written:
+    manifest has it; None where a quantized one does not say."""
+    if "quantization_config" not in _json(artifact / "config.json"):
         return digest_of_artifact(artifact)
     try:
         return read_manifest(artifact).base.digest
-    except BadManifest as error:
-        raise WrongUsage(f"{artifact} is quantized, and from what is not known: {error}") from None
+    except BadManifest:
+        return None
 
 
 def _json(path: Path) -> dict[str, Any]:

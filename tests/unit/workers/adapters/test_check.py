@@ -192,6 +192,13 @@ def test_without_a_manifest_the_base_cannot_be_told(tmp_path: Path, on: Path) ->
     assert only(directory, on).level == "error"
 
 
+def test_where_a_quantized_version_comes_from_may_not_be_known(tmp_path: Path, on: Path) -> None:
+    directory = adapter(tmp_path / "a", on, r=8, weights=loras(8))
+
+    (finding,) = check(directory, read_base(on), None)
+    assert (finding.level, finding.what) == ("warning", "base")
+
+
 def test_one_that_has_learnt_nothing_is_told(tmp_path: Path, on: Path) -> None:
     directory = adapter(tmp_path / "a", r=8, weights=loras(8))
     files.manifest(on, before=1.0, after=1.5).write(directory)
