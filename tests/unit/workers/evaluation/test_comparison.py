@@ -90,4 +90,4 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
         sums = [sum(random.expovariate(1.0) for _ in range(20)) for _ in range(32)]
         found = bootstrap.of_mean(sums, [20] * 32, trial)
         held += found.low <= 1.0 <= found.high
-    assert 180 <= held <= 200  # 95 % of 200 are 190; percentiles of 32 windows hold a little less
+    assert 180 <= held <= 198  # 95 % of 200 are 190; percentiles of 32 windows hold a little less
