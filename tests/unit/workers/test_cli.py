@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from workers.cli import COMMANDS, main
@@ -26,3 +29,13 @@ def test_a_refusal_is_one_message_and_its_exit_code(capsys: pytest.CaptureFixtur
 
     assert code == 2
     assert capsys.readouterr().err.startswith("tollgate-worker: no such checkpoint directory: /nonexistent")
+
+
+def test_a_reader_that_has_seen_enough_is_no_problem() -> None:
+    command = [sys.executable, "-m", "workers.cli", "plan", "7B", "--format", "json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
