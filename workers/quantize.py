@@ -37,6 +37,7 @@ SEED = 20260
 SAMPLES = 32
 THREADS = 2
 BITS = 6.0
+MERGED = "merged"
 EPILOG = (
     "recipes:\n"
     + "\n".join(f"  {recipe.name:<12} {recipe.summary}" for recipe in RECIPES.values())
@@ -139,6 +140,8 @@ def _job(arguments: argparse.Namespace, tensors: list[Tensor]) -> Job:
 
 def _adapter(arguments: argparse.Namespace, tensors: list[Tensor]) -> AdapterJob | None:
     directory: Path | None = arguments.adapter
+    if arguments.recipe == MERGED and not (directory and arguments.merge):
+        raise WrongUsage(f"--recipe {MERGED} is about an adapter: name it with --adapter DIR --merge")
     if directory is None:
         if arguments.merge or arguments.keep:
             raise WrongUsage("--merge and --keep are about an adapter: name it with --adapter DIR")
@@ -171,6 +174,7 @@ def _descend(arguments: argparse.Namespace, job: Job, tensors: list[Tensor]) -> 
         return 0
     recipes = [RECIPES[name] for step in steps for name in step]
     sizes = [artifact_bytes(tensors, bits_per_linear_weight(recipe, job.bits)) for recipe in recipes]
+    sizes += [bytes_of(tensors)] if job.adapter and job.adapter.merge else []
     check_space(job.out, sum(sizes) + max(sizes))
     QUANTIZE.python(Path.cwd())
     signal.signal(signal.SIGTERM, interrupt)
@@ -179,7 +183,8 @@ def _descend(arguments: argparse.Namespace, job: Job, tensors: list[Tensor]) -> 
         return run_command(_command(arguments, recipe, out))
 
     gate = evaluate(shlex.split(arguments.evaluate_with))
-    shipped, tried = progressive.descend(job.directory, job.out, steps, asked, make, gate)
+    merged = MERGED if job.adapter and job.adapter.merge else None
+    shipped, tried = progressive.descend(job.directory, job.out, steps, asked, make, gate, merged)
     where = progressive.working_directory(job.out)
     if shipped is None:
         print(f"no step of the ladder passed ({', '.join(rung.recipe for rung in tried)}): serve the base as it is;")

@@ -35,7 +35,7 @@ from workers.quantization.texts import BadCalibration
 from workers.quantization.weights import bytes_of, parameters_of, tensors_of
 
 LIBRARIES = ("llmcompressor", "compressed-tensors", "torch", "transformers", "tokenizers")
-OF_METHOD = {"nf4": ("bitsandbytes", "torch", "transformers")}
+OF_METHOD = {"nf4": ("bitsandbytes", "torch", "transformers"), "merge": ("torch", "transformers")}
 TOKENIZER_FILES = ("tokenizer*", "chat_template*", "special_tokens_map.json", "generation_config.json")
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -68,6 +68,8 @@ def _compressed(
     match job.recipe.method:
         case "nf4":
             return _nf4(job, directory), ()
+        case "merge":
+            return _load(job), ()
         case "mixed":
             return _mixed(job, samples, kept, report)
         case _:

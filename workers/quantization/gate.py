@@ -42,6 +42,7 @@ def evaluate(arguments: Sequence[str]) -> Gate:
         if found is not None:
             return found
         command = ["evaluate", "--candidate", str(candidate), "--reference", str(reference), "--out", str(out)]
+        command += ["--name", candidate.parent.name]  # its recipe
         status = run_command([*command, *arguments])
         found = judged(out, digest)
         if found is None or status not in (0, 1):

@@ -14,6 +14,7 @@ from workers.quantization.recipes import RECIPES
 
 Steps = tuple[tuple[str, ...], ...]
 
+NO_STEPS = ("ladder", "merge")
 DEFAULT = "fp8/w8a8,w4a16-gptq/w4a16-awq"
 
 
@@ -34,8 +35,8 @@ def parse_ladder(text: str) -> Steps:
     steps = tuple(tuple(name.strip() for name in step.split("/")) for step in text.split(","))
     names = [name for step in steps for name in step]
     for name in names:
-        if name not in RECIPES or RECIPES[name].method == "ladder":
-            known = ", ".join(recipe.name for recipe in RECIPES.values() if recipe.method != "ladder")
+        if name not in RECIPES or RECIPES[name].method in NO_STEPS:
+            known = ", ".join(recipe.name for recipe in RECIPES.values() if recipe.method not in NO_STEPS)
             raise WrongUsage(f"--ladder {text}: {name!r} is no recipe of it; known are {known}")
     if len(set(names)) < len(names):
         raise WrongUsage(f"--ladder {text}: a recipe is there twice")

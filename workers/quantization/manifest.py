@@ -69,7 +69,7 @@ class Requires(_Part):
     """What it takes to serve it. Compute capabilities are NVIDIA's; below `native_capability` the weights are unpacked
     to 16 bits for each product, which saves memory but no arithmetic. `cpu` is whether vLLM's CPU kernels take it."""
 
-    loader: Literal["compressed-tensors", "bitsandbytes"]
+    loader: Literal["none", "compressed-tensors", "bitsandbytes"]
     compute_capability: float
     native_capability: float
     cpu: bool

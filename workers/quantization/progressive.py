@@ -37,25 +37,33 @@ class Rung:
 
 
 def descend(
-    base: Path, out: Path, steps: Steps, asked: Mapping[str, object], make: Make, gate: Gate
+    base: Path,
+    out: Path,
+    steps: Steps,
+    asked: Mapping[str, object],
+    make: Make,
+    gate: Gate,
+    reference: str | None = None,
 ) -> tuple[str | None, tuple[Rung, ...]]:
     """The recipe that was shipped to `out` (None: none passed, and `out` is as it was), and what was tried.
 
-    `asked` is what the rungs' evaluations depend on beside their artifacts: others are forgotten."""
+    `asked` is what the rungs' evaluations depend on beside their artifacts: others are forgotten. `reference` is the
+    recipe of what they are held against, where that is not the base."""
     work = working_directory(out)
     _forget_others(work, asked)
+    against = base if reference is None else _reference(reference, work, make)
     rungs: dict[str, Rung] = {}
     while True:
         move = next_move(steps, {name: rung.passed for name, rung in rungs.items()})
         if not isinstance(move, Try):
             break
-        rungs[move.recipe] = _climb(move.recipe, base, work, make, gate)
+        rungs[move.recipe] = _climb(move.recipe, against, work, make, gate)
         _say(rungs[move.recipe])
     if move.recipe is not None:
         _ship(work / move.recipe / "artifact", out)
     tried = tuple(rungs.values())
     _record(work, move.recipe, tried, asked)
-    for recipe in rungs:
+    for recipe in (*rungs, *([reference] if reference else [])):
         shutil.rmtree(work / recipe / "artifact", ignore_errors=True)
     return move.recipe, tried
 
@@ -74,7 +82,14 @@ def working_directory(out: Path) -> Path:
     return out.parent / f"{out.name}.ladder"
 
 
-def _climb(recipe: str, base: Path, work: Path, make: Make, gate: Gate) -> Rung:
+def _reference(recipe: str, work: Path, make: Make) -> Path:
+    artifact = work / recipe / "artifact"
+    if status := make(recipe, artifact):
+        raise WorkerToolError(f"{recipe} was not made (exit {status}), see above")
+    return artifact
+
+
+def _climb(recipe: str, reference: Path, work: Path, make: Make, gate: Gate) -> Rung:
     artifact = work / recipe / "artifact"
     print(f"ladder: {recipe}", file=sys.stderr, flush=True)
     status = make(recipe, artifact)
@@ -83,7 +98,7 @@ def _climb(recipe: str, base: Path, work: Path, make: Make, gate: Gate) -> Rung:
     if status:
         raise WorkerToolError(f"{recipe} was not made (exit {status}), see above; run the same command again to go on")
     digest = digest_of_artifact(artifact)
-    found: Judged = gate(artifact, base, work / recipe / "evaluation", digest)
+    found: Judged = gate(artifact, reference, work / recipe / "evaluation", digest)
     return Rung(recipe, digest, found.passed, found.reasons)
 
 

@@ -15,7 +15,7 @@ GROUP = 128  # weights that share a scale in the 4-bit schemes
 SMOOTHING = 0.5  # SmoothQuant's α: how much of the activations' range moves into the weights (arXiv 2211.10438)
 NF4_BLOCK = 64  # weights that share a scale in bitsandbytes' NF4
 
-Method = Literal["round-to-nearest", "gptq", "awq", "nf4", "mixed", "ladder"]
+Method = Literal["round-to-nearest", "gptq", "awq", "nf4", "mixed", "merge", "ladder"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +48,18 @@ class QuantizationRecipe:
         return self.method in ("gptq", "awq", "mixed", "ladder")
 
     @property
-    def loader(self) -> Literal["compressed-tensors", "bitsandbytes"]:
-        return "bitsandbytes" if self.method == "nf4" else "compressed-tensors"
+    def loader(self) -> Literal["none", "compressed-tensors", "bitsandbytes"]:
+        """What an engine reads its weights with."""
+        match self.method:
+            case "merge":
+                return "none"
+            case "nf4":
+                return "bitsandbytes"
+            case _:
+                return "compressed-tensors"
 
 
+_UNQUANTIZED = Hardware(7.5, 8.0, cpu=True)
 _FP8 = Hardware(7.5, 8.9, cpu=True)
 _INT8 = Hardware(7.5, 7.5, cpu=True)
 _INT4 = Hardware(7.5, 7.5, cpu=True)
@@ -98,6 +106,11 @@ RECIPES: dict[str, QuantizationRecipe] = {
             "progressive",
             "down the --ladder for as long as the evaluation's gates pass; ships the last that passed",
             *("ladder", "", "", 8, 0.05, 16, _FP8),
+        ),
+        QuantizationRecipe(
+            "merged",
+            "nothing but the --adapter in the weights: what its quantized versions are evaluated against",
+            *("merge", "none", "none", 16, 0, 1, _UNQUANTIZED),
         ),
     )
 }

@@ -81,6 +81,8 @@ def test_none_of_something_is_refused(base: Path, option: str) -> None:
         (["--recipe", "mixed", "--bits", "nan"], "between 4.125"),
         (["--recipe", "w8a8", "--calibration", "nothing.jsonl"], "no such file"),
         (["--recipe", "fp8", "--merge"], "name it with --adapter"),
+        (["--recipe", "merged"], "--adapter DIR --merge"),
+        (["--recipe", "merged", "--adapter", "nothing", "--keep"], "--adapter DIR --merge"),
         (["--recipe", "fp8", "--adapter", "nothing"], "needs --merge"),
         (["--recipe", "fp8", "--adapter", "nothing", "--keep"], "cannot be read"),
         (["--recipe", "progressive", "--ladder", "int3"], "no recipe of it"),

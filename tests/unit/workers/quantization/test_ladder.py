@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.errors import WrongUsage
-from workers.quantization.ladder import DEFAULT, Ship, Steps, Try, next_move, parse_ladder
+from workers.quantization.ladder import DEFAULT, NO_STEPS, Ship, Steps, Try, next_move, parse_ladder
 from workers.quantization.recipes import RECIPES
 
 STEPS = parse_ladder("fp8/w8a8, w4a16-gptq/w4a16-awq")
@@ -16,7 +16,7 @@ def test_steps_have_commas_between_them_and_alternatives_slashes() -> None:
     assert parse_ladder(DEFAULT) == STEPS
 
 
-@pytest.mark.parametrize("text", ["", "fp8,", "int3", "progressive", "fp8/w4a16-gptq/fp8", "fp8,fp8"])
+@pytest.mark.parametrize("text", ["", "fp8,", "int3", "progressive", "merged", "fp8/w4a16-gptq/fp8", "fp8,fp8"])
 def test_a_ladder_of_something_else_is_refused(text: str) -> None:
     with pytest.raises(WrongUsage, match="--ladder"):
         parse_ladder(text)
@@ -39,7 +39,7 @@ def test_down_until_a_step_fails(passed: dict[str, bool], move: Try | Ship) -> N
     assert next_move(STEPS, passed) == move
 
 
-names = st.permutations([name for name, recipe in RECIPES.items() if recipe.method != "ladder"])
+names = st.permutations([name for name, recipe in RECIPES.items() if recipe.method not in NO_STEPS])
 ladders = st.builds(
     lambda order, ends: tuple(
         tuple(order[start:end]) for start, end in zip([0, *ends], [*ends, len(order)], strict=True) if end > start

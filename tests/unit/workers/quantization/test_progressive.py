@@ -26,6 +26,7 @@ class Workshop:
         self.made: list[str] = []
         self.judged: list[str] = []
         self.exits: dict[str, int] = {}
+        self.references: set[Path] = set()
         self.killed_before: str | None = None
 
     def make(self, recipe: str, out: Path) -> int:
@@ -38,7 +39,8 @@ class Workshop:
         return self.exits.get(recipe, 0)
 
     def gate(self, candidate: Path, reference: Path, out: Path, digest: str) -> Judged:
-        assert (reference, digest) == (self.base, digest_of_artifact(candidate))
+        assert digest == digest_of_artifact(candidate)
+        self.references.add(reference)
         recipe = (candidate / "config.json").read_text()
         if recipe == self.killed_before:
             raise KeyboardInterrupt
@@ -47,8 +49,8 @@ class Workshop:
         (out / "evaluation.json").write_text("{}")
         return Judged(self.verdicts[recipe], () if self.verdicts[recipe] else ("divergence: too far",))
 
-    def descend(self, asked: Mapping[str, object] = ASKED) -> str | None:
-        return descend(self.base, self.out, STEPS, asked, self.make, self.gate)[0]
+    def descend(self, asked: Mapping[str, object] = ASKED, reference: str | None = None) -> str | None:
+        return descend(self.base, self.out, STEPS, asked, self.make, self.gate, reference)[0]
 
 
 def test_the_last_that_passed_is_shipped_byte_for_byte_with_its_evaluation(tmp_path: Path) -> None:
@@ -62,6 +64,7 @@ def test_the_last_that_passed_is_shipped_byte_for_byte_with_its_evaluation(tmp_p
     left = {str(path.relative_to(work)) for path in work.rglob("*") if path.is_file()}
     evaluations = {f"{name}/evaluation/evaluation.json" for name in ("fp8", "w8a8", "w4a16-gptq")}
     assert left == {"asked.json", RECORD, *evaluations}
+    assert workshop.references == {workshop.base}
     rungs = json.loads((work / RECORD).read_text())["rungs"]
     assert [(rung["recipe"], rung["passed"], rung["reasons"]) for rung in rungs] == [
         ("fp8", False, ["divergence: too far"]),
@@ -139,3 +142,23 @@ def test_a_directory_of_somebody_elses_is_not_worked_in(tmp_path: Path) -> None:
     with pytest.raises(WrongUsage, match="holds something else"):
         workshop.descend()
     assert (work / "thesis.txt").read_text() == "mine"
+
+
+def test_versions_of_a_merged_adapter_are_held_against_the_merged_base(tmp_path: Path) -> None:
+    workshop = Workshop(tmp_path, fp8=True, w4a16_gptq=False)
+
+    assert workshop.descend(reference="merged") == "fp8"
+
+    merged = working_directory(workshop.out) / "merged" / "artifact"
+    assert workshop.made[0] == "merged"
+    assert workshop.references == {merged}
+    assert not merged.exists()
+
+
+def test_without_its_reference_nothing_is_judged(tmp_path: Path) -> None:
+    workshop = Workshop(tmp_path)
+    workshop.exits = {"merged": 1}
+
+    with pytest.raises(WorkerToolError, match="merged was not made"):
+        workshop.descend(reference="merged")
+    assert workshop.made == ["merged"]
