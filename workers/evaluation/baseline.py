@@ -149,10 +149,14 @@ def _compared(what: str, was: float, is_now: float | None, limit: float, unit: s
     return Verdict(
         gate=f"baseline {what}",
         passed=passed,
-        measured="–" if is_now is None else f"{is_now:,.4g} {unit}",
-        bound=f"{'≤' if sign > 0 else '≥'} {limit:,.4g} {unit}",
+        measured="–" if is_now is None else f"{_shown(is_now)} {unit}",
+        bound=f"{'≤' if sign > 0 else '≥'} {_shown(limit)} {unit}",
         reason=reason,
         value=is_now,
         limit=limit,
         ideal=was,
     )
+
+
+def _shown(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
