@@ -110,3 +110,8 @@ def trace(
         made.dispatch, made.asked = dispatch(on, number=number), number
         book(made.admitted, made.dispatch)
     return made
+
+
+def planned(admitted: Admitted, plan: Plan) -> Admitted:
+    """The same request with another plan."""
+    return Admitted(admitted.request, admitted.key, admitted.ask, plan, admitted.lease)
