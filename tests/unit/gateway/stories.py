@@ -112,6 +112,6 @@ def trace(
     return made
 
 
-def planned(admitted: Admitted, plan: Plan) -> Admitted:
+def replanned(admitted: Admitted, plan: Plan) -> Admitted:
     """The same request with another plan."""
     return Admitted(admitted.request, admitted.key, admitted.ask, plan, admitted.lease)

@@ -17,7 +17,7 @@ from gateway.protocol.usage import Usage
 from gateway.routing.types import NO_TERMS, Drop, Dropped, Plan, Step, Terms
 from gateway.table import Candidate
 from gateway.trace import Trace
-from tests.unit.gateway.stories import Transport, backend, exchange, planned, trace
+from tests.unit.gateway.stories import Transport, backend, exchange, replanned, trace
 
 USAGE = Usage(24, 3, 16)
 TERMS = Terms(0.001, 0.002, 0.003, 0.004, 0.005, 0.006, 0.007)
@@ -55,7 +55,7 @@ def planned(*steps: Step, dropped: tuple[Dropped, ...] = ()) -> Callable[[Trace]
     def change(made: Trace) -> None:
         assert made.admitted is not None
         plan = made.admitted.plan
-        made.admitted = planned(made.admitted, Plan(plan.route, plan.reason, steps, dropped))
+        made.admitted = replanned(made.admitted, Plan(plan.route, plan.reason, steps, dropped))
 
     return change
 

@@ -83,7 +83,7 @@ def test_of_two_that_answer_together_one_is_stopped() -> None:
         settlement = Settlement()
         racing = Racing(None, settlement)  # type: ignore[arg-type]
         async with asyncio.timeout(30):
-            winner: Call = await Race(racing, made, stories.planned(made.admitted, plan)).winner()
+            winner: Call = await Race(racing, made, stories.replanned(made.admitted, plan)).winner()
         assert settlement.others == ["hedged"]
         assert sorted(response.aborted for response in asked) == [False, True]
         assert winner.response is not None
@@ -139,7 +139,7 @@ def site(*backends: Backend, retry: Retry | None = None, steps: tuple[Step, ...]
     plan = Plan(chosen, "", steps or tuple(stories.step(one) for one in backends), ())
     settlement = Settlement()
     racing = Racing(Loads(), settlement)  # type: ignore[arg-type]
-    return Race(racing, made, stories.planned(made.admitted, plan)), settlement, racing
+    return Race(racing, made, stories.replanned(made.admitted, plan)), settlement, racing
 
 
 async def turns() -> None:

@@ -25,7 +25,7 @@ from gateway.tenancy.limits import Headers
 from gateway.tenancy.reservation import AHEAD_NS
 from gateway.trace import Trace
 from tests.unit.gateway.dialogue import dialogue
-from tests.unit.gateway.stories import Transport, backend, dispatch, exchange, planned, trace
+from tests.unit.gateway.stories import Transport, backend, dispatch, exchange, replanned, trace
 
 EVERY_NS = int(EVERY_SECONDS * 1e9)
 FOREVER = 3_600.0
@@ -198,7 +198,7 @@ async def test_a_hedged_request_reserves_for_both_and_what_others_cost_counts() 
     with between() as took, running(purse) as (spending, watched, _):
         assert watched.admitted is not None
         route = replace(watched.admitted.plan.route, hedge=Hedge(None, 1.0, 0.1))
-        watched.admitted = planned(watched.admitted, Plan(route, "", watched.admitted.plan.steps, ()))
+        watched.admitted = replanned(watched.admitted, Plan(route, "", watched.admitted.plan.steps, ()))
         watched.others = [_row(cost) for cost in (5 * 10**9, 2 * 10**9)]
         spending.check()
     (asked,) = purse.asked
