@@ -13,6 +13,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from workers.errors import WorkerToolError, WrongUsage
+from workers.evaluation import gates
+from workers.evaluation.bounds import Bounds
 from workers.evaluation.result import FILE, Evaluation, read
 from workers.registry.digest import FileDigest, digest_of_files
 from workers.registry.record import Adapter, Base, File, Gate, Override, Record, Requires
@@ -111,6 +113,7 @@ def read_found(artifact: Path, evaluation: Path) -> Found:
 def check(name: Name, artifact: Path, files: Mapping[str, FileDigest], found: Found, override: Override | None) -> None:
     """Raises Refused, with everything that is wrong at once."""
     wrong = [*_of_another(artifact, digest_of_files(files), found.evaluation)]
+    wrong += _judged_otherwise(found.evaluation)
     wrong += _inconsistent(name, artifact, files, found)
     evaluation = found.evaluation
     if override is not None and evaluation.passed:
@@ -233,6 +236,27 @@ def _of_another(artifact: Path, digest: str, evaluation: Evaluation) -> list[str
     return []
 
 
+def _judged_otherwise(evaluation: Evaluation) -> list[str]:
+    """Verdicts that do not follow from what was measured and the bounds beside it. Further gates (a baseline's, an
+    adapter's own) can only refuse more."""
+    if not evaluation.verdicts:
+        return []
+    try:
+        bounds = Bounds(**{name.replace("-", "_"): value for name, value in evaluation.bounds.items()})
+    except TypeError:
+        bounds = None
+    if bounds is None or not evaluation.bounds:
+        return [f"its {FILE} does not say by which bounds it was judged; evaluate it again"]
+    written = {one.gate: (one.passed, one.optional) for one in evaluation.verdicts}
+    follow = {one.gate: (one.passed, one.optional) for one in gates.verdicts(evaluation, bounds)}
+    if differing := [gate for gate, verdict in follow.items() if written.get(gate) != verdict]:
+        return [
+            f"its {FILE} has been changed: the verdict of {', '.join(differing)} does not follow from its"
+            " measurements; evaluate it again"
+        ]
+    return []
+
+
 def _inconsistent(name: Name, artifact: Path, files: Mapping[str, FileDigest], found: Found) -> list[str]:
     if name.kind == "adapter":
         return []  # not every adapter was trained here
@@ -247,7 +271,7 @@ def _inconsistent(name: Name, artifact: Path, files: Mapping[str, FileDigest], f
     if manifest.recipe != candidate.recipe:
         wrong.append(
             f"its {MANIFEST} says the recipe {manifest.recipe}, and its evaluation {candidate.recipe};"
-            " evaluate it again"
+            " measurements; evaluate it again"
         )
     if manifest.quantization not in (None, candidate.quantization):
         wrong.append(

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from workers.adapters.gates import improves, judged, reads_as_before
 from workers.errors import WrongUsage
+from workers.evaluation.bounds import NAMES
 from workers.evaluation.result import Conditions, Evaluation, Interval, Perplexity, Subject, Task, Verdict
 
 PASSED = Verdict(gate="task sql", passed=True, measured="", bound="", reason="")
@@ -41,6 +42,7 @@ def evaluation(ratio: float | None, *tasks: Task) -> Evaluation:
         perplexity=perplexity,
         tasks=tasks,
         verdicts=(PASSED,),
+        bounds=dict.fromkeys(NAMES),
     )
 
 

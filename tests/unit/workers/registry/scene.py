@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from workers.evaluation.bounds import NAMES
 from workers.evaluation.result import Conditions, Evaluation, Interval, Perplexity, Subject, Verdict
 from workers.registry.digest import digest_of_artifact
 from workers.registry.registration import Asked
@@ -79,6 +80,7 @@ def evaluation(directory: Path, of: Path, *verdicts: Verdict, **candidate: Any) 
             tokens=100, reference=10.0, candidate=10.02, ratio=Interval(value=1.002, low=1.0, high=1.003)
         ),
         verdicts=verdicts or (PASSED,),
+        bounds=dict.fromkeys(NAMES),
     )
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "evaluation.json").write_text(found.to_json())

@@ -7,9 +7,15 @@ from typing import Any
 
 import pytest
 
-from tests.unit.workers.registry.scene import MANIFEST, artifact, evaluation
-from workers.evaluation.result import Interval, Perplexity
-from workers.registry.lineage import Found, needs, quality, read_found
+from tests.unit.workers.evaluation.evaluations import divergence, task
+from tests.unit.workers.evaluation.evaluations import evaluation as measured
+from tests.unit.workers.registry.scene import MANIFEST, NAME, UNJUDGED, artifact, evaluation
+from workers.evaluation.assemble import judged
+from workers.evaluation.baseline import Tolerances
+from workers.evaluation.bounds import EIGHT_BITS
+from workers.evaluation.result import Evaluation, Interval, Perplexity
+from workers.registry.digest import files_of_artifact
+from workers.registry.lineage import Found, Refused, check, needs, quality, read_found
 from workers.registry.record import Requires
 
 
@@ -67,3 +73,38 @@ def test_quality_is_what_is_left_of_the_reference(
         measured = Perplexity(tokens=1, reference=reference, candidate=candidate, ratio=ratio)
     read = found(tmp_path, MANIFEST, {}).evaluation
     assert quality(read.model_copy(update={"perplexity": measured})) == expected
+
+
+def edited(**changes: Any) -> Evaluation:
+    """One that has passed its gates, and was changed afterwards."""
+    return judged(measured(), EIGHT_BITS, (), None, Tolerances()).model_copy(update=changes)
+
+
+def refusal(tmp_path: Path, changed: Evaluation) -> str:
+    made = artifact(tmp_path / "made")
+    read = read_found(made, evaluation(tmp_path / "proof", made))
+    kept = {"candidate": read.evaluation.candidate, "reference": read.evaluation.reference}
+    read = read.model_copy(update={"evaluation": changed.model_copy(update=kept)})
+    try:
+        check(NAME, made, files_of_artifact(made), read, None)
+    except Refused as refused:
+        return str(refused)
+    return ""
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        (edited(), None),
+        (edited(divergence=divergence(kld=0.5)), "divergence"),
+        (edited(tasks=()), "tasks"),
+        (edited(verdicts=edited().verdicts[:1]), "divergence"),
+        (edited(tasks=(task(lost=40, p_value=0.0),)), "task sql"),
+        (edited(bounds={}), "by which bounds"),
+        (edited(bounds={"nonesuch": 1.0}), "by which bounds"),
+        (edited(verdicts=(*edited().verdicts, UNJUDGED.model_copy(update={"passed": True}))), None),
+    ],
+)
+def test_verdicts_have_to_follow_from_what_was_measured(tmp_path: Path, changed: Evaluation, named: str | None):
+    said = refusal(tmp_path, changed)
+    assert (named in said and "evaluate it again" in said) if named else not said
