@@ -12,7 +12,6 @@ from hypothesis import HealthCheck, settings
 
 from gateway.compiled import is_compiled
 
-
 # How long an example takes says how busy the machine is, and nothing of the code.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
