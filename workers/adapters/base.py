@@ -11,6 +11,7 @@ from typing import Any, cast
 from workers.adapters.tensors import scalars, tensors_in
 from workers.errors import WrongUsage
 from workers.quantization.weights import Tensor
+from workers.reading import content
 
 # Matrices that are no linear layers of the blocks: what turns tokens into vectors, and vectors into tokens.
 EMBEDDINGS = ("embed_tokens", "wte", "wpe", "embed_in", "embed_out", "word_embeddings", "lm_head")
@@ -54,8 +55,8 @@ def read_base(directory: Path) -> Base:
         raise WrongUsage(f"no such checkpoint directory: {directory}")
     path = directory / "config.json"
     try:
-        config: Any = json.loads(path.read_text())
-    except (OSError, ValueError):
+        config: Any = json.loads(content(path))
+    except (OSError, ValueError, RecursionError):
         config = None
     if not isinstance(config, dict):
         raise WrongUsage(f"{directory} has no config.json that can be read; is it a Hugging Face checkpoint?")

@@ -19,6 +19,7 @@ from random import Random
 from typing import Any, cast
 
 from workers.errors import WrongUsage
+from workers.reading import opened
 
 MOST_LINE_BYTES = 4 * 1024 * 1024
 MOST_EXAMPLES = 1_000_000
@@ -73,7 +74,7 @@ def read(path: Path) -> Dataset:
     total = hashlib.sha256()
     examples: list[Example] = []
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             number = 0
             while line := file.readline(MOST_LINE_BYTES + 1):
                 number += 1

@@ -13,6 +13,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from workers.errors import WorkerToolError
+from workers.reading import content
 
 FORMAT = 1
 FILE = "evaluation.json"
@@ -216,7 +217,7 @@ def read(path: Path) -> Evaluation:
     """The evaluation in a file, or in the directory that has one. Raises CannotRead."""
     file = path / FILE if path.is_dir() else path
     try:
-        return Evaluation.model_validate_json(file.read_bytes())
+        return Evaluation.model_validate_json(content(file))
     except OSError as error:
         raise CannotRead(f"{file} cannot be read: {error.strerror}; make it with: tollgate-worker evaluate") from None
     except ValidationError as error:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
-import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,8 @@ from typing import Any, cast
 from workers.errors import WrongUsage
 from workers.evaluation.result import Layer, Subject
 from workers.quantization.manifest import MANIFEST
+from workers.quantization.weights import read_header
+from workers.reading import content
 from workers.registry.digest import digest_of_artifact
 
 UNQUANTIZED_BITS = 16.0
@@ -40,7 +40,7 @@ def examine(directory: Path, name: str | None = None, parameters: int | None = N
     config = _json(directory / "config.json")
     manifest = _manifest(directory)
     recipe: Any = manifest.get("recipe")
-    quantization = cast("Mapping[str, Any] | None", config.get("quantization_config"))
+    quantization = _mapping(config, "quantization_config", directory)
     bits = UNQUANTIZED_BITS if quantization is None else bits_of(quantization)
     weight_bytes, counted = weights_of(directory, bits)
     if not counted:
@@ -154,35 +154,34 @@ def weights_of(directory: Path, bits: float) -> tuple[int, int]:
 def _tensors(directory: Path) -> Iterator[tuple[str, str, int, int]]:
     """Name, type, number of elements and bytes of every tensor, from the headers. Raises WrongUsage."""
     for path in sorted(directory.glob("*.safetensors")):
-        try:
-            with path.open("rb") as file:
-                (length,) = struct.unpack("<Q", file.read(8))
-                header = cast("Mapping[str, Mapping[str, Any]]", json.loads(file.read(length)))
-        except (OSError, ValueError, struct.error, MemoryError, OverflowError) as error:
-            raise WrongUsage(f"{path} is no safetensors file: {error}; copy or make the checkpoint again") from None
-        for name, tensor in header.items():
-            if name != "__metadata__":
-                begin, end = tensor["data_offsets"]
-                yield name, tensor["dtype"], math.prod(tensor["shape"]), end - begin
+        for tensor in read_header(path):
+            yield tensor.name, tensor.dtype, tensor.count, tensor.end - tensor.start
 
 
 def _context(config: Mapping[str, Any], directory: Path) -> int:
-    inner = cast("Mapping[str, Any]", config.get("text_config") or config)
+    inner = _mapping(config, "text_config", directory) or config
     for key in ("max_position_embeddings", "n_positions", "max_sequence_length"):
         if isinstance(inner.get(key), int):
             return inner[key]
     raise WrongUsage(f"{directory}/config.json does not say how long the context is; say it with --context")
 
 
+def _mapping(config: Mapping[str, Any], key: str, directory: Path) -> Mapping[str, Any] | None:
+    found: object = config.get(key)
+    if found is not None and not isinstance(found, dict):
+        raise WrongUsage(f"{directory}/config.json: `{key}` is not an object; copy or make the checkpoint again")
+    return cast("dict[str, Any] | None", found)
+
+
 def _json(path: Path) -> Mapping[str, Any]:
     try:
-        found: Any = json.loads(path.read_text())
+        found: Any = json.loads(content(path))
     except FileNotFoundError:
         raise WrongUsage(
             f"{path.parent} is none: it has no {path.name}; checkpoints are made by `tollgate-worker quantize` and"
             " `demo-models`, adapters by `adapter train`; what runs already is given by --candidate-url"
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise WrongUsage(f"{path} cannot be read as JSON: {error}") from None
     if not isinstance(found, dict):
         raise WrongUsage(f"{path} is not a JSON object")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any, cast
 
 from workers.demo.corpus import standard_library_sources
 from workers.errors import WrongUsage
+from workers.reading import content
 
 BUILT_IN = "held-out modules of the Python standard library"
 SUFFIXES = frozenset({".txt", ".md", ".py", ".jsonl"})
@@ -74,13 +76,11 @@ def read(path: Path) -> Text:
 
 def _documents(file: Path) -> Sequence[str]:
     try:
-        if file.stat().st_size > LARGEST_FILE:
-            raise WrongUsage(f"--text {file} is larger than {LARGEST_FILE >> 20} MiB; a part of it measures as well")
-        text = file.read_text(encoding="utf-8")
+        text = io.TextIOWrapper(io.BytesIO(content(file, LARGEST_FILE)), "utf-8").read()
     except UnicodeDecodeError as error:
         raise WrongUsage(f"--text {file} is not UTF-8 at byte {error.start}; convert it first") from None
     except OSError as error:
-        raise WrongUsage(f"--text {file} cannot be read: {error.strerror}") from None
+        raise WrongUsage(f"--text {file} cannot be read: {error.strerror}; name another, or a part of it") from None
     if file.suffix != ".jsonl":
         return [text]
     return [_row(file, number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
@@ -90,7 +90,7 @@ def _row(file: Path, number: int, line: str) -> str:
     """The text of a row: a string, a text field of an object, or the contents of its `messages`."""
     try:
         row: Any = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WrongUsage(f"--text {file}: line {number} is not JSON: {error}") from None
     if isinstance(row, str):
         return row

@@ -11,6 +11,7 @@ from typing import Any, cast
 from workers.errors import WrongUsage
 from workers.quantization.manifest import is_manifest
 from workers.quantization.weights import Tensor, tensors_of
+from workers.reading import content
 
 TOKENIZERS = ("tokenizer.json", "tokenizer.model")
 CAUSAL = ("ForCausalLM", "LMHeadModel")  # how transformers ends the names of models that continue a text
@@ -70,19 +71,23 @@ def _check_tokenizer(directory: Path) -> None:
     written = directory / TOKENIZERS[0]
     if written.is_file():
         try:
-            json.loads(written.read_bytes())
-        except ValueError as error:
+            json.loads(content(written))
+        except OSError as error:
+            raise WrongUsage(f"{written} cannot be read: {error.strerror}; copy it from the original model") from None
+        except (ValueError, RecursionError) as error:
             raise WrongUsage(f"{written} is not JSON ({error}); copy it from the original model") from None
 
 
 def _config(directory: Path) -> dict[str, Any]:
     path = directory / "config.json"
     try:
-        found: Any = json.loads(path.read_text())
+        found: Any = json.loads(content(path))
     except FileNotFoundError:
         raise WrongUsage(f"{directory} has no config.json; is it a Hugging Face checkpoint?") from None
-    except ValueError as error:
-        raise WrongUsage(f"{path} is not JSON: {error}") from None
+    except OSError as error:
+        raise WrongUsage(f"{path} cannot be read: {error.strerror}; download or copy it again") from None
+    except (ValueError, RecursionError) as error:
+        raise WrongUsage(f"{path} is not JSON: {error}; download or copy it again") from None
     if not isinstance(found, dict) or "architectures" not in found:
         raise WrongUsage(f"{path} names no architectures; is it a model's config.json?")
     return cast("dict[str, Any]", found)

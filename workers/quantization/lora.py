@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from workers.errors import WrongUsage
 from workers.quantization.weights import Tensor, read_header
+from workers.reading import content
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -60,10 +61,10 @@ def _check(tensor: Tensor, shapes: Mapping[str, tuple[int, ...]]) -> None:
 def _config(directory: Path) -> dict[str, Any]:
     path = directory / CONFIG
     try:
-        found: Any = json.loads(path.read_bytes())
+        found: Any = json.loads(content(path))
     except OSError as error:
         raise WrongUsage(f"--adapter {directory}: {path} cannot be read: {error.strerror}; give a PEFT LoRA") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WrongUsage(f"{path} is not JSON: {error}") from None
     if not isinstance(found, dict):
         raise WrongUsage(f"{path} is not a PEFT adapter's configuration")

@@ -7,6 +7,7 @@ tensors (https://github.com/huggingface/safetensors#format).
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from workers.errors import WrongUsage
+from workers.reading import content, opened
 
 LONGEST_HEADER = 100_000_000  # the library's own bound
 BITS = {
@@ -64,16 +66,21 @@ def tensors_of(directory: Path) -> list[Tensor]:
 
 def read_header(path: Path) -> list[Tensor]:
     """The tensors of one file in the order of their bytes. Raises WrongUsage."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > min(LONGEST_HEADER, size - 8):
-            raise WrongUsage(f"{path} is no safetensors file, or cut short: {size} bytes; download or copy it again")
-        header = file.read(length)
+    try:
+        with opened(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            length = int.from_bytes(file.read(8), "little")
+            if size < 8 or length > min(LONGEST_HEADER, size - 8):
+                raise WrongUsage(
+                    f"{path} is no safetensors file, or cut short: {size} bytes; download or copy it again"
+                )
+            header = file.read(length)
+    except OSError as error:
+        raise WrongUsage(f"{path} cannot be read: {error.strerror}; download or copy it again") from None
     try:
         found: Any = json.loads(header)
         tensors = sorted(_parsed(path, found, 8 + length), key=lambda tensor: tensor.start)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise WrongUsage(f"{path} has a broken header ({error!r}); download or copy it again") from None
     end = 8 + length
     for tensor in tensors:
@@ -118,9 +125,9 @@ def _parsed(path: Path, found: dict[str, Any], offset: int) -> Iterator[Tensor]:
 
 def _indexed(directory: Path) -> set[str]:
     try:
-        found: Any = json.loads((directory / INDEX).read_text())
+        found: Any = json.loads(content(directory / INDEX))
         return set(cast("dict[str, str]", found["weight_map"]).values())
     except FileNotFoundError:
         return set()
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise WrongUsage(f"{directory / INDEX} is broken ({error!r}); download the checkpoint again") from None

@@ -20,6 +20,7 @@ from workers.errors import WrongUsage
 from workers.evaluation.tasks import patterns
 from workers.evaluation.tasks.matching import Match, matches
 from workers.evaluation.tasks.task import Example
+from workers.reading import content
 
 LARGEST_FILE = 1 << 30  # bytes
 MOST_TOKENS = 32_768
@@ -126,11 +127,9 @@ class JsonlTask:
 
 def _lines(path: Path) -> list[str]:
     try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise WrongUsage(f"{path} is larger than {LARGEST_FILE >> 20} MiB; take a sample of it")
-        return path.read_text(encoding="utf-8").split("\n")  # JSON may have other line separators in its strings
+        return content(path, LARGEST_FILE).decode().split("\n")  # JSON may have other line separators in its strings
     except OSError as error:
-        raise WrongUsage(f"{path} cannot be read: {error.strerror}") from None
+        raise WrongUsage(f"{path} cannot be read: {error.strerror}; name another, or take a sample of it") from None
     except UnicodeDecodeError as error:
         raise WrongUsage(f"{path} is not UTF-8: {error.reason} at byte {error.start}") from None
 

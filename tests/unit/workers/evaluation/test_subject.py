@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 from pathlib import Path
 from typing import Any
@@ -109,3 +110,33 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
         examine(tmp_path)
     with pytest.raises(WrongUsage, match="--context"):
         examine(checkpoint(tmp_path / "x", {"a": ("BF16", [1], 2)}, max_position_embeddings=None))
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("kind", ["pipe", "device", "deep", "quantization", "text"])
+def test_a_configuration_that_is_none_is_refused_at_once(tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "config.json"
+    match kind:
+        case "pipe":
+            os.mkfifo(file)
+        case "device":
+            file.symlink_to("/dev/zero")
+        case "deep":
+            file.write_bytes(b"[" * 50_000)
+        case "quantization":
+            file.write_text('{"quantization_config": "fp8"}')
+        case _:
+            checkpoint(tmp_path, {"a": ("BF16", [2], 4)}, text_config=[1])
+    with pytest.raises(WrongUsage, match=r"config\.json"):
+        examine(tmp_path)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "header", [b"[1]", b"null", b'{"a": "x"}', b'{"a": {"dtype": "BF16", "shape": [1]}}', b"[" * 50_000]
+)
+def test_weights_with_a_header_that_is_none_are_refused(tmp_path: Path, header: bytes) -> None:
+    (tmp_path / "config.json").write_text('{"max_position_embeddings": 64}')
+    (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(WrongUsage, match="broken header"):
+        examine(tmp_path)
