@@ -55,7 +55,7 @@ examples:
   tollgate-worker evaluate --candidate var/models/scribe-int8 --reference var/models/scribe --out var/evaluations/int8
   tollgate-worker evaluate --candidate DIR --reference DIR --out DIR --quick --gate perplexity=1.03 --gate kld=off
   tollgate-worker evaluate --candidate-url http://10.0.0.7:8000 --model NAME --reference DIR --out DIR --text FILE
-  tollgate-worker evaluate --candidate DIR --reference DIR --out NEW --baseline OLD --tolerance speed=15%%
+  tollgate-worker evaluate --candidate DIR --reference DIR --out NEW --baseline OLD --tolerance speed=15%
   tollgate-worker evaluate --candidate DIR --adapter DIR --reference DIR --out DIR
 
 The output is {FILE} and a report. Exit status: 0 passed, 1 not passed, 2 wrong usage. Engines run one at a time.

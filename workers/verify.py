@@ -115,4 +115,6 @@ def _say(findings: list[Finding], digests: list[str], form: str) -> None:
     if findings:
         print(f"{len(findings)} of what was registered is not as it was", file=sys.stderr)
     else:
-        print(f"{', '.join(map(short, digests)) if len(digests) < 4 else f'{len(digests)} artifacts'}: as registered")
+        few = ", ".join(map(short, digests))
+        named = few if len(digests) < 4 else f"{len(digests)} artifacts"
+        print(f"{named}: as registered" if digests else "nothing is registered")

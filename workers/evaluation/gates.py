@@ -130,6 +130,8 @@ def _task(task: Task, margin: float) -> Verdict:
         counted += f", {task.unanswered} not answered"
     if not task.examples:
         passed, reason = None, "it has no examples"
+    elif not task.reference_correct and not task.candidate_correct:
+        passed, reason = None, f"neither model has one of {task.examples} right, so none could be lost: ask easier ones"
     elif loss.value <= margin and loss.high <= margin:
         passed, reason = True, f"not worse by more than the margin: {counted}"
     elif loss.value <= margin:

@@ -251,8 +251,8 @@ def _judged_otherwise(evaluation: Evaluation) -> list[str]:
     follow = {one.gate: (one.passed, one.optional) for one in gates.verdicts(evaluation, bounds)}
     if differing := [gate for gate, verdict in follow.items() if written.get(gate) != verdict]:
         return [
-            f"its {FILE} has been changed: the verdict of {', '.join(differing)} does not follow from its"
-            " measurements; evaluate it again"
+            f"the verdict of {', '.join(differing)} in its {FILE} does not follow from what was measured: it was"
+            " changed, or judged by other rules; evaluate it again"
         ]
     return []
 

@@ -14,7 +14,9 @@ def test_every_command_explains_itself_with_examples(command: str, capsys: pytes
         main([command, "--help"])
 
     assert stopped.value.code == 0
-    assert f"tollgate-worker {command}" in capsys.readouterr().out.split("examples:", 1)[1]
+    examples = capsys.readouterr().out.split("examples:", 1)[1]
+    assert f"tollgate-worker {command}" in examples
+    assert "%%" not in examples  # an epilog is printed as it is
 
 
 def test_wrong_usage_exits_2() -> None:

@@ -76,6 +76,11 @@ def test_divergence_and_perplexity_never_accept_alone() -> None:
     assert not passes(found)
 
 
+def test_a_task_that_neither_can_do_proves_nothing_by_itself() -> None:
+    assert not passes(evaluation(tasks=(task(reference_correct=0, candidate_correct=0),)))
+    assert passes(evaluation(tasks=(task(reference_correct=0, candidate_correct=9, gained=9),)))
+
+
 @pytest.mark.parametrize(
     ("one", "passed", "says"),
     [
@@ -85,6 +90,7 @@ def test_divergence_and_perplexity_never_accept_alone() -> None:
         (task(lost=30, gained=2, p_value=1e-7), False, "beyond chance"),
         (task(lost=30, gained=2, p_value=1e-7, unanswered=12), False, "of 400, 12 not answered"),
         (task(examples=0), None, "no examples"),
+        (task(reference_correct=0, candidate_correct=0), None, "ask easier ones"),
     ],
 )
 def test_how_a_task_is_judged(one: object, passed: bool | None, says: str) -> None:
@@ -92,7 +98,9 @@ def test_how_a_task_is_judged(one: object, passed: bool | None, says: str) -> No
     assert found.passed is passed
     assert says in found.reason
     # What may be chance holds nobody up, what was not asked does.
-    assert passes(evaluation(tasks=(one, task(name="other")))) is (passed is True or says == "may be chance")
+    assert passes(evaluation(tasks=(one, task(name="other")))) is (
+        passed is True or says in ("may be chance", "ask easier ones")
+    )
 
 
 def test_only_undecided_tasks_are_no_evidence_for_a_version() -> None:

@@ -231,3 +231,9 @@ def test_the_registry_and_the_configuration_may_be_elsewhere(here: Path, capsys:
     assert (here / "router_config/models.yaml").read_text() == MODELS
     done(capsys, *registering("--registry", str(elsewhere)))
     assert f'artifact: "{elsewhere}/artifacts' in (here / "router_config/models.yaml").read_text()
+
+
+def test_a_registry_that_holds_nothing_says_so(here: Path, capsys: pytest.CaptureFixture[str]):
+    with Store(here / "var/registry").writing():
+        pass
+    assert done(capsys, "verify").startswith("nothing is registered")
