@@ -27,8 +27,9 @@ from workers.quantization.manifest import is_current
 from workers.quantization.recipes import RECIPES
 from workers.quantization.space import artifact_bytes, bits_per_linear_weight, check_space
 from workers.quantization.texts import digest_of_files, files_of
-from workers.quantization.weights import Tensor, bytes_of, check_multiples
+from workers.quantization.weights import bytes_of, check_multiples
 from workers.registry.digest import digest_of_artifact
+from workers.weight_files import Tensor
 
 if TYPE_CHECKING:
     from workers.cli import Subparsers

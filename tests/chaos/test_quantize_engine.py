@@ -20,8 +20,8 @@ from tests.chaos.launching import ROOT
 from workers.demo.broken import break_artifact
 from workers.evaluation.engine import Served, serving
 from workers.quantization.manifest import read_manifest
-from workers.quantization.weights import read_header
 from workers.registry.digest import digest_of_artifact
+from workers.weight_files import read_header
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 

@@ -11,7 +11,7 @@ from tests.contract.conftest import ROOT
 from workers.cli import main
 from workers.demo.broken import PACKED, SWAPPED, WEIGHTS
 from workers.evaluation.result import Evaluation, read
-from workers.quantization.weights import read_header
+from workers.weight_files import read_header
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 

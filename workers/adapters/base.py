@@ -10,8 +10,8 @@ from typing import Any, cast
 
 from workers.adapters.tensors import scalars, tensors_in
 from workers.errors import WrongUsage
-from workers.quantization.weights import Tensor
 from workers.reading import content
+from workers.weight_files import Tensor
 
 # Matrices that are no linear layers of the blocks: what turns tokens into vectors, and vectors into tokens.
 EMBEDDINGS = ("embed_tokens", "wte", "wpe", "embed_in", "embed_out", "word_embeddings", "lm_head")

@@ -19,7 +19,7 @@ from workers.adapters.peft_config import CONFIG
 from workers.adapters.tensors import has_not_finite, is_zero, tensors_of
 from workers.engines.vllm import LORA_RANKS
 from workers.errors import WrongUsage
-from workers.quantization.weights import FLOATS, Tensor
+from workers.weight_files import FLOATS, Tensor
 
 Level = Literal["error", "warning"]
 DEFAULT_RANK = 16  # what vLLM makes room for where it is not told

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from workers.errors import WrongUsage
-from workers.quantization.weights import BITS, FLOATS, Tensor, read_header
+from workers.weight_files import BITS, FLOATS, Tensor, read_header
 
 CHUNK = 8 * 2**20  # a multiple of every number's size
 

@@ -14,9 +14,9 @@ from typing import Any, cast
 from workers.capacity.architecture import Model, Role, Weights
 from workers.capacity.configuration import from_config
 from workers.capacity.quantizations import BY_NAME, MIXED
-from workers.capacity.safetensors import Tensor, tensors_of
 from workers.capacity.stored import Stored, stored_quantization
 from workers.errors import WrongUsage
+from workers.weight_files import Tensor, read_header
 
 INDEX = "model.safetensors.index.json"
 LARGEST_JSON = 50_000_000  # bytes; an index of a large model has some
@@ -49,7 +49,7 @@ def read_model(path: Path) -> Model:
     stored = stored_quantization(inner, where)
     files = _weight_files(directory) if directory else []
     if files:
-        tensors = [tensor for one in files for tensor in tensors_of(one)]
+        tensors = [tensor for one in files for tensor in read_header(one)]
         return dataclasses.replace(model, weights=weights_of(tensors, model, stored, where))
     if model.stored and model.stored not in BY_NAME:
         because = "its bits differ by layer" if model.stored == MIXED else f"{model.stored} is not known here"
@@ -118,20 +118,20 @@ def _is_weight(tensor: Tensor) -> bool:
 
 def _parameters(tensor: Tensor, stored: Stored) -> int:
     if tensor.dtype == "I32" and 0 < stored.bits < 32:  # several to a word
-        return tensor.elements * (32 // stored.bits)
+        return tensor.count * (32 // stored.bits)
     if tensor.dtype == "U8" and stored.bits == 4:
-        return tensor.elements * 2
-    return tensor.elements
+        return tensor.count * 2
+    return tensor.count
 
 
 def _held(tensor: Tensor) -> int:
     """Bytes in the engine: channels' scales at 32 bits, nested block scales unpacked to 32 bits, full floats as 16."""
     if _CHANNEL_SCALE.search(tensor.name) and (len(tensor.shape) < 2 or tensor.shape[1] == 1):
-        return 4 * tensor.elements
+        return 4 * tensor.count
     if tensor.name.endswith(".absmax"):
-        return 4 * tensor.elements
+        return 4 * tensor.count
     if tensor.dtype in ("F32", "F64") and _PART.search(tensor.name):
-        return 2 * tensor.elements
+        return 2 * tensor.count
     return tensor.bytes
 
 

@@ -18,7 +18,7 @@ from workers.directories import replaced
 from workers.errors import WorkerToolError, WrongUsage
 from workers.quantization.checks import check_output
 from workers.quantization.manifest import MANIFEST, is_manifest, read_manifest
-from workers.quantization.weights import read_header
+from workers.weight_files import read_header
 
 RECIPE = "broken"
 WEIGHTS = "model.safetensors"

@@ -10,8 +10,9 @@ from typing import Any, cast
 
 from workers.errors import WrongUsage
 from workers.quantization.manifest import is_manifest
-from workers.quantization.weights import Tensor, tensors_of
+from workers.quantization.weights import tensors_of
 from workers.reading import content
+from workers.weight_files import Tensor
 
 TOKENIZERS = ("tokenizer.json", "tokenizer.model")
 CAUSAL = ("ForCausalLM", "LMHeadModel")  # how transformers ends the names of models that continue a text

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from workers.errors import WrongUsage
-from workers.quantization.weights import Tensor, read_header
 from workers.reading import content
+from workers.weight_files import Tensor, read_header
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"

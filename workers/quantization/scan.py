@@ -11,7 +11,7 @@ import torch
 
 from workers.errors import WrongUsage
 from workers.quantization.progress import Report, followed
-from workers.quantization.weights import FLOATS, Tensor
+from workers.weight_files import FLOATS, Tensor
 
 PIECE = 16 * 2**20  # numbers
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from workers.errors import WrongUsage
 from workers.quantization.recipes import QuantizationRecipe
-from workers.quantization.weights import Tensor, bytes_of
+from workers.quantization.weights import bytes_of, is_linear
+from workers.weight_files import Tensor
 
 RESERVE = 64 * 2**20  # tokenizer, configuration, and not the last byte of a disk
 MARGIN = 1.05
@@ -21,7 +22,7 @@ def bits_per_linear_weight(recipe: QuantizationRecipe, budget: float) -> float:
 
 def artifact_bytes(tensors: Sequence[Tensor], bits: float) -> int:
     """The weights of an artifact whose linear layers have so many bits per weight; the others stay as they are."""
-    linear = [tensor for tensor in tensors if tensor.is_linear]
+    linear = [tensor for tensor in tensors if is_linear(tensor)]
     return round(sum(tensor.count for tensor in linear) * bits / 8) + bytes_of(tensors) - bytes_of(linear)
 
 

@@ -1,54 +1,25 @@
-"""Safetensors files without a library: what their headers say, and whether the bytes that they promise are there.
-
-The format: eight bytes of length (little endian), a JSON header with type, shape and offsets of each tensor, then the
-tensors (https://github.com/huggingface/safetensors#format).
-"""
+"""The weights of a checkpoint: which of them recipes quantize, how many they are, and whether the kernels take them."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from math import prod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from workers.errors import WrongUsage
-from workers.reading import content, opened
+from workers.reading import content
+from workers.weight_files import Tensor, read_header
 
-LONGEST_HEADER = 100_000_000  # the library's own bound
-BITS = {
-    **{"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U8": 8, "BOOL": 8},
-    **{"U16": 16, "U32": 32, "U64": 64, "F8_E4M3": 8, "F8_E5M2": 8},
-    **{"F8_E8M0": 8, "F6_E2M3": 6, "F6_E3M2": 6, "F4": 4, "C64": 64},
-}
-FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 INDEX = "model.safetensors.index.json"
 # Not linear, or kept at their precision: embeddings, the output head, and everything that is no matrix.
 _KEPT = re.compile(r"(^|\.)(lm_head|embed_\w+|\w*embeddings?|wte|wpe)(\.|$)")
 
 
-@dataclass(frozen=True, slots=True)
-class Tensor:
-    """One tensor of a file: `start` and `end` count bytes from the beginning of the file."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    path: Path
-    start: int
-    end: int
-
-    @property
-    def count(self) -> int:
-        return prod(self.shape)
-
-    @property
-    def is_linear(self) -> bool:
-        """Whether it is the weight of a layer that recipes quantize."""
-        return len(self.shape) == 2 and self.name.endswith(".weight") and not _KEPT.search(self.name)
+def is_linear(tensor: Tensor) -> bool:
+    """Whether it is the weight of a layer that recipes quantize."""
+    return len(tensor.shape) == 2 and tensor.name.endswith(".weight") and not _KEPT.search(tensor.name)
 
 
 def tensors_of(directory: Path) -> list[Tensor]:
@@ -64,37 +35,9 @@ def tensors_of(directory: Path) -> list[Tensor]:
     return [tensor for path in paths for tensor in read_header(path)]
 
 
-def read_header(path: Path) -> list[Tensor]:
-    """The tensors of one file in the order of their bytes. Raises WrongUsage."""
-    try:
-        with opened(path) as file:
-            size = os.fstat(file.fileno()).st_size
-            length = int.from_bytes(file.read(8), "little")
-            if size < 8 or length > min(LONGEST_HEADER, size - 8):
-                raise WrongUsage(
-                    f"{path} is no safetensors file, or cut short: {size} bytes; download or copy it again"
-                )
-            header = file.read(length)
-    except OSError as error:
-        raise WrongUsage(f"{path} cannot be read: {error.strerror}; download or copy it again") from None
-    try:
-        found: Any = json.loads(header)
-        tensors = sorted(_parsed(path, found, 8 + length), key=lambda tensor: tensor.start)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise WrongUsage(f"{path} has a broken header ({error!r}); download or copy it again") from None
-    end = 8 + length
-    for tensor in tensors:
-        if tensor.start != end or (tensor.end - tensor.start) * 8 != tensor.count * BITS[tensor.dtype]:
-            raise WrongUsage(f"{path}: {tensor.name} is not where its header says; download or copy it again")
-        end = tensor.end
-    if end != size:
-        raise WrongUsage(f"{path} should have {end} bytes and has {size}: cut short; download or copy it again")
-    return tensors
-
-
 def check_multiples(tensors: Sequence[Tensor], multiple: int, recipe: str) -> None:
     """Refuse layers whose inputs the recipe's groups, or the engine's kernels, do not divide."""
-    odd = [tensor for tensor in tensors if tensor.is_linear and tensor.shape[-1] % multiple]
+    odd = [tensor for tensor in tensors if is_linear(tensor) and tensor.shape[-1] % multiple]
     if odd:
         raise WrongUsage(
             f"{recipe} needs layers whose inputs are a multiple of {multiple}, and {len(odd)} are not, such as"
@@ -104,23 +47,12 @@ def check_multiples(tensors: Sequence[Tensor], multiple: int, recipe: str) -> No
 
 def parameters_of(tensors: Sequence[Tensor]) -> tuple[int, int]:
     """How many weights recipes quantize, and how many others there are."""
-    linear = sum(tensor.count for tensor in tensors if tensor.is_linear)
+    linear = sum(tensor.count for tensor in tensors if is_linear(tensor))
     return linear, sum(tensor.count for tensor in tensors) - linear
 
 
 def bytes_of(tensors: Sequence[Tensor]) -> int:
-    return sum(tensor.end - tensor.start for tensor in tensors)
-
-
-def _parsed(path: Path, found: dict[str, Any], offset: int) -> Iterator[Tensor]:
-    for name, described in found.items():
-        if name == "__metadata__":
-            continue
-        start, end = described["data_offsets"]
-        shape = tuple(described["shape"])
-        if described["dtype"] not in BITS or not all(type(n) is int and n >= 0 for n in (start, end, *shape)):
-            raise ValueError(name)
-        yield Tensor(name, described["dtype"], shape, path, offset + start, offset + end)
+    return sum(tensor.bytes for tensor in tensors)
 
 
 def _indexed(directory: Path) -> set[str]:

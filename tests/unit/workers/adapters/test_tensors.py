@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.unit.workers.adapters.files import safetensors
 from workers.adapters.tensors import has_not_finite, is_zero, scalars, tensors_in, tensors_of
 from workers.errors import WrongUsage
-from workers.quantization.weights import Tensor
+from workers.weight_files import Tensor
 
 FORMATS = {"F16": "<e", "F32": "<f", "F64": "<d"}
 

@@ -18,9 +18,9 @@ from tests.unit.workers.capacity.models import (
     scribe_tensors,
 )
 from workers.capacity.checkpoint import INDEX, read_model
-from workers.capacity.safetensors import tensors_of
 from workers.capacity.weights import weights_bytes
 from workers.errors import WrongUsage
+from workers.weight_files import read_header
 
 # What vLLM 0.32 counted after loading these checkpoints.
 ENGINE_BYTES = {"none": 9_180_752, "w8a8": 5_299_882, "w4a16": 3_344_362}
@@ -104,12 +104,12 @@ def test_an_adapter_is_no_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "not a safetensors file"),
+        (b"", "no safetensors file"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "only a pointer"),
-        (b"\x02\0\0\0\0\0\0\0{]", "header is damaged"),
-        (b"\x02\0\0\0\0\0\0\0[]", "header is damaged"),
-        (b"\xff\xff\xff\xff\xff\xff\xff\xff{}", "not a safetensors file"),
-        (safetensors(scribe_tensors())[:-1], "download it again"),
+        (b"\x02\0\0\0\0\0\0\0{]", "broken header"),
+        (b"\x02\0\0\0\0\0\0\0[]", "broken header"),
+        (b"\xff\xff\xff\xff\xff\xff\xff\xff{}", "no safetensors file"),
+        (safetensors(scribe_tensors())[:-1], "download or copy it again"),
         (safetensors({}), "hold no weights"),
     ],
 )
@@ -135,7 +135,7 @@ def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
         read_model(Path("/dev/zero"))
     checkpoint(tmp_path, SCRIBE)
     os.mkfifo(tmp_path / "model.safetensors")
-    with pytest.raises(WrongUsage, match="is no file"):
+    with pytest.raises(WrongUsage, match="no regular file"):
         read_model(tmp_path)
 
 
@@ -152,6 +152,6 @@ def test_any_damage_of_the_header_is_refused_or_harmless(cut: int, at: int, byte
     path = tmp_path / "model.safetensors"
     path.write_bytes(whole[: len(whole) - cut])
     try:
-        assert all(tensor.bytes >= 0 for tensor in tensors_of(path))
+        assert all(tensor.bytes >= 0 for tensor in read_header(path))
     except WrongUsage:
         pass

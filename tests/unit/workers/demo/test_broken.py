@@ -9,7 +9,7 @@ from tests.unit.workers.quantization.test_manifest import MADE
 from workers.demo.broken import break_artifact, is_current
 from workers.errors import WrongUsage
 from workers.quantization.manifest import read_manifest
-from workers.quantization.weights import read_header
+from workers.weight_files import read_header
 
 SCALE, PACKED = (f"model.layers.0.mlp.down_proj.{part}" for part in ("weight_scale", "weight_packed"))
 SHAPES = {SCALE: (3, 2), PACKED: (3, 2)}

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from workers.quantization.weights import BITS
+from workers.weight_files import BITS
 
 CONFIG: Mapping[str, object] = {
     "architectures": ["LlamaForCausalLM"],

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from tests.unit.workers.quantization.checkpoints import SHAPES, checkpoint, safetensors
 from workers.errors import WrongUsage
-from workers.quantization.weights import INDEX, check_multiples, parameters_of, read_header, tensors_of
+from workers.quantization.weights import INDEX, check_multiples, parameters_of, tensors_of
+from workers.weight_files import read_header
 
 
 def test_names_types_and_places_are_read(tmp_path: Path) -> None:
