@@ -38,6 +38,7 @@ class Command(Protocol):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit 0 done, 1 found a problem, 2 wrong usage."""
+    _open_closed_streams()
     parser = argparse.ArgumentParser(
         prog="tollgate-worker",
         description="Build, quantize and run the workers behind the gateway.",
@@ -63,6 +64,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has seen enough, as in `tollgate-worker plan 7B | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit complains
         return 0
+
+
+def _open_closed_streams() -> None:
+    """What the caller has closed leads nowhere: no file of ours gets its number, and is printed into."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)
 
 
 if __name__ == "__main__":

@@ -41,3 +41,10 @@ def test_a_reader_that_has_seen_enough_is_no_problem() -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 0
+
+
+@pytest.mark.timeout(120)
+def test_closed_streams_lead_nowhere() -> None:
+    command = f'exec "{sys.executable}" -m workers.cli plan 7B --gpu l40s <&- >&- 2>&-'
+
+    assert subprocess.run(["sh", "-c", command], check=False, timeout=100).returncode == 0
