@@ -17,6 +17,11 @@ settings.register_profile("untimed", deadline=None, suppress_health_check=[Healt
 settings.load_profile("untimed")
 
 
+# A shell has what it starts in the background ignore interrupts, and every command that a test starts would inherit it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def pytest_report_header() -> str:
     """Which gateway is tested: the same tests run on either form."""
     return f"gateway: {'compiled' if is_compiled() else 'plain Python'}"
