@@ -1,5 +1,5 @@
 """Named tuples of the hot path, made without their class's own `__new__`: that one is Python's, compiled or not, and
-costs as much as setting ten fields (0.25 us)."""
+takes half as long again. A request makes five."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import signal
 from collections.abc import Generator, Sequence
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import yaml
 
+from workers.arguments import at_least_one, positive_number
 from workers.directories import replaced
 from workers.environments import ENGINE
 from workers.errors import WorkerToolError, WrongUsage
@@ -93,15 +93,15 @@ def add_parser(subparsers: Subparsers) -> None:
         help=f"{', '.join(BUILT_IN)}, NAME.jsonl, {PREFIX}TASK, an entry point; repeatable (default: {DEFAULT_TASK})",
     )
     parser.add_argument(
-        "--windows", type=_positive, metavar="N", help=f"of text (default: {FULL.windows}, {QUICK.windows} if quick)"
+        "--windows", type=at_least_one, metavar="N", help=f"of text (default: {FULL.windows}, {QUICK.windows} if quick)"
     )
     parser.add_argument(
         "--examples",
-        type=_positive,
+        type=at_least_one,
         metavar="N",
         help=f"of each task (default: {FULL.examples}, {QUICK.examples} if quick)",
     )
-    parser.add_argument("--context", type=_positive, metavar="TOKENS", help="default: the longest that both take")
+    parser.add_argument("--context", type=at_least_one, metavar="TOKENS", help="default: the longest that both take")
     parser.add_argument("--seed", type=int, default=SEED, help="picks text, examples, resamples (default: %(default)s)")
     parser.add_argument("--gate", action="append", default=[], metavar="NAME=VALUE", help="a bound, or off; repeatable")
     parser.add_argument("--gates", type=Path, metavar="YAML", help="bounds by name; --gate wins")
@@ -126,7 +126,11 @@ def add_parser(subparsers: Subparsers) -> None:
         "--engine-arg", action="append", default=[], metavar="ARG", help="for vLLM, repeatable: --engine-arg=--flag=1"
     )
     parser.add_argument(
-        "--start-within", type=_seconds, default=600.0, metavar="SECONDS", help="for an engine (default: %(default)g)"
+        "--start-within",
+        type=positive_number,
+        default=600.0,
+        metavar="SECONDS",
+        help="for an engine (default: %(default)g)",
     )
 
 
@@ -285,17 +289,3 @@ def _ending_on_sigterm() -> Generator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 < value < math.inf:
-        raise ValueError
-    return value

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from workers.arguments import at_least_one, positive_number
 from workers.capacity import table
 from workers.capacity.architecture import Model
 from workers.capacity.checkpoint import read_model
@@ -67,14 +68,12 @@ def add_parser(subparsers: Subparsers) -> None:
         "--config", type=Path, metavar="DIR", help="a fleet whose `gpus:` have prices; default: router_config"
     )
     load = parser.add_argument_group("what is asked of it")
-    load.add_argument(
-        "--requests-per-second", type=_positive_number, metavar="N", help="default: as many as one can do"
-    )
-    load.add_argument("--prompt-tokens", type=_at_least_one, metavar="N", help=f"default: {PROMPT_TOKENS}")
-    load.add_argument("--output-tokens", type=_at_least_one, metavar="N", help=f"default: {OUTPUT_TOKENS}")
+    load.add_argument("--requests-per-second", type=positive_number, metavar="N", help="default: as many as one can do")
+    load.add_argument("--prompt-tokens", type=at_least_one, metavar="N", help=f"default: {PROMPT_TOKENS}")
+    load.add_argument("--output-tokens", type=at_least_one, metavar="N", help=f"default: {OUTPUT_TOKENS}")
     load.add_argument(
         "--context",
-        type=_at_least_one,
+        type=at_least_one,
         metavar="N",
         help=f"longest request; default: {DEFAULT_CONTEXT}, or what the model or the load has",
     )
@@ -87,8 +86,8 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     engine.add_argument("--kv-cache-dtype", choices=("auto", "fp8"), default="auto", help="default: %(default)s")
     engine.add_argument("--kv-cache-memory", metavar="SIZE", help="vLLM's --kv-cache-memory-bytes: then exactly that")
-    engine.add_argument("--block-size", type=_at_least_one, metavar="N", help="tokens; default: 16, on a CPU 128")
-    engine.add_argument("--max-num-seqs", type=_at_least_one, metavar="N", help="default: as vLLM chooses")
+    engine.add_argument("--block-size", type=at_least_one, metavar="N", help="tokens; default: 16, on a CPU 128")
+    engine.add_argument("--max-num-seqs", type=at_least_one, metavar="N", help="default: as vLLM chooses")
     engine.add_argument(
         "--memory-utilization", type=_share, default=UTILIZATION, metavar="SHARE", help="default: %(default)s"
     )
@@ -190,22 +189,6 @@ def _list(written: str, flag: str) -> list[str]:
     if not all(names):
         raise WrongUsage(f"{flag} `{written}` has an empty name; separate names by single commas")
     return names
-
-
-def _at_least_one(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:12]) <= 10**9:
-        raise argparse.ArgumentTypeError(f"`{text}` must be a whole number from 1 to a billion")
-    return int(text)
-
-
-def _positive_number(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < 1e9:
-        raise argparse.ArgumentTypeError(f"`{text}` must be a number above 0")
-    return number
 
 
 def _share(text: str) -> float:

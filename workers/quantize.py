@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from workers.arguments import at_least_one
 from workers.environments import QUANTIZE, become
 from workers.errors import WrongUsage
 from workers.quantization import progressive
@@ -83,11 +84,16 @@ def add_parser(subparsers: Subparsers) -> None:
         help="text, JSON Lines (`text`, `messages`, or `prompt` and `completion`), Parquet, a saved data set, or a"
         " directory of them (default: a built-in text, for the demo)",
     )
-    parser.add_argument("--samples", type=_positive, default=SAMPLES, help="calibration samples (default: %(default)s)")
-    parser.add_argument("--length", type=_positive, default=WINDOW, help="tokens of a sample (default: %(default)s)")
+    parser.add_argument(
+        "--samples", type=at_least_one, default=SAMPLES, help="calibration samples (default: %(default)s)"
+    )
+    parser.add_argument("--length", type=at_least_one, default=WINDOW, help="tokens of a sample (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=SEED, help="picks the calibration samples (default: %(default)s)")
     parser.add_argument(
-        "--threads", type=_positive, default=THREADS, help="of the processor; part of the result (default: %(default)s)"
+        "--threads",
+        type=at_least_one,
+        default=THREADS,
+        help="of the processor; part of the result (default: %(default)s)",
     )
     parser.add_argument("--bits", type=float, default=BITS, help="mixed: bits per linear weight (default: %(default)s)")
     parser.add_argument("--ladder", default=LADDER, metavar="STEPS", help="progressive: the recipes, see below")
@@ -206,10 +212,3 @@ def _command(arguments: argparse.Namespace, recipe: str, out: Path) -> list[str]
         *("--threads", str(arguments.threads), "--bits", str(arguments.bits)),
         *(("--for-other-engine",) if arguments.for_other_engine else ()),
     ]
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value

@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import socket
-import struct
 import subprocess
 import time
 from collections.abc import Generator, Mapping, Sequence
@@ -23,6 +22,7 @@ from workers.errors import WorkerToolError
 from workers.supervisor import guard
 from workers.supervisor.excerpt import last_words
 from workers.supervisor.process import LOG_READ_BYTES, CannotStart, start_guarded
+from workers.weight_files import read_header
 
 GRACE = 5.0  # seconds between SIGTERM and SIGKILL: nobody's request is lost
 ASK_EVERY = 0.25
@@ -145,16 +145,7 @@ def startup(said: str, checkpoint: Path) -> Startup:
 
 def tensor_bytes(checkpoint: Path) -> int:
     """Bytes of all tensors in a checkpoint directory, from the headers of its safetensors files; 0 without any."""
-    total = 0
-    for path in checkpoint.glob("*.safetensors"):
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(length))
-        for name, tensor in header.items():
-            if name != "__metadata__":
-                begin, end = tensor["data_offsets"]
-                total += end - begin
-    return total
+    return sum(tensor.bytes for path in checkpoint.glob("*.safetensors") for tensor in read_header(path))
 
 
 def _lora_arguments(lora: Mapping[str, Path]) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from gateway.fleet.adapter_check import MOST_RANK
 from workers.adapters import dataset
 from workers.adapters.base import chosen_targets, read_base
 from workers.adapters.peft_config import CONFIG
+from workers.arguments import at_least_one, positive_number
 from workers.environments import QUANTIZE, become
 from workers.errors import WrongUsage
 from workers.quantization.checks import check_base
@@ -51,20 +51,24 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--data", required=True, type=Path, metavar="FILE", help="what is learnt (JSONL)")
     parser.add_argument("--eval", type=Path, metavar="FILE", help="what is asked before and after (JSONL)")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where the adapter goes")
-    parser.add_argument("--rank", type=_count, default=8, help=f"1 to {MOST_RANK} (default: %(default)s)")
-    parser.add_argument("--alpha", type=_count, help="the adapter's weight times its rank (default: twice the rank)")
+    parser.add_argument("--rank", type=at_least_one, default=8, help=f"1 to {MOST_RANK} (default: %(default)s)")
+    parser.add_argument(
+        "--alpha", type=at_least_one, help="the adapter's weight times its rank (default: twice the rank)"
+    )
     parser.add_argument("--targets", metavar="NAMES", help="layers to adapt, with commas (default: all linear ones)")
     length = parser.add_mutually_exclusive_group()
-    length.add_argument("--epochs", type=_positive, default=3.0, help="passes over the examples (default: %(default)g)")
-    length.add_argument("--steps", type=_count, help="batches, in place of --epochs")
-    parser.add_argument("--batch-size", type=_count, default=8, help="examples per step (default: %(default)s)")
-    parser.add_argument(
-        "--learning-rate", type=_positive, default=2e-4, help="of AdamW, at most (default: %(default)g)"
+    length.add_argument(
+        "--epochs", type=positive_number, default=3.0, help="passes over the examples (default: %(default)g)"
     )
-    parser.add_argument("--window", type=_count, default=1024, help="tokens of an example (default: %(default)s)")
+    length.add_argument("--steps", type=at_least_one, help="batches, in place of --epochs")
+    parser.add_argument("--batch-size", type=at_least_one, default=8, help="examples per step (default: %(default)s)")
+    parser.add_argument(
+        "--learning-rate", type=positive_number, default=2e-4, help="of AdamW, at most (default: %(default)g)"
+    )
+    parser.add_argument("--window", type=at_least_one, default=1024, help="tokens of an example (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=20260, help="of the order and the split (default: %(default)s)")
     parser.add_argument(
-        "--threads", type=_count, default=2, help="of the CPU; changes the bytes (default: %(default)s)"
+        "--threads", type=at_least_one, default=2, help="of the CPU; changes the bytes (default: %(default)s)"
     )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: %(default)s")
     parser.add_argument("--force", action="store_true", help="replace DIR if it exists")
@@ -110,17 +114,3 @@ def check_output(out: Path, base: Path, force: bool) -> None:
     there = next(parent for parent in out.resolve().parents if parent.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         raise WrongUsage(f"--out {out}: {there} is no directory that can be written to; choose another")
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < math.inf:
-        raise ValueError
-    return value
