@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 
+from gateway.clock import wall
 from gateway.errors import RateLimited
 from gateway.protocol.request import Request
 from gateway.routing.types import Plan
@@ -55,14 +55,14 @@ async def _lease(limiter: Limiter, lengths: Lengths, table: Table, request: Requ
         money = reservation.most_cost(request, plan.steps, table.models)
         if plan.route.hedge is not None:
             money *= 2  # both are paid for
-    lease = limiter.admit(key, model, tokens, money, time.time())
+    lease = limiter.admit(key, model, tokens, money, wall())
     if lease is None:
         lease = await limiter.wait(key, model, tokens, money)
     shared = table.model_keys.get(model)
     if shared is None:
         return lease
     try:
-        common = limiter.admit(shared, "", tokens, 0, time.time())
+        common = limiter.admit(shared, "", tokens, 0, wall())
         if common is None:
             common = await limiter.wait(shared, "", tokens, 0)
     except BaseException:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import functools
 import hashlib
-import time
 from dataclasses import replace
 from typing import cast
 
 import orjson
 
+from gateway.clock import monotonic
 from gateway.dispatch import Dispatch
 from gateway.engines.dialect import Dialect
 from gateway.errors import WorkerBroke, WorkerTimeout, WorkerUnreachable
@@ -105,7 +105,7 @@ class Call:
     @property
     def answered_at(self) -> float:
         """Monotonic seconds of the latest read from the worker."""
-        return time.monotonic() if self.response is None else self.response.read_at
+        return monotonic() if self.response is None else self.response.read_at
 
     def abort(self) -> None:
         """Drops the worker's answer, if one is under way, so that its engine stops."""

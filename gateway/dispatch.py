@@ -7,8 +7,7 @@ and closing is synchronous, so a cancelled task settles too.
 
 from __future__ import annotations
 
-import time
-
+from gateway.clock import monotonic
 from gateway.errors import AdapterNotLoaded, GatewayError, Overloaded, UpstreamError
 from gateway.fleet.backend import Backend
 from gateway.ledger.pricing import gpu_cost, token_cost
@@ -50,7 +49,7 @@ class Dispatch:
         self.backend = backend
         self.step = step
         self.number = number  # 1 for the first attempt of a request
-        self.opened_at = now = time.monotonic()
+        self.opened_at = now = monotonic()
         self.closed_at = 0.0
         self.outcome: Outcome | None = None
         self.charge: Charge | None = None  # against its tenant's share, where it waited for its place
@@ -75,7 +74,7 @@ class Dispatch:
 
     def first_token(self) -> None:
         """The prompt is through prefill: it no longer stands before those that come after it."""
-        now = time.monotonic()
+        now = monotonic()
         self.place.first_token(now)
         if self._told:
             self._tell_passed(now)
@@ -86,7 +85,7 @@ class Dispatch:
 
     def blame(self, error: GatewayError) -> None:
         """What this failure says of the worker to those that come after; to be told before `close`."""
-        backend, now = self.backend, time.monotonic()
+        backend, now = self.backend, monotonic()
         if isinstance(error, Overloaded):
             backend.full(now)
         elif isinstance(error, UpstreamError) and not isinstance(error, AdapterNotLoaded):
@@ -119,7 +118,7 @@ class Dispatch:
         if self.outcome is not None:
             return False
         self.outcome = outcome
-        self.closed_at = now = time.monotonic()
+        self.closed_at = now = monotonic()
         backend = self.backend
         place = self.place
         place.leave(now, usage if outcome == "ok" else None)
@@ -181,5 +180,5 @@ class Dispatch:
         per_prompt, per_output = backend.seconds_per_prompt_token, backend.seconds_per_output_token
         if per_output is None:
             return Usage(prompt, 0, 0)
-        decoding = time.monotonic() - self.opened_at - self.place.prompt_tokens * (per_prompt or 0.0)
+        decoding = monotonic() - self.opened_at - self.place.prompt_tokens * (per_prompt or 0.0)
         return Usage(prompt, 0, min(self._unseen_tokens, max(0, int(decoding / per_output))))

@@ -6,10 +6,10 @@ Only before a byte has reached the client may another worker be asked; this is t
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import cast
 
 from gateway.call import Call
+from gateway.clock import monotonic
 from gateway.dispatch import Dispatch
 from gateway.errors import AdapterNotLoaded, GatewayError, Overloaded, UpstreamError, WorkerTimeout
 from gateway.fleet.backend import Backend
@@ -76,7 +76,7 @@ class Race:
                 trace.waited += winner.answered_at - began
                 return winner
             except (UpstreamError, Overloaded) as error:
-                now = time.monotonic()
+                now = monotonic()
                 trace.waited += now - began
                 dispatch = trace.dispatch
                 assert dispatch is not None
@@ -140,7 +140,7 @@ class Race:
                     kept.append((one.view.shelf, one.engine_model))
             return await self._take_a_turn(ready)
         finally:
-            now = time.monotonic()
+            now = monotonic()
             for shelf, name in kept:
                 shelf.leave(name, now)
 
@@ -149,7 +149,7 @@ class Race:
         shelf, adapter = step.view.shelf, step.target.adapter
         assert shelf is not None
         assert adapter is not None
-        began, timeout = time.monotonic(), self._admitted.plan.route.timeout
+        began, timeout = monotonic(), self._admitted.plan.route.timeout
         elapsed = began - self._trace.exchange.arrived
         patience = min(timeout.first_token, timeout.total - elapsed)
         most = self._admitted.ask.preferences.max_ttft_seconds
@@ -160,7 +160,7 @@ class Race:
             step.engine_model = await adapters.bring(backend, adapter, max(0.0, patience), self._may_try_another)
             kept.append((shelf, step.engine_model))
         finally:
-            self._trace.waited += time.monotonic() - began
+            self._trace.waited += monotonic() - began
 
     def _is_ready(self, step: Step) -> bool:
         """Whether its worker has the adapter it is for, if any; the step then names it as the worker does now."""
@@ -175,7 +175,7 @@ class Race:
 
     def _has_room(self, step: Step) -> bool:
         backend = cast("Backend", step.view)
-        return not backend.queue.waiting and backend.has_room(time.monotonic())
+        return not backend.queue.waiting and backend.has_room(monotonic())
 
     def _has_lost_its_adapter(self, dispatch: Dispatch, error: GatewayError) -> bool:
         """Another gateway has unloaded it, or the engine was started anew: that is no failure of the worker."""
@@ -196,7 +196,7 @@ class Race:
     def _with_room(self) -> int | None:
         """Where the best step is whose worker has room and nobody waiting. What has befallen workers since the plan
         was made counts: those that can not be reached now are left out as long as any other is there."""
-        now = time.monotonic()
+        now = monotonic()
         away: int | None = None
         others = False
         for at, step in enumerate(self._steps):
@@ -223,7 +223,7 @@ class Race:
 
     def may_leave(self) -> bool:
         """While its worker is silent: another one has room, and the route's retries are not used up."""
-        now = time.monotonic()
+        now = monotonic()
         if self._is_past_its_ttft(now) or not any([not _is_away(one) and self._has_room(one) for one in self._steps]):
             return False
         if not self._may_go_on(now):
@@ -235,7 +235,7 @@ class Race:
         """In line for the workers of some steps not yet taken; the ticket has a place on one of them."""
         trace, admitted, room = self._trace, self._admitted, self._shared.room
         queue, timeout, preferences = trace.table.settings.queue, admitted.plan.route.timeout, admitted.ask.preferences
-        began = time.monotonic()
+        began = monotonic()
         elapsed = began - trace.exchange.arrived
         patience = min(queue.wait, timeout.first_token, timeout.total - elapsed)
         if preferences.max_ttft_seconds is not None:
@@ -250,7 +250,7 @@ class Race:
         try:
             await room.turn(ticket, backends, patience)
         finally:
-            seconds = time.monotonic() - began
+            seconds = monotonic() - began
             trace.queued += seconds
             trace.waited += seconds
         return ticket
@@ -269,7 +269,7 @@ class Race:
             winner = await self._first_of_two(first, after)
             if winner is not first and first.dispatch.outcome == "hedged":
                 # At least so long: were it left out, the percentile would forget the slow ones, and hedge ever sooner.
-                latencies.observe(time.monotonic() - first.dispatch.opened_at)
+                latencies.observe(monotonic() - first.dispatch.opened_at)
         latencies.observe(winner.answered_at - winner.dispatch.opened_at)
         return winner
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-
+from gateway.clock import monotonic, wall
 from gateway.dispatch import Dispatch
 from gateway.ledger.record import Attempt, Label, Line, Outcome
 from gateway.protocol.usage import Usage
@@ -16,7 +15,7 @@ def book(admitted: Admitted, dispatch: Dispatch) -> tuple[Line, Label]:
     dispatch.line = line = _line(admitted, dispatch)
     request = admitted.request
     dispatch.label = label = made(Label, (request.model, request.user, request.tags))
-    dispatch.opened_wall = time.time() - (time.monotonic() - dispatch.opened_at)
+    dispatch.opened_wall = wall() - (monotonic() - dispatch.opened_at)
     return line, label
 
 
@@ -54,7 +53,7 @@ def row(
     assert line is not None
     assert label is not None
     assert request is not None
-    duration = (time.monotonic() if dispatch.outcome is None else dispatch.closed_at) - dispatch.opened_at
+    duration = (monotonic() if dispatch.outcome is None else dispatch.closed_at) - dispatch.opened_at
     return made(
         Attempt,
         (
@@ -93,7 +92,7 @@ def cache_row(trace: Trace, admitted: Admitted, usage: Usage) -> Attempt:
     """Of an answer that no worker was asked for."""
     key, request, target = admitted.key, admitted.request, admitted.plan.steps[0].target
     version, adapter, route = target.version or "", target.adapter or "", admitted.plan.route.name
-    duration = time.monotonic() - trace.exchange.arrived
+    duration = monotonic() - trace.exchange.arrived
     return Attempt(
         trace.id,
         0,
@@ -101,7 +100,7 @@ def cache_row(trace: Trace, admitted: Admitted, usage: Usage) -> Attempt:
         Line(key.tenant.name, key.id, request.endpoint.name, target.model, version, adapter, route, "", "none"),
         Label(request.model, request.user, request.tags),
         trace.started_at,
-        time.time() - duration,
+        wall() - duration,
         None,
         duration,
         "cached",

@@ -11,7 +11,6 @@ import contextlib
 import functools
 import logging
 import random
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +20,7 @@ from gateway.cache.entry import Entry, Store
 from gateway.cache.flight import Flights
 from gateway.cache.key import cache_key, is_deterministic
 from gateway.call import EVENT_STREAM, JSON, Call, relay_of
+from gateway.clock import monotonic, wall, wall_ns
 from gateway.downstream.exchange import Exchange, new_request_id
 from gateway.errors import (
     GatewayError,
@@ -95,7 +95,7 @@ class Service:
     def screen(self, exchange: Exchange) -> GatewayError | None:
         """Why a request can be refused by its head alone, while its body is still coming; None when it can not."""
         try:
-            key = authenticate(exchange.headers, self.revision.keys, time.time())
+            key = authenticate(exchange.headers, self.revision.keys, wall())
             require_endpoint(key, ENDPOINTS[exchange.path].name)
         except GatewayError as error:
             return error
@@ -139,7 +139,7 @@ class Story:
         self._exchange = exchange
         self._revision = service.revision
         self._call: Call | None = None  # whose answer has begun
-        milliseconds = time.time_ns() // 1_000_000  # the same in the id and in the books, whose hours it decides on
+        milliseconds = wall_ns() // 1_000_000  # the same in the id and in the books, whose hours it decides on
         self.trace = Trace(new_request_id(milliseconds), exchange, service.revision.table, milliseconds / 1000)
 
     async def run(self) -> None:
@@ -184,7 +184,7 @@ class Story:
             return may_use(key, model, adapter, request.model)
 
         resolution = router.names.resolve(ask)
-        plan = router.plan(ask, resolution, service.fleet.views, permits, draw=random.random(), now=time.monotonic())
+        plan = router.plan(ask, resolution, service.fleet.views, permits, draw=random.random(), now=monotonic())
         plan, lease = await admit(service.limiter, service.lengths, table, request, key, plan)
         trace.admitted = admitted = Admitted(request, key, ask, plan, lease)
         budget = key.tenant.budget
@@ -235,7 +235,7 @@ class Story:
         exchange, trace, request = self._exchange, self.trace, admitted.request
         trace.cache = "hit"
         trace.usage = Usage(entry.prompt_tokens, entry.cached_tokens, entry.output_tokens)
-        trace.first_at = trace.answered_at = time.monotonic()
+        trace.first_at = trace.answered_at = monotonic()
         headers = self._headers(entry)
         if entry.content_type.startswith(EVENT_STREAM):
             relay = relay_of(request, entry.engine_model, _no_frame_error)
@@ -270,7 +270,7 @@ class Story:
         if trace.others:
             cost += sum([row.cost_nanousd for row in trace.others])
         headers.append(_cost_header(cost))
-        trace.answered_at = time.monotonic()
+        trace.answered_at = monotonic()
         body = _renamed(answer, step.engine_model, request.model)
         self._exchange.respond(call.status, call.content_type, headers, body)
         if call.status != 200 or trace.cache != "miss":
@@ -290,11 +290,11 @@ class Story:
         exchange.start(response.status, call.content_type, self._headers())
         exchange.write(call.first)
         call.first, call.raw = b"", []  # thousands of streams may be open: what is passed on is not kept
-        trace.first_at = trace.answered_at = last = time.monotonic()
+        trace.first_at = trace.answered_at = last = monotonic()
 
         def pass_on(data: bytes) -> None:
             nonlocal last, kept, kept_bytes, checkpoint_at
-            now = time.monotonic()
+            now = monotonic()
             observe_gap(now - last)
             last = now
             exchange.write(relay.feed(data))
@@ -384,7 +384,7 @@ class Story:
             self.refuse(self.trace.cut)
         elif exchange.disconnected:
             metrics.aborts.labels("waiting" if self.trace.first_at is None else "streaming").inc()
-            metrics.abort_seconds.observe(time.monotonic() - exchange.left_at)
+            metrics.abort_seconds.observe(monotonic() - exchange.left_at)
         elif not exchange.response_complete:
             self.refuse(Overloaded("The gateway is shutting down.", retry_after=1.0))
 
@@ -409,7 +409,7 @@ class Story:
             route, limits = admitted.plan.route.name, admitted.lease.headers
         else:
             route = ""
-            limits = [] if trace.key is None else self._service.limiter.headers(trace.key, time.time())
+            limits = [] if trace.key is None else self._service.limiter.headers(trace.key, wall())
         headers = [
             b"x-request-id: " + trace.id.encode(),
             *_place_lines(served, worker, route),

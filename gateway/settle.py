@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 
+from gateway.clock import monotonic, wall
 from gateway.decision import decision
 from gateway.dispatch import Dispatch
 from gateway.errors import GatewayError, WorkerBroke, WorkerRefused, WorkerTimeout
@@ -73,10 +73,10 @@ class Settlement:
                 self._ledger.record(one)
                 cost += one.cost_nanousd
             tokens = 0 if trace.cache == "hit" else usage.prompt_tokens + usage.output_tokens
-            trace.admitted.lease.settle(tokens, cost, time.time(), trace.started_at)
+            trace.admitted.lease.settle(tokens, cost, wall(), trace.started_at)
         if not self._settled:
             asyncio.get_running_loop().call_soon(self._report_all)
-        duration = time.monotonic() - trace.exchange.arrived
+        duration = monotonic() - trace.exchange.arrived
         self._settled.append((trace, usage, estimated, cost, _outcome(trace), duration))
 
     def begun(self, trace: Trace, admitted: Admitted, dispatch: Dispatch) -> None:
@@ -93,12 +93,12 @@ class Settlement:
     def checkpoint(self, trace: Trace, dispatch: Dispatch, tokens: int, usage: Usage | None) -> None:
         """How far an attempt has come, for the case that this process is killed before its end."""
         so_far = dispatch.estimated_usage(tokens, usage)
-        gpu_ns, cost = dispatch.so_far(time.monotonic(), so_far)
+        gpu_ns, cost = dispatch.so_far(monotonic(), so_far)
         self._ledger.checkpoint(row(trace, dispatch, "crashed", 0, so_far, True, gpu_ns, cost, True))
 
     def checkpoint_all(self) -> None:
         """Of what shows nothing while it runs: answers that come whole, and streams before their first token."""
-        late = time.monotonic() - CHECKPOINT_SECONDS
+        late = monotonic() - CHECKPOINT_SECONDS
         for dispatch, trace in list(self._open.items()):
             if dispatch.outcome is None and dispatch.first_token_at is None and dispatch.opened_at < late:
                 self.checkpoint(trace, dispatch, 0, None)

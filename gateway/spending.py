@@ -8,8 +8,8 @@ was done. What is priced by the token needs none of this: the most it can cost i
 from __future__ import annotations
 
 import asyncio
-import time
 
+from gateway.clock import monotonic
 from gateway.errors import QuotaExhausted
 from gateway.ledger.pricing import SECOND, gpu_cost
 from gateway.tenancy.reservation import AHEAD_NS
@@ -34,7 +34,7 @@ class Spending:
         self._running.pop(trace.id, None)
 
     def check(self) -> None:
-        now = time.monotonic()
+        now = monotonic()
         for trace, task in list(self._running.values()):
             if trace.cut is None and self._runs_out(trace, now):
                 self.stopped += 1

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Callable, Coroutine
 from http import HTTPStatus
 from typing import Any
 
 from uvicorn.protocols.http.flow_control import FlowControl
 
+from gateway.clock import monotonic, wall_ns
 from gateway.errors import GatewayError
 
 Headers = list[tuple[bytes, bytes]]
@@ -170,7 +170,7 @@ class Exchange:
     def left(self) -> None:
         """The client is gone."""
         self.disconnected = True
-        self.left_at = time.monotonic()
+        self.left_at = monotonic()
         leave, self.on_leave, self.on_drain = self.on_leave, None, None
         if leave is not None:
             leave()
@@ -190,4 +190,4 @@ def new_request_id(milliseconds: int = 0) -> str:
 
     Always the gateway's own: bills hang on it, and a client could send the same one twice.
     """
-    return "req_%028x" % ((milliseconds or time.time_ns() // 1_000_000) << 64 | random.getrandbits(64))
+    return "req_%028x" % ((milliseconds or wall_ns() // 1_000_000) << 64 | random.getrandbits(64))

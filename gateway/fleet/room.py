@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
+from gateway.clock import monotonic
 from gateway.errors import GatewayError, NoTurn, Overloaded
 from gateway.fleet.backend import Backend
 from gateway.routing.fair import Account, Contest
@@ -84,7 +84,7 @@ class WaitingRoom:
         try:
             await waiter
         except asyncio.CancelledError:
-            self.leave(ticket, backends, time.monotonic())
+            self.leave(ticket, backends, monotonic())
             raise
         finally:
             timer.cancel()
@@ -93,7 +93,7 @@ class WaitingRoom:
             backends[ticket.place].promised -= 1
             return
         claim = ticket.claim
-        expected = self.ticket(claim, backends, time.monotonic()).expected  # for another try
+        expected = self.ticket(claim, backends, monotonic()).expected  # for another try
         if ticket.state == "displaced":
             raise self._refused("displaced", claim, expected)
         if any(backend.up for backend in backends):

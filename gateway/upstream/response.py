@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from gateway.clock import monotonic
 from gateway.errors import GatewayError, WorkerBroke
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class Response:
 
     def flush(self) -> None:
         """Delivers what one read brought."""
-        self.read_at = time.monotonic()
+        self.read_at = monotonic()
         sink = self._sink
         if sink is not None:
             if self._held:
