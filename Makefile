@@ -1,13 +1,16 @@
 # Every target makes what it needs inside the checkout; `make help` lists them.
 SHELL := /bin/sh
+# The interpreter of the environments. Where none is named, the gateway, which runs on little else, has the faster of two.
 PYTHON ?= python3
+GATEWAY_PYTHON := $(PYTHON) $(if $(filter file,$(origin PYTHON)),/usr/bin/python3)
+VENV = python=$$(deploy/fastest-python $(1)) && "$$python" -m venv --clear $(2)
 VENVS := .venvs
 GATEWAY := $(VENVS)/gateway
 ENGINE := $(VENVS)/engine
 QUANTIZE := $(VENVS)/quantize
 MLFLOW := $(VENVS)/mlflow
 BIN := $(GATEWAY)/bin
-PIP := -m pip --disable-pip-version-check --quiet install
+PIP := -m pip --disable-pip-version-check --quiet --quiet install
 CONFIG ?= router_config
 # The gateway compiled, in a copy of its own, so that no edit of a source is ever hidden by an older compiled module.
 # `make PURE=1 ...` runs the sources as they are.
@@ -23,7 +26,7 @@ AS_WRITTEN := $(filter-out $(AS_SERVED) %/__pycache__,$(patsubst %/,%,$(wildcard
 AS_COMPILED := $(addprefix tests/unit/gateway/,cache downstream engines ledger protocol routing tenancy upstream \
 	fleet/test_room.py fleet/test_room_stateful.py test_dispatch.py test_logs.py test_telemetry.py)
 
-.PHONY: help demo up compiled test test-quick test-compiled check format bench soak limits crash attribution audit simulate fuzz clean python gateway-env engine-env quantize-env mlflow-env models node-env
+.PHONY: help demo up compiled test test-quick test-compiled check format bench soak limits crash attribution audit simulate fuzz clean gateway-env engine-env quantize-env mlflow-env models node-env
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -89,19 +92,13 @@ clean: ## removes environments, caches and everything in var
 	rm -rf $(VENVS) var build *.egg-info .pytest_cache .ruff_cache .hypothesis loadtests/results tests/contract/node/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
-		{ echo "Tollgate needs Python 3.11 or newer as \`python3\` (or: make PYTHON=/path/to/python3.11 ...)"; exit 1; }
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
-		{ echo "Python's venv module is missing: apt-get install python3-venv"; exit 1; }
-
 gateway-env: $(GATEWAY)/.ready
 compiled: $(if $(FAST),$(COMPILED)/.ready,gateway-env)
 engine-env: $(ENGINE)/.ready
 quantize-env: $(QUANTIZE)/.ready
 mlflow-env: $(MLFLOW)/.ready
 
-$(COMPILED)/.ready: setup.py pyproject.toml $(shell find gateway -name __pycache__ -prune -o -print) | $(GATEWAY)/.ready
+$(COMPILED)/.ready: setup.py pyproject.toml $(shell find gateway -name __pycache__ -prune -o -print) $(GATEWAY)/.ready
 	@echo "Compiling the data plane (half a minute)"
 	@rm -rf $(COMPILED) && mkdir -p $(COMPILED)
 	@cp -R gateway setup.py pyproject.toml README.md LICENSE $(COMPILED)
@@ -110,29 +107,29 @@ $(COMPILED)/.ready: setup.py pyproject.toml $(shell find gateway -name __pycache
 	@grep '^Not compiled' $(COMPILED)/build.log || true
 	@touch $@
 
-$(GATEWAY)/.ready: deploy/locks/gateway.txt pyproject.toml | python
+$(GATEWAY)/.ready: deploy/locks/gateway.txt pyproject.toml
 	@echo "Installing the gateway environment (about a minute)"
-	@$(PYTHON) -m venv --clear $(GATEWAY)
+	@$(call VENV,$(GATEWAY_PYTHON),$(GATEWAY))
 	@$(BIN)/python $(PIP) --no-deps -r deploy/locks/gateway.txt
 	@$(BIN)/python $(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(ENGINE)/.ready: deploy/locks/engine.txt workers/vllm_plugin/pyproject.toml | python
+$(ENGINE)/.ready: deploy/locks/engine.txt workers/vllm_plugin/pyproject.toml
 	@echo "Installing the engine environment, vLLM for CPUs (a few minutes, most of it download)"
-	@$(PYTHON) -m venv --clear $(ENGINE)
+	@$(call VENV,$(PYTHON),$(ENGINE))
 	@$(ENGINE)/bin/python $(PIP) --no-deps -r deploy/locks/engine.txt
 	@$(ENGINE)/bin/python $(PIP) --no-deps --no-build-isolation ./workers/vllm_plugin
 	@touch $@
 
-$(QUANTIZE)/.ready: deploy/locks/quantize.txt | python
+$(QUANTIZE)/.ready: deploy/locks/quantize.txt
 	@echo "Installing the quantization environment (a few minutes, most of it download)"
-	@$(PYTHON) -m venv --clear $(QUANTIZE)
+	@$(call VENV,$(PYTHON),$(QUANTIZE))
 	@$(QUANTIZE)/bin/python $(PIP) --no-deps -r deploy/locks/quantize.txt
 	@touch $@
 
-$(MLFLOW)/.ready: deploy/locks/mlflow.txt | python
+$(MLFLOW)/.ready: deploy/locks/mlflow.txt
 	@echo "Installing the MLflow server that tests register in (about a minute)"
-	@$(PYTHON) -m venv --clear $(MLFLOW)
+	@$(call VENV,$(PYTHON),$(MLFLOW))
 	@$(MLFLOW)/bin/python $(PIP) --no-deps -r deploy/locks/mlflow.txt
 	@touch $@
 

@@ -288,7 +288,7 @@ def _machine() -> dict[str, object]:
     return {
         "cpu": model,
         "cores": os.cpu_count(),
-        "python": platform.python_version(),
+        "python": f"{platform.python_version()} ({os.path.realpath(sys.executable)})",
         "gateway": "compiled" if is_compiled() else "plain Python",
         "system": platform.platform(),
         "load_average": os.getloadavg(),
