@@ -45,8 +45,6 @@ INTERPRETED = {
     "gateway/books_host.py": "runs in the parent, which does little",
     "gateway/child.py": "runs once",
     "gateway/compiled.py": "runs once",
-    "gateway/downstream/connection.py": "derives from uvicorn's connection",
-    "gateway/downstream/lean.py": "derives from uvicorn's connection",
     "gateway/downstream/server.py": "runs once for a connection",
     "gateway/engines/dialect.py": "mypyc takes no runtime_checkable protocol",
     "gateway/described.py": "runs when somebody asks",

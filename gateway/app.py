@@ -238,7 +238,7 @@ class Gateway:
             background.append(asyncio.create_task(self.sharing.run(), name="tell other gateways"))
         background.append(asyncio.create_task(self.keyring.run(), name="keep the keys current"))
         await asyncio.wait((looking, asked), return_when=asyncio.FIRST_COMPLETED)
-        server = Server(self.connecting(), listeners, 0 if left is None else left.slot)
+        server = Server(self.connecting(), listeners, self.intake, 0 if left is None else left.slot)
         await server.start()
         host, port = listeners[0].getsockname()[:2]
         fields = {"host": host, "port": port, "config": self.table.revision, "compiled": is_compiled()}

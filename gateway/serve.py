@@ -21,7 +21,8 @@ from gateway.cache.flight import Flights
 from gateway.cache.key import cache_key, is_deterministic
 from gateway.call import EVENT_STREAM, JSON, Call, relay_of
 from gateway.clock import monotonic, wall, wall_ns
-from gateway.downstream.exchange import Exchange, new_request_id
+from gateway.downstream.exchange import Exchange
+from gateway.downstream.ids import new_request_id
 from gateway.errors import (
     GatewayError,
     InternalError,

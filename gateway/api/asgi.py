@@ -6,7 +6,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.downstream.exchange import new_request_id
+from gateway.downstream.ids import new_request_id
 from gateway.protocol.endpoints import ENDPOINTS
 
 _REQUEST_ID = "tollgate.request_id"

@@ -1,36 +1,44 @@
-"""A client's connection: uvicorn's, with the data-plane paths answered outside ASGI."""
+"""A client's connection: the paths of the data plane are answered outside ASGI, all others by uvicorn's cycle.
+
+In all but its bases an `asyncio.Protocol`, as a compiled class has none that are interpreted. uvicorn's own connection
+would do most of this; interpreted, it took a seventh of a request's time.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import httptools
 from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.server import ServerState
 
 from gateway.downstream.arrivals import arrivals_of
+from gateway.downstream.asgi import cycle_of
 from gateway.downstream.exchange import Exchange, Handler
+from gateway.downstream.flow import Flow
 from gateway.downstream.framing import judge
-from gateway.downstream.lean import LeanHttpProtocol
 from gateway.downstream.limits import Intake
 from gateway.downstream.refusals import invalid, large_body, large_head, no_place, no_room, slow
 from gateway.downstream.stall import StallWatch
 from gateway.errors import GatewayError
 
-MAX_HEAD_BYTES = 64 * 1024
+MAX_HEAD_BYTES: Final = 64 * 1024
 # As read, to bound what the parser holds: more than one read brings, in which a head may be anywhere.
-MAX_UNFINISHED_BYTES = 8 * MAX_HEAD_BYTES
+MAX_UNFINISHED_BYTES: Final = 8 * MAX_HEAD_BYTES
 
-_UPGRADE_OFFER = frozenset((b"connection", b"upgrade", b"http2-settings"))
+_UPGRADE_OFFER: Final = frozenset((b"connection", b"upgrade", b"http2-settings"))
+_MOST_BUFFERED: Final = HIGH_WATER_LIMIT  # bytes of a body that an ASGI application has not asked for
+_Future: Final = asyncio.Future[Exchange | None]  # what uvloop's `create_future` makes, in half the time
 
 Screen = Callable[[Exchange], GatewayError | None]
 
 
-class ClientConnection(LeanHttpProtocol):
-    """Parsing, keep-alive and graceful shutdown are uvicorn's; `handler` answers the paths in `paths`, and every
-    request that is refused here: an exchange with `refusal`, its `path` empty where the head was not understood.
+class ClientConnection:
+    """`handler` answers the paths in `paths`, and every request that is refused here: an exchange with `refusal`, its
+    `path` empty where the head was not understood. It must not raise.
 
     A request of the data plane goes to the handler only when its body is complete, so that no body is awaited
     piecewise. `screen` looks at the head of one whose body is large and still coming, and says why it need not come.
@@ -48,39 +56,74 @@ class ClientConnection(LeanHttpProtocol):
         paths: frozenset[str],
         intake: Intake,
     ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
+        if not config.loaded:
+            config.load()
+        self.loop = asyncio.get_running_loop() if _loop is None else _loop
+        self.transport: asyncio.Transport
+        self.flow: Flow
+        self.server_state = server_state
+        self._config = config
+        self._app: Any = config.loaded_app  # pyright: ignore[reportUnknownMemberType]
+        self._tasks: set[asyncio.Task[None]] = server_state.tasks
         self._handler = handler
         self._screen = screen
-        self._paths = paths
+        self._paths = {path.encode(): path for path in paths}
         self._intake = intake
         self._limits = intake.limits
         self._max_body_bytes = intake.limits.max_body_bytes
-        self._coming: Exchange | None = None  # the data-plane request whose body is still coming
+        self._parser: httptools.HttpRequestParser | None = self._new_parser()
+        # The request that is coming
+        self._url = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._expects_100 = False
+        self._coming: Exchange | None = None  # if it is one of the data plane, until its body is there
         self._screened = False  # that one has been looked at
-        self._running: Exchange | None = None  # the one whose turn it is to be answered
-        self._asgi: Any = None  # the latest request that was given to ASGI
         self._message_open = False
         self._in_head = False
         self._offers_upgrade = False
-        self._leaving = False  # the next answer is the last
-        self._deaf = False  # whatever else the client sends is not for us
         self._unfinished_bytes = 0  # an upper bound: read since the head began or since the last byte of a body
         self._window_bytes = 0  # read since the window began that the pace of a body is judged by
         self._received_bytes = 0  # of the body that is coming, as counted in the intake
+        self._read_bytes = 0
         self._arrived = 0.0
         self._arrivals = arrivals_of(self.loop)
-        self._read_bytes = 0
+        # Requests that came
+        self.cycle: Any = None  # the latest: an exchange, or uvicorn's for ASGI
+        self.pipeline: list[Any] = []  # those that wait for their turn, oldest first
+        self._running: Exchange | None = None  # the one whose turn it is to be answered
+        self._asgi: Any = None  # the latest that was given to ASGI
+        self._resting: asyncio.Task[None] | None = None  # has answered an exchange, and waits for the next
+        self._next: asyncio.Future[Exchange | None] | None = None  # what it waits for
+        self._on_answered = self._after_exchange
+        self._leaving = False  # the next answer is the last
+        self._deaf = False  # whatever else the client sends is not for us
+        # Time
+        self.timeout_keep_alive: float = config.timeout_keep_alive
+        self._idle_until = 0.0  # loop time; 0 while a request is under way
+        self._idle_timer: asyncio.TimerHandle | None = None
         self._clock: asyncio.TimerHandle | None = None  # until when the client must have sent more
         self._stall: StallWatch | None = None  # of a client that has been behind
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+    def _new_parser(self) -> httptools.HttpRequestParser:
+        parser = httptools.HttpRequestParser(self)
+        # Also after a request that says it is the last: what follows is answered in its turn, or not at all.
+        parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        return parser
+
+    # asyncio's callbacks
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        self.server_state.connections.add(self)  # type: ignore[arg-type]
+        self.transport = transport
+        self.flow = Flow(transport)
         transport.set_write_buffer_limits(self._limits.max_unsent_bytes)
         self._intake.connections += 1
         if self._intake.connections > self._limits.max_connections:
             self._turn_away()
         else:  # a client that never sends anything is held no longer than one that sends half a head
             self._clock = self.loop.call_later(self._limits.head_seconds, self._too_slow)
+        if self._intake.draining:
+            self.shutdown()
 
     def data_received(self, data: bytes) -> None:
         if self._deaf:
@@ -90,7 +133,7 @@ class ClientConnection(LeanHttpProtocol):
         if self._message_open:
             self._unfinished_bytes += len(data)
             self._window_bytes += len(data)
-        parser = self.parser
+        parser = self._parser
         assert parser is not None  # it is until the connection is lost
         try:
             parser.feed_data(data)
@@ -104,15 +147,60 @@ class ClientConnection(LeanHttpProtocol):
         if self.pipeline:
             self._hold_back()
 
+    def eof_received(self) -> None:
+        """The transport closes itself."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.server_state.connections.discard(self)  # type: ignore[arg-type]
+        self._intake.connections -= 1
+        self._end_message()
+        self._end_idle()
+        if self._stall is not None:
+            self._stall.end()
+        self.pipeline.clear()
+        running, self._running, self._coming = self._running, None, None
+        if running is not None:
+            running.left()
+        asgi = self._asgi
+        if asgi is not None and not asgi.response_complete:
+            asgi.disconnected = True
+            asgi.message_event.set()
+        self.flow.resume_writing()  # whoever waits for that gets to see that the client is gone
+        if exc is None:
+            self.transport.close()
+        following, self._next, self._resting = self._next, None, None
+        if following is not None and not following.done():
+            following.set_result(None)
+        self._parser = self.cycle = self._asgi = None  # each of them knows this connection: no cycles are left
+        self._on_answered = _nothing
+
+    def pause_writing(self) -> None:
+        self.flow.pause_writing()
+        self._watch_taking()
+
+    def resume_writing(self) -> None:
+        self.flow.resume_writing()
+        if self._stall is not None and not self.transport.is_closing():
+            self._stall.end()
+        if self._running is not None:
+            self._running.caught_up()
+
+    # The parser's callbacks
+
     def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._unset_keepalive_if_required()  # empty lines between two requests are none
+        self._url = b""
+        self._headers = []
+        self._expects_100 = False
+        self._idle_until = 0.0  # here, as empty lines between two requests are none
         self._message_open = self._in_head = True
         self._unfinished_bytes = self._read_bytes
 
+    def on_url(self, url: bytes) -> None:
+        self._url = self._url + url if self._url else url
+
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._in_head:  # what comes after it is a trailer: nothing here reads one
-            self.headers.append((name.lower(), value))
+            self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -120,31 +208,28 @@ class ClientConnection(LeanHttpProtocol):
             self._end_clock()
         if self._deaf:
             return
-        if self._unfinished_bytes > MAX_HEAD_BYTES and sum(len(n) + len(v) for n, v in self.headers) > MAX_HEAD_BYTES:
+        headers = self._headers
+        if self._unfinished_bytes > MAX_HEAD_BYTES and sum([len(n) + len(v) for n, v in headers]) > MAX_HEAD_BYTES:
             raise large_head(MAX_HEAD_BYTES)
-        parser = self.parser
+        parser = self._parser
         assert parser is not None  # it is what calls
         version = parser.get_http_version()
-        length, self.expect_100_continue = judge(version, self.headers)
+        length, self._expects_100 = judge(version, headers)
         if parser.should_upgrade():
             self._offers_upgrade = True
             return
-        target = httptools.parse_url(self.url)
-        if not target.path or b"#" in self.url:  # RFC 9112, 3.2
-            raise invalid()
-        path = target.path.decode("ascii")
-        if path not in self._paths or parser.get_method() != b"POST":
-            super().on_headers_complete()
-            if self._leaving:
-                self.cycle.keep_alive = False
-            return
         keep_alive = version != "1.0" and parser.should_keep_alive() and not self._leaving
+        path = self._paths.get(self._url)
+        if path is None or parser.get_method() != b"POST":
+            path = self._other_target(parser, version, keep_alive)
+            if path is None:
+                return
         self._coming = exchange = self._exchange(path, version, keep_alive)
         if length is not None and length > self._max_body_bytes:
             exchange.refusal = large_body(self._max_body_bytes)
-        elif self.expect_100_continue:
+        elif self._expects_100:
             exchange.refusal = self._screen(exchange)
-        if exchange.refusal is not None and self.expect_100_continue:
+        if exchange.refusal is not None and self._expects_100:
             exchange.keep_alive = False  # the client may send the body or not: what follows could be either
         self._queue(exchange)
 
@@ -152,7 +237,7 @@ class ClientConnection(LeanHttpProtocol):
         self._unfinished_bytes = 0
         exchange = self._coming
         if exchange is None:
-            super().on_body(body)
+            self._feed_asgi(body)
             return
         if exchange.refusal is not None:
             return  # read and dropped, so that a client busy sending gets to see its answer
@@ -167,7 +252,10 @@ class ClientConnection(LeanHttpProtocol):
         self._end_message()
         exchange, self._coming = self._coming, None
         if exchange is None:
-            super().on_message_complete()
+            cycle = self.cycle
+            if cycle is not None and not cycle.response_complete:
+                cycle.more_body = False
+                cycle.message_event.set()
             return
         exchange.more_body = False
         exchange.arrived = self._arrived
@@ -175,6 +263,44 @@ class ClientConnection(LeanHttpProtocol):
             self._close_if_last(exchange)
         else:
             self._proceed(exchange)
+
+    # A request and its turn
+
+    def _other_target(self, parser: httptools.HttpRequestParser, version: str, keep_alive: bool) -> str | None:
+        """The path of a request whose target is more than that, if it is of the data plane; else ASGI gets it."""
+        url = self._url
+        target = httptools.parse_url(url)
+        if not target.path or b"#" in url:  # RFC 9112, 3.2
+            raise invalid()
+        method = parser.get_method()
+        path = self._paths.get(target.path)
+        if path is not None and method == b"POST":
+            return path
+        cycle: Any = cycle_of(
+            self._config,
+            self.transport,
+            self.flow,
+            version=version,
+            method=method.decode("ascii"),
+            path=target.path,
+            query=target.query or b"",
+            headers=self._headers,
+            default_headers=self.server_state.default_headers,
+            expect_100_continue=self._expects_100,
+            keep_alive=keep_alive,
+            on_response=self._after_response,
+        )
+        self._queue(cycle)
+        return None
+
+    def _feed_asgi(self, body: bytes) -> None:
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete:
+            return
+        cycle.body += body
+        if len(cycle.body) > _MOST_BUFFERED:
+            self.flow.pause_reading()
+        cycle.message_event.set()
 
     def _end_message(self) -> None:
         self._message_open = False
@@ -220,42 +346,39 @@ class ClientConnection(LeanHttpProtocol):
             self.flow.resume_reading()
 
     def _exchange(self, path: str, version: str, keep_alive: bool) -> Exchange:
-        return Exchange(  # by position: compiled code takes 0.9 us to sort eleven names
+        return Exchange(
             self.loop,
             self.transport,
             self.flow,
             path,
-            self.headers,
+            self._headers,
             version,
             keep_alive,
-            self.expect_100_continue,
-            self.server_state.default_headers,
-            self._on_exchange_complete,
+            self._expects_100,
+            self._intake.common_lines,
+            self._on_answered,
             self._arrived,
         )
 
-    def _queue(self, exchange: Exchange) -> None:
-        """Its turn is now or when those before are answered; until then it waits where uvicorn keeps its own."""
-        previous: Any = self.cycle
-        self.cycle = exchange  # type: ignore[assignment]
+    def _queue(self, cycle: Any) -> None:
+        """Its turn is now, or when those before are answered."""
+        previous, self.cycle = self.cycle, cycle
         if previous is None or previous.response_complete:
-            self._take_turn(exchange)
-        else:
-            self.pipeline.appendleft((exchange, self.app))  # type: ignore[arg-type]
-
-    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
-        """uvicorn's name for giving the next request its turn."""
-        if isinstance(cycle, Exchange):
             self._take_turn(cycle)
         else:
-            self._asgi = cycle
-            super()._start_asgi_task(cycle, app)
+            self.pipeline.append(cycle)
 
-    def _take_turn(self, exchange: Exchange) -> None:
-        self._running = exchange
-        if exchange.expect_100_continue and exchange.more_body and exchange.refusal is None:
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        self._proceed(exchange)
+    def _take_turn(self, cycle: Any) -> None:
+        if isinstance(cycle, Exchange):
+            self._running = cycle
+            if cycle.expect_100_continue and cycle.more_body and cycle.refusal is None:
+                self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._proceed(cycle)
+            return
+        self._asgi = cycle
+        task: asyncio.Task[None] = self.loop.create_task(cycle.run_asgi(self._app))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _refuse(self, exchange: Exchange, error: GatewayError) -> None:
         """Before its body is whole: what has come of it is dropped, and so is what still comes."""
@@ -270,20 +393,39 @@ class ClientConnection(LeanHttpProtocol):
         """Has the request answered as soon as it is both whole (or refused) and its turn."""
         if exchange is not self._running or exchange.on_leave is not None:  # the latter: it is being answered
             return
-        if exchange.refusal is not None or not exchange.more_body:
-            task = self.loop.create_task(self._handler(exchange))
-            exchange.on_leave = task.cancel
-            self.tasks.add(task)
-            task.add_done_callback(self.tasks.discard)
+        if exchange.refusal is None and exchange.more_body:
+            return
+        task, following = self._resting, self._next
+        self._resting = self._next = None
+        if task is None or following is None or following.done():
+            task = self.loop.create_task(self._answer(exchange))
+        else:
+            following.set_result(exchange)
+        self._tasks.add(task)
+        exchange.on_leave = task.cancel
 
-    def on_response_complete(self) -> None:
-        super().on_response_complete()
-        if self._message_open:  # the next one has begun: its own clock runs
-            self._idle_until = None
-        if self.pipeline:
-            self._hold_back()
+    async def _answer(self, exchange: Exchange) -> None:
+        """Answers one exchange after another: a task for each took 3 us more. At most one such task rests; it ends with
+        its connection, or once it was cancelled."""
+        task = asyncio.current_task()
+        assert task is not None
+        while True:
+            try:
+                await self._handler(exchange)
+            finally:
+                self._tasks.discard(task)
+            if self._resting is not None or self._parser is None or task.cancelling():
+                return
+            self._resting = task
+            self._next = following = _Future(loop=self.loop)
+            upcoming = await following
+            if upcoming is None:
+                return
+            exchange = upcoming
 
-    def _on_exchange_complete(self) -> None:
+    # The end of an answer
+
+    def _after_exchange(self) -> None:
         exchange, self._running = self._running, None
         assert exchange is not None  # it is what calls
         if exchange.body_size > self._limits.screen_above_bytes:  # this connection knows it until the next one comes
@@ -292,7 +434,22 @@ class ClientConnection(LeanHttpProtocol):
             self._end_clock()
             self._clock = self.loop.call_later(self._limits.body_seconds, self.transport.abort)
         self._close_if_last(exchange)
-        self.on_response_complete()
+        self._after_response()
+
+    def _after_response(self) -> None:
+        """Of either plane: the next request has its turn, or the connection is idle."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._take_turn(self.pipeline.pop(0))
+            if self.pipeline:
+                self._hold_back()
+        elif not self._message_open:  # else the next one has begun: its own clock runs
+            self._idle_until = self.loop.time() + self.timeout_keep_alive
+            if self._idle_timer is None:
+                self._idle_timer = self.loop.call_at(self._idle_until, self._look_if_idle)
 
     def _close_if_last(self, exchange: Exchange) -> None:
         """Never on a client that is still sending: the reset it would get for that can overtake the answer."""
@@ -330,58 +487,42 @@ class ClientConnection(LeanHttpProtocol):
         else:
             self._linger()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._intake.connections -= 1
-        self._end_message()
-        if self._stall is not None:
-            self._stall.end()
-        self.pipeline.clear()
-        running, self._running, self._coming = self._running, None, None
-        if running is not None:
-            running.left()
-        if isinstance(self.cycle, Exchange):
-            self.cycle.disconnected = True
-            self.cycle = None  # type: ignore[assignment]  # uvicorn would wake an ASGI task that there is not
-        if self._asgi is not None and not self._asgi.response_complete:  # uvicorn tells only the latest request
-            self._asgi.disconnected = True
-            self._asgi.message_event.set()
-        super().connection_lost(exc)
+    # An idle connection
 
-    def timeout_keep_alive_handler(self) -> None:
-        if self.transport.get_write_buffer_size():  # an answer nobody takes: closing would wait for that for ever
+    def _look_if_idle(self) -> None:
+        """The timer was set when the connection last became idle with none running; it may have worked since."""
+        self._idle_timer = None
+        until = self._idle_until
+        if not until:
+            return
+        if self.loop.time() < until:
+            self._idle_timer = self.loop.call_at(until, self._look_if_idle)
+        elif self.transport.get_write_buffer_size():  # an answer nobody takes: closing would wait for that for ever
             self.transport.abort()
         else:
-            super().timeout_keep_alive_handler()
+            self.transport.close()
+
+    def _end_idle(self) -> None:
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+            self._idle_timer = None
 
     def shutdown(self) -> None:
         """Ends the connection with the next answer that can say so, or when it has been quiet for long enough."""
         now, until = self.loop.time(), self._idle_until
-        quiet = 0.0 if until is None else now + self.timeout_keep_alive - until
+        quiet = now + self.timeout_keep_alive - until if until else 0.0
         self._leaving = True
         self.timeout_keep_alive = self._limits.quiet_seconds
-        if self.timeout_keep_alive_task is not None:
-            self.timeout_keep_alive_task.cancel()
-            self.timeout_keep_alive_task = None
+        self._end_idle()
         cycle: Any = self.cycle
         if cycle is not None and not cycle.response_complete:
             if not (cycle.started if isinstance(cycle, Exchange) else cycle.response_started):
                 cycle.keep_alive = False
         elif not self._message_open:
             self._idle_until = max(now, now + self._limits.quiet_seconds - quiet)
-            self.timeout_keep_alive_task = self.loop.call_at(self._idle_until, self._look_if_idle)
+            self._idle_timer = self.loop.call_at(self._idle_until, self._look_if_idle)
 
     # A client that does not take its answer
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._watch_taking()
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        if self._stall is not None and not self.transport.is_closing():
-            self._stall.end()
-        if self._running is not None:
-            self._running.caught_up()
 
     def _watch_taking(self) -> None:
         if self._stall is None:
@@ -398,18 +539,17 @@ class ClientConnection(LeanHttpProtocol):
         offer.
         """
         self._offers_upgrade = False
-        parser = self.parser
+        parser = self._parser
         assert parser is not None
         method = parser.get_method()
         if method == b"CONNECT":
             self._stop_listening(invalid())
             return
-        lines = [b"%b: %b" % (name, value) for name, value in self.headers if name not in _UPGRADE_OFFER]
+        lines = [b"%b: %b" % (name, value) for name, value in self._headers if name not in _UPGRADE_OFFER]
         if not parser.should_keep_alive():
             lines.append(b"connection: close")
-        head = [b"%b %b HTTP/%b" % (method, self.url, parser.get_http_version().encode()), *lines, b"\r\n"]
-        self.parser = httptools.HttpRequestParser(self)
-        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+        head = [b"%b %b HTTP/%b" % (method, self._url, parser.get_http_version().encode()), *lines, b"\r\n"]
+        self._parser = self._new_parser()
         self.data_received(b"\r\n".join(head) + rest)
 
     def _stop_listening(self, error: GatewayError) -> None:
@@ -424,8 +564,8 @@ class ClientConnection(LeanHttpProtocol):
             if cycle.response_complete:
                 self._linger()
                 return
-            if self.pipeline and self.pipeline[0][0] is cycle:
-                self.pipeline.popleft()
+            if self.pipeline and self.pipeline[-1] is cycle:
+                self.pipeline.pop()
             elif cycle.response_started:
                 self.transport.abort()
                 return
@@ -464,11 +604,14 @@ class ClientConnection(LeanHttpProtocol):
             self._clock = None
 
 
-def _held(waiting: tuple[Any, Any]) -> int:
+def _held(cycle: Any) -> int:
     """Bytes of a request that waits for its turn."""
-    cycle = waiting[0]
     if isinstance(cycle, Exchange):
         headers, body = cycle.headers, cycle.body_size
     else:
         headers, body = cycle.scope["headers"], len(cycle.body)
-    return body + sum(len(name) + len(value) for name, value in headers)
+    return body + sum([len(name) + len(value) for name, value in headers])
+
+
+def _nothing() -> None:
+    """Of a connection that is lost."""

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import functools
 import re
+from typing import Final
 
 from gateway.downstream.refusals import invalid
 
-_JUDGED = frozenset((b"host", b"content-length", b"transfer-encoding", b"expect"))
+_JUDGED: Final = frozenset((b"host", b"content-length", b"transfer-encoding", b"expect"))
 # uri-host [ ":" port ], by its characters: a name or an address with an optional port, or nothing (RFC 9110, 7.2)
-_HOST = re.compile(rb"(?:\[[0-9A-Za-z:._~-]+\]|[0-9A-Za-z._~!$&'()*+,;=%-]*)(?::[0-9]*)?")
+_HOST: Final = re.compile(rb"(?:\[[0-9A-Za-z:._~-]+\]|[0-9A-Za-z._~!$&'()*+,;=%-]*)(?::[0-9]*)?")
 
 
 def judge(version: str, headers: list[tuple[bytes, bytes]]) -> tuple[int | None, bool]:

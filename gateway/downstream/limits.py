@@ -57,10 +57,21 @@ class Limits:
 class Intake:
     """What all connections of a process share."""
 
-    __slots__ = ("_clock", "_told_at", "connections", "limits", "receiving_bytes", "turned_away")
+    __slots__ = (
+        "_clock",
+        "_told_at",
+        "common_lines",
+        "connections",
+        "draining",
+        "limits",
+        "receiving_bytes",
+        "turned_away",
+    )
 
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
         self.limits = limits
+        self.draining = False  # who is connected from now on came too late to stay
+        self.common_lines: list[bytes] = []  # of the head of every answer
         self.connections = 0
         self.receiving_bytes = 0  # of bodies that are not whole yet
         self.turned_away = 0  # clients that found `max_connections`

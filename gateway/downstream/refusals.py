@@ -3,7 +3,7 @@ again and again keeps every traceback it had."""
 
 from __future__ import annotations
 
-from gateway.downstream.exchange import new_request_id
+from gateway.downstream.ids import new_request_id
 from gateway.errors import BadRequest, BodyTooLarge, HeadersTooLarge, Overloaded, RequestTimeout
 
 

@@ -13,11 +13,12 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from email.utils import formatdate
-from weakref import WeakSet
+from typing import cast
 
 from uvicorn.server import ServerState
 
 from gateway.downstream.connection import ClientConnection
+from gateway.downstream.limits import Intake
 from gateway.listening import BACKLOG
 
 LOOK_SECONDS = 0.02  # between two looks at whether all have left
@@ -28,23 +29,28 @@ WRITE_SECONDS = 1.0  # for the last words to be taken
 class Server:
     """Serves on `listeners[slot]`, or on all of them; the others are accepted on while nobody else does.
 
-    `connect` makes a connection's protocol around the state that all of them share.
+    `connect` makes a connection's protocol around the state that all of them share with uvicorn; `intake` is what they
+    share besides.
     """
 
     def __init__(
         self,
         connect: Callable[[ServerState], ClientConnection],
         listeners: Sequence[socket.socket],
+        intake: Intake,
         slot: int = 0,
     ) -> None:
         self.state = ServerState()
-        self.draining = False
+        self._intake = intake
         self._connect = connect
         self._listeners = list(listeners)
         self._slot = slot
-        self._made: WeakSet[ClientConnection] = WeakSet()  # those, too, that their loop has not connected yet
         self._accepting: dict[int, asyncio.AbstractServer] = {}
         self._clock: asyncio.TimerHandle | None = None
+
+    @property
+    def draining(self) -> bool:
+        return self._intake.draining
 
     async def start(self) -> None:
         self._tell_time()
@@ -68,10 +74,10 @@ class Server:
     async def drain(self, seconds: float, hurried: asyncio.Event) -> int:
         """Ends all connections, cutting off what lasts longer than `seconds` or the moment somebody is in a hurry; how
         many requests were cut off."""
-        self.draining = True
+        self._intake.draining = True
         for slot in list(self._accepting):
             self.release(slot)
-        for connection in list(self._made):
+        for connection in list(self._connections):
             connection.shutdown()
         await self._accept_the_waiting()
         left = asyncio.ensure_future(self._all_left())
@@ -88,12 +94,8 @@ class Server:
     def _connections(self) -> set[ClientConnection]:
         return self.state.connections  # type: ignore[return-value]  # all of them are ours
 
-    def _new(self) -> ClientConnection:
-        connection = self._connect(self.state)
-        self._made.add(connection)
-        if self.draining:
-            connection.shutdown()
-        return connection
+    def _new(self) -> asyncio.Protocol:
+        return cast("asyncio.Protocol", self._connect(self.state))  # which it is in all but its bases
 
     async def _accept_the_waiting(self) -> None:
         """Closing a socket resets the connections in its queue. One that comes between the last look and the closing
@@ -132,5 +134,7 @@ class Server:
         return len(tasks)
 
     def _tell_time(self) -> None:
-        self.state.default_headers = [(b"date", formatdate(time.time(), usegmt=True).encode())]
+        date = formatdate(time.time(), usegmt=True).encode()
+        self.state.default_headers = [(b"date", date)]
+        self._intake.common_lines = [b"date: " + date]
         self._clock = asyncio.get_running_loop().call_later(1.0, self._tell_time)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
-from gateway.downstream.exchange import new_request_id
+from gateway.downstream.ids import new_request_id
 from gateway.fleet.backend import Backend
 from gateway.fleet.probes import inference_endpoint
 from gateway.ledger.audits import LAST

@@ -134,8 +134,8 @@ async def _play(loop: asyncio.AbstractEventLoop, reads: Sequence[bytes]) -> Told
     heads = {exchange.header(b"x-none") for exchange in answered}  # every one of them can be read
     assert heads <= {None}
     if not ended:
-        unread = [cycle for cycle, _ in connection.pipeline] or connection._running is not None
-        waits = connection._clock is not None or connection._idle_until is not None
+        unread = connection.pipeline or connection._running is not None
+        waits = connection._clock is not None or connection._idle_until > 0
         waiting_app = connection._asgi is not None and not connection._asgi.response_complete
         assert waits or waiting_app, "it neither ends nor waits for anything in particular"
         assert not unread or connection._message_open, "a whole request waits for nothing"

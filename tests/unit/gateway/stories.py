@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from uvicorn.protocols.http.flow_control import FlowControl
 
 from gateway.dispatch import Dispatch
 from gateway.downstream.exchange import Exchange
+from gateway.downstream.flow import Flow
 from gateway.engines import DIALECTS
 from gateway.fleet.backend import Backend
 from gateway.ledger.pricing import Meter
@@ -74,13 +74,13 @@ def exchange(transport: Transport, path: str = CHAT, headers: list[tuple[bytes, 
     made = Exchange(
         loop=asyncio.get_running_loop(),
         transport=transport,
-        flow=FlowControl(transport),
+        flow=Flow(transport),
         path=path,
         headers=headers or [],
         http_version="1.1",
         keep_alive=True,
         expect_100_continue=False,
-        default_headers=[],
+        common_lines=[],
         on_response=lambda: None,
         arrived=time.monotonic(),
     )

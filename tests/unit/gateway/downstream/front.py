@@ -12,7 +12,8 @@ import orjson
 import uvicorn
 
 from gateway.downstream.connection import ClientConnection
-from gateway.downstream.exchange import Exchange, new_request_id
+from gateway.downstream.exchange import Exchange
+from gateway.downstream.ids import new_request_id
 from gateway.downstream.limits import Intake, Limits
 from gateway.errors import GatewayError
 
@@ -129,6 +130,11 @@ class Front:
         """Until no connection and no task is left."""
         while self.connections or self.server.server_state.tasks:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
+
+    async def idle_tasks(self) -> None:
+        """Until no request is being answered."""
+        while self.server.server_state.tasks:  # noqa: ASYNC110
+            await asyncio.sleep(0)
 
     async def client(self, **how: Any) -> Client:
         client = Client(*await asyncio.open_connection(self.host, self.port, **how))

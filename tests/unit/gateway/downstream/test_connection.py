@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import tracemalloc
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -29,6 +30,8 @@ from tests.unit.gateway.downstream.front import (
     refuse,
     request,
 )
+
+LONG = 60.0
 
 
 def chunked(*pieces: bytes, more: tuple[bytes, ...] = (), end: bytes = b"0\r\n\r\n") -> bytes:
@@ -670,3 +673,100 @@ async def test_shutting_down_finishes_the_stream_under_way_and_closes_the_rest()
         assert await client.chunk() == b""
         assert await client.closed() == b""
         await stopping
+
+
+# The task that answers
+
+
+class Telling:
+    """A handler that remembers which task called it, and waits for `go` after an answer to `b"linger"`."""
+
+    def __init__(self) -> None:
+        self.tasks: list[asyncio.Task[Any] | None] = []
+        self.go = asyncio.Event()
+
+    async def __call__(self, exchange: Exchange) -> None:
+        self.tasks.append(asyncio.current_task())
+        await echo(exchange)
+        if exchange.body == b"linger":
+            await self.go.wait()
+
+
+@dialogue
+async def test_one_task_answers_one_request_after_another_and_ends_with_its_connection() -> None:
+    telling = Telling()
+    async with Front(telling) as front, await front.client() as client:
+        for _ in range(3):
+            await client.ask(b"1")
+        await front.idle_tasks()
+        (task,) = set(telling.tasks)
+        assert task is not None
+        assert not task.done()  # it rests
+        client.leave()
+        await task
+        await front.idle()
+
+
+@dialogue
+async def test_who_is_busy_after_an_answer_keeps_nobody_waiting() -> None:
+    telling = Telling()
+    async with Front(telling) as front, await front.client() as client:
+        for body in (b"linger", b"2", b"3"):
+            assert (await client.ask(body)).json["size"] == len(body)
+        first, second, third = telling.tasks
+        assert first is not second
+        assert second is third
+        telling.go.set()
+        await front.idle_tasks()
+        assert first is not None
+        await first  # one that rests is enough
+        await client.ask(b"4")
+        assert telling.tasks[3] is second
+
+
+@dialogue
+async def test_a_task_that_was_cancelled_answers_no_other() -> None:
+    telling = Telling()
+
+    async def cancelled(exchange: Exchange) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        if exchange.body == b"cut":
+            task.cancel()
+            try:
+                await asyncio.sleep(LONG)
+            except asyncio.CancelledError:
+                await telling(exchange)
+        else:
+            await telling(exchange)
+
+    async with Front(cancelled) as front, await front.client() as client:
+        for body in (b"1", b"cut", b"3", b"4"):
+            assert (await client.ask(body)).json["size"] == len(body)
+        one, cut, three, four = telling.tasks
+        assert one is cut
+        assert cut is not three
+        assert three is four
+
+
+@dialogue
+async def test_a_client_that_leaves_in_the_middle_of_a_later_request_has_it_cancelled() -> None:
+    running, left = asyncio.Event(), asyncio.Event()
+
+    async def handler(exchange: Exchange) -> None:
+        if exchange.body != b"wait":
+            await echo(exchange)
+            return
+        running.set()
+        try:
+            await asyncio.sleep(LONG)
+        except asyncio.CancelledError:
+            left.set()
+
+    async with Front(handler) as front, await front.client() as client:
+        await client.ask(b"1")
+        client.say(request(b"wait"))
+        await running.wait()
+        client.leave()
+        await left.wait()
+        await front.idle()

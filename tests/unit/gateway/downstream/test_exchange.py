@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.downstream.exchange import Exchange, new_request_id
+from gateway.downstream.exchange import Exchange
+from gateway.downstream.flow import Flow
+from gateway.downstream.ids import new_request_id
 from tests.unit.gateway.dialogue import dialogue
 from tests.unit.gateway.downstream.front import JSON, Front, request
 
@@ -98,7 +100,7 @@ async def test_a_whole_answer(status: int, line: bytes) -> None:
         exchange.respond(status, JSON, [b"a: 1", b"b: 2"], b"{}")
 
     async with Front(handler) as front, await front.client() as client:
-        front.server.server_state.default_headers.append((b"server", b"tollgate"))
+        front.intake.common_lines.append(b"server: tollgate")
         client.say(request(b"1", b"connection: close"))
         assert await client.closed() == (
             b"HTTP/1.1 %d %b\r\na: 1\r\nb: 2\r\ncontent-type: application/json\r\ncontent-length: 2\r\n"
@@ -263,14 +265,14 @@ def test_the_body_is_what_came(parts: list[bytes]) -> None:
     async def story() -> None:
         exchange = Exchange(
             loop=asyncio.get_running_loop(),
-            transport=asyncio.Transport(),
-            flow=None,  # type: ignore[arg-type]
+            transport=(transport := asyncio.Transport()),
+            flow=Flow(transport),
             path="/",
             headers=[(b"a", b"1"), (b"a", b"2")],
             http_version="1.1",
             keep_alive=True,
             expect_100_continue=False,
-            default_headers=[],
+            common_lines=[],
             on_response=lambda: None,
             arrived=0.0,
         )

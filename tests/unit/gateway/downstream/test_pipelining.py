@@ -70,9 +70,7 @@ async def test_what_is_read_ahead_is_bounded(path: str, size: int) -> None:
             await asyncio.sleep(0.001)
         one_read = 256 * 1024
         assert len(connection.pipeline) <= one_read // len(each) + 65
-        held = sum(
-            getattr(cycle, "body_size", 0) or len(getattr(cycle, "body", b"")) for cycle, _ in connection.pipeline
-        )
+        held = sum(getattr(cycle, "body_size", 0) or len(getattr(cycle, "body", b"")) for cycle in connection.pipeline)
         assert held <= one_read + 64 * 1024
         running.go.set()
         assert (await client.reply()).json["size"] == 1

@@ -62,7 +62,7 @@ async def serving(
             config, state, {}, None, handler=handler, screen=admit, paths=frozenset({PATH}), intake=intake
         )
 
-    server = Server(connect, listeners)
+    server = Server(connect, listeners, intake)
     await server.start()
     try:
         yield server, port

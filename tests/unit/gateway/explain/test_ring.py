@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.downstream.exchange import new_request_id
+from gateway.downstream.ids import new_request_id
 from gateway.errors import BadRequest, NotFound
 from gateway.explain import ring as rings
 from gateway.explain.find import find
