@@ -35,7 +35,7 @@ from gateway.fleet.registry import Fleet
 from gateway.protocol.endpoints import ENDPOINTS
 from gateway.protocol.request import Request, read_request
 from gateway.protocol.stream import StreamRelay, error_event, renames
-from gateway.protocol.usage import NO_USAGE, Usage, find_usage
+from gateway.protocol.usage import NO_USAGE, Usage
 from gateway.race import Race, Racing
 from gateway.routing.preferences import read_preferences
 from gateway.routing.prefix import BLOCK_BYTES, Prompt
@@ -261,7 +261,7 @@ class Story:
     def _whole(self, request: Request, call: Call) -> Entry | None:
         trace, dispatch, answer = self.trace, call.dispatch, call.body
         step = dispatch.step
-        trace.usage = usage = find_usage(answer) or NO_USAGE
+        trace.usage = usage = dispatch.backend.endings.find_usage(answer) or NO_USAGE
         trace.measured = True
         dispatch.close("ok", usage)
         if usage.output_tokens:

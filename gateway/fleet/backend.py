@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
+from typing import Final
 
 from gateway.engines.dialect import Dialect
 from gateway.engines.load import NO_LOAD, UNKNOWN, Load
 from gateway.ledger.pricing import Meter
+from gateway.protocol.endings import Endings
 from gateway.routing.breaker import Breaker
 from gateway.routing.elsewhere import News
 from gateway.routing.fair import Turnover
@@ -18,9 +20,9 @@ from gateway.upstream.pool import Pool
 
 logger = logging.getLogger("tollgate.fleet")
 
-BUSY_SECONDS = 1.0  # for so long an engine that refused for lack of room is taken to have no more than it had then
-FEW = 8  # requests in flight
-FIRST_REQUESTS = 2  # at once, to a worker that is not warm yet
+BUSY_SECONDS: Final = 1.0  # for which an engine that refused for lack of room is taken to have no more than it had then
+FEW: Final = 8  # requests in flight
+FIRST_REQUESTS: Final = 2  # at once, to a worker that is not warm yet
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -35,6 +37,7 @@ class Backend(WorkerView):
     dialect: Dialect
     meter: Meter
     queue: Line = field(default_factory=Line)
+    endings: Endings = field(default_factory=Endings)  # of its answers
     turnover: Turnover = field(default_factory=Turnover)
     load: Load = NO_LOAD  # as the engine told it last
     cold_since: float = 0.0  # when it came up, while it is warming up; 0: it is warm

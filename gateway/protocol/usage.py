@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 import orjson
 
 from gateway.tuples import made
 
-PARSED_WHOLE_BYTES = 256
-MAX_COUNT = 10**12  # no answer has more tokens; what is above would not fit the ledger either
+PARSED_WHOLE_BYTES: Final = 256
+MAX_COUNT: Final = 10**12  # no answer has more tokens; what is above would not fit the ledger either
 
 
 class Usage(NamedTuple):
@@ -25,10 +24,12 @@ class Usage(NamedTuple):
         return Usage(*(max(pair) for pair in zip(self, later, strict=True)))
 
 
-NO_USAGE = Usage(0, 0, 0)
+NO_USAGE: Final = Usage(0, 0, 0)
+
+_loads: Final = orjson.loads
 
 
-def read_usage(document: Mapping[str, Any]) -> Usage | None:
+def read_usage(document: dict[str, Any]) -> Usage | None:
     """The usage of a JSON answer or event, None when it has none.
 
     Chat, completions, embeddings: `usage.prompt_tokens`, `completion_tokens`, `prompt_tokens_details.cached_tokens`.
@@ -52,7 +53,7 @@ def read_usage(document: Mapping[str, Any]) -> Usage | None:
     if "input_tokens" in usage or "output_tokens" in usage:
         own, read = _count(usage, "input_tokens"), _count(usage, "cache_read_input_tokens")
         prompt = own + read + _count(usage, "cache_creation_input_tokens")
-        return Usage(prompt, read + _cached(usage, "input_tokens_details", own), _count(usage, "output_tokens"))
+        return made(Usage, (prompt, read + _cached(usage, "input_tokens_details", own), _count(usage, "output_tokens")))
     if "total_tokens" in usage:
         return Usage(_count(usage, "total_tokens"), 0, 0)
     return None
@@ -70,27 +71,27 @@ def find_usage(body: bytes) -> Usage | None:
         if start < 0:
             return None
         if not body.endswith(b"\\", 0, start):  # else the end of a text with an escaped quote in it
-            rest = _json_object(b"{" + body[start:])
+            rest = json_object(b"{" + body[start:])
             if rest is not None and rest.get("usage") is not None:
                 return read_usage(rest)
-    document = _json_object(body)
+    document = json_object(body)
     return None if document is None else read_usage(document)
 
 
-def _json_object(data: bytes) -> dict[str, Any] | None:
+def json_object(data: bytes) -> dict[str, Any] | None:
     try:
-        document = orjson.loads(data)
+        document = _loads(data)
     except orjson.JSONDecodeError:
         return None
     return cast("dict[str, Any]", document) if isinstance(document, dict) else None
 
 
-def _cached(usage: Mapping[str, Any], details: str, most: int) -> int:
+def _cached(usage: dict[str, Any], details: str, most: int) -> int:
     inner = usage.get(details)
     return min(_count(cast("dict[str, Any]", inner), "cached_tokens"), most) if isinstance(inner, dict) else 0
 
 
-def _count(fields: Mapping[str, Any], name: str) -> int:
+def _count(fields: dict[str, Any], name: str) -> int:
     """A count as the engine gave it; 0 for what no engine can have counted."""
     value = fields.get(name)
     return value if type(value) is int and 0 < value <= MAX_COUNT else 0
