@@ -7,6 +7,8 @@ and closing is synchronous, so a cancelled task settles too.
 
 from __future__ import annotations
 
+from typing import Final
+
 from gateway.clock import monotonic
 from gateway.errors import AdapterNotLoaded, GatewayError, Overloaded, UpstreamError
 from gateway.fleet.backend import Backend
@@ -17,7 +19,7 @@ from gateway.routing.account import Place, smooth
 from gateway.routing.fair import Charge
 from gateway.routing.types import Step
 
-LEARN_TOKENS = 8  # of a stream, for it to say how many tokens are in an event
+LEARN_TOKENS: Final = 8  # of a stream, for it to say how many tokens are in an event
 
 
 class Dispatch:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from gateway.table import Price
 
-SECOND = 1_000_000_000  # nanoseconds
-_MILLION = 1_000_000
-_HOUR = 3_600 * SECOND
+SECOND: Final = 1_000_000_000  # nanoseconds
+_MILLION: Final = 1_000_000
+_HOUR: Final = 3_600 * SECOND
 
 
 def token_cost(price: Price, prompt: int, cached: int, output: int) -> int:
@@ -74,5 +76,6 @@ class Meter:
         self._at = at
         if self.in_flight:
             self.busy += elapsed
-            step, self._carry = divmod(elapsed + self._carry, self.in_flight)
-            self._clock += step
+            unshared = elapsed + self._carry  # divmod would make objects of its two results
+            self._clock += unshared // self.in_flight
+            self._carry = unshared % self.in_flight

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 Body = Literal["json", "multipart"]
 
@@ -59,4 +59,4 @@ _ALL = (
     Endpoint("detokenize", "/detokenize", "any", deterministic=True),
 )
 
-ENDPOINTS: dict[str, Endpoint] = {endpoint.path: endpoint for endpoint in _ALL}
+ENDPOINTS: Final[dict[str, Endpoint]] = {endpoint.path: endpoint for endpoint in _ALL}

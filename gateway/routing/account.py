@@ -18,21 +18,23 @@ All of it is arithmetic upon a `WorkerView`, with the time as an argument in sec
 from __future__ import annotations
 
 import math
+from typing import Final
 
 from gateway.protocol.usage import Usage
 from gateway.routing.prefix import PrefixCache
 from gateway.routing.rates import DECODED_KEPT
 from gateway.routing.types import Step, Waiting, WorkerView
 
-SMOOTHING = 0.2  # weight of the newest answer in what is no rate
-REUSE_SMOOTHING = 0.05
-MEMORY_SECONDS = 60.0  # of a worker's rates without an answer
-KEPT = 0.9  # of the tokens expected in a prefix cache: where it had less, some were evicted
-SHRINK, GROW = 0.9, 1.01  # a cache taken to be too large costs much more than one taken to be too small
-MOST_TOKENS = 2_000  # as which an answer counts at most, however long it says it is
-SURPLUS_TOKENS = 1_100  # beyond the expected ones: more than what blocks are rounded by
-_UNHEARD = 1e300  # when a first token is due that only another gateway sees: it shows by those that come later
-SHORTEST_DECODE = 0.5  # of a whole answer's time, whatever its prefill was expected to take
+SMOOTHING: Final = 0.2  # weight of the newest answer in what is no rate
+REUSE_SMOOTHING: Final = 0.05
+MEMORY_SECONDS: Final = 60.0  # of a worker's rates without an answer
+KEPT: Final = 0.9  # of the tokens expected in a prefix cache: where it had less, some were evicted
+SHRINK: Final = 0.9  # a cache taken to be too large costs much more than one taken to be too small
+GROW: Final = 1.01
+MOST_TOKENS: Final = 2_000  # as which an answer counts at most, however long it says it is
+SURPLUS_TOKENS: Final = 1_100  # beyond the expected ones: more than what blocks are rounded by
+_UNHEARD: Final = 1e300  # when a first token is due that only another gateway sees: it shows by those that come later
+SHORTEST_DECODE: Final = 0.5  # of a whole answer's time, whatever its prefill was expected to take
 
 
 class Place(Waiting):
@@ -186,10 +188,13 @@ def pending_tokens(view: WorkerView, now: float) -> float:
     front that is done by now."""
     if not view.prefilling:
         return float(view.pending_tokens)
-    first = float(next(iter(view.prefilling.values())).uncached_tokens)
     rate, since = prompt_rate(view), now - view.prefill_since
     if since <= 0.0:
         return float(view.pending_tokens)
+    first = 0.0
+    for waiting in view.prefilling.values():  # compiled, `next(iter(...))` takes several times as long
+        first = float(waiting.uncached_tokens)
+        break
     return view.pending_tokens - (first if since >= rate * first else since / rate)
 
 
@@ -250,7 +255,8 @@ def _release_due(view: WorkerView, now: float) -> None:
 
 
 def _release(view: WorkerView, number: int) -> None:
-    waiting = view.prefilling.pop(number)
+    waiting = view.prefilling[number]
+    del view.prefilling[number]
     waiting.is_waiting = False
     view.pending_tokens -= waiting.uncached_tokens
     view.unseen_tokens += waiting.uncached_tokens

@@ -7,11 +7,11 @@ of a single adapter. It is made at the first failure, so a worker that never fai
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Final, Literal
 
-FAILURES_TO_TRIP = 5  # in a row
-FIRST_PAUSE = 1.0  # seconds; doubled each time the trial after it fails
-LONGEST_PAUSE = 30.0
+FAILURES_TO_TRIP: Final = 5  # in a row
+FIRST_PAUSE: Final = 1.0  # seconds; doubled each time the trial after it fails
+LONGEST_PAUSE: Final = 30.0
 
 State = Literal["closed", "open", "half_open"]
 Event = Literal[

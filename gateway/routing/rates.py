@@ -10,21 +10,23 @@ never be asked, and never be found to be as fast.
 
 from __future__ import annotations
 
+from typing import Final
+
 # What is believed of a worker until it, or one like it, has answered.
-PRIOR_SECONDS_PER_PROMPT_TOKEN = 1 / 5_500
-PRIOR_SECONDS_PER_OUTPUT_TOKEN = 0.02
+PRIOR_SECONDS_PER_PROMPT_TOKEN: Final = 1 / 5_500
+PRIOR_SECONDS_PER_OUTPUT_TOKEN: Final = 0.02
 # What one more request in the batch adds to the time between tokens, as a share of it. Fitted to answers it would be
 # noise: the prefill steps between tokens come with the same load, and weigh more.
-BATCH_SLOWDOWN = 0.005
+BATCH_SLOWDOWN: Final = 0.005
 
-DECODED_KEPT = 0.97  # of what earlier answers said, by each answer
-KIN_KEPT = 0.99
-FADING = 0.05  # weight of the newest answer, once there are as many: about the last 20 count
-OUTLIER = 10.0  # an answer that took more than so many times what was expected counts as that much
-FEW = 5  # answers before any is an outlier: an engine's first are slow, and the prior says little of it
-SPREAD = 0.25  # of the sizes, as a share of their mean, from which on they say something of the slope
-STEEPEST = 8.0  # times the scaled prior's slope; more is noise
-FLATTEST = 1 / 8
+DECODED_KEPT: Final = 0.97  # of what earlier answers said, by each answer
+KIN_KEPT: Final = 0.99
+FADING: Final = 0.05  # weight of the newest answer, once there are as many: about the last 20 count
+OUTLIER: Final = 10.0  # an answer that took more than so many times what was expected counts as that much
+FEW: Final = 5  # answers before any is an outlier: an engine's first are slow, and the prior says little of it
+SPREAD: Final = 0.25  # of the sizes, as a share of their mean, from which on they say something of the slope
+STEEPEST: Final = 8.0  # times the scaled prior's slope; more is noise
+FLATTEST: Final = 1 / 8
 
 
 class Line:
