@@ -6,7 +6,7 @@ import asyncio
 import functools
 import hashlib
 from dataclasses import replace
-from typing import cast
+from typing import Final, cast
 
 import orjson
 
@@ -25,11 +25,13 @@ from gateway.trace import Admitted, Trace
 from gateway.upstream.connection import Asker
 from gateway.upstream.response import Response
 
-MAX_ANSWER_BYTES = 256 * 1024 * 1024
-MAX_ERROR_BYTES = 1024 * 1024
-MAX_COMMENT_BYTES = 64 * 1024  # held back until the first event, while another worker may still be asked
-JSON = b"application/json"
-EVENT_STREAM = b"text/event-stream"
+MAX_ANSWER_BYTES: Final = 256 * 1024 * 1024
+MAX_ERROR_BYTES: Final = 1024 * 1024
+MAX_COMMENT_BYTES: Final = 64 * 1024  # held back until the first event, while another worker may still be asked
+JSON: Final = b"application/json"
+EVENT_STREAM: Final = b"text/event-stream"
+
+_dumps: Final = orjson.dumps  # bound once, as the clocks are
 
 
 class Call:
@@ -94,7 +96,8 @@ class Call:
                 await self._first_event(relay, response, dispatch.opened_at + deadlines.first_token)
                 dispatch.first_token()
             else:
-                self.body = await response.read(MAX_ANSWER_BYTES)
+                body = response.whole(MAX_ANSWER_BYTES)  # in most cases it came with its head
+                self.body = await response.read(MAX_ANSWER_BYTES) if body is None else body
         except WorkerUnreachable as error:  # a slow or broken answer is one request's; this is everybody's
             fleet.report_failure(backend, error.message)
             raise
@@ -165,7 +168,7 @@ class Call:
             # apart per tenant, whatever salt the client sends itself.
             own = fields.get("cache_salt")
             fields["cache_salt"] = _salt(admitted.key.tenant.name, own if isinstance(own, str) else "")
-        return orjson.dumps(fields)
+        return _dumps(fields)
 
     def _headers(self) -> bytes:
         """The lines a worker gets besides the ones its connection needs: enough to find the request again."""

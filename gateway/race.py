@@ -6,7 +6,7 @@ Only before a byte has reached the client may another worker be asked; this is t
 from __future__ import annotations
 
 import asyncio
-from typing import cast
+from typing import Final, cast
 
 from gateway.call import Call
 from gateway.clock import monotonic
@@ -25,7 +25,7 @@ from gateway.settle import Settlement
 from gateway.table import Hedge
 from gateway.trace import Admitted, Trace
 
-TIMER_SECONDS = 0.005  # by which a timer may be early
+TIMER_SECONDS: Final = 0.005  # by which a timer may be early
 
 
 class Racing:
@@ -65,7 +65,11 @@ class Race:
         """
         hedge, trace = self._admitted.plan.route.hedge, self._trace
         while True:
-            first = await self._begin()
+            at = self._with_room()
+            if at is not None and self._is_ready(self._steps[at]):
+                first = self._take(at)
+            else:
+                first = await self._begin_later(at)
             began = first.dispatch.opened_at
             try:
                 if hedge is None:
@@ -93,11 +97,8 @@ class Race:
                 trace.dispatch = None
                 self._shared.settlement.other_attempt(trace, dispatch, "failed", error)
 
-    async def _begin(self) -> Call:
-        """Takes a place on the best worker that has one, or waits for one."""
-        at = self._with_room()
-        if at is not None and self._is_ready(self._steps[at]):
-            return self._take(at)
+    async def _begin_later(self, at: int | None) -> Call:
+        """Waits for a place, or for an adapter: on the worker of the step `at`, which has room, if any has."""
         if at is None and not any([step.target.adapter for step in self._steps]):
             return await self._take_a_turn(_rather(self._steps))
         return await self._begin_with_adapter(self._best() if at is None else at)

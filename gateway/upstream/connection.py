@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 import httptools
 
+from gateway.clock import monotonic
 from gateway.errors import GatewayError, WorkerBroke, WorkerTimeout
 from gateway.table import Timeout
 from gateway.upstream.response import Response
 
-MAX_HEAD_BYTES = 64 * 1024
-MAX_UNFINISHED_HEAD_BYTES = 4 * MAX_HEAD_BYTES  # as read: with blanks, line ends and interim answers
-READ_BYTES = 64 * 1024  # at most, in one read; uvloop's own would be four times that, for every slow client
+MAX_HEAD_BYTES: Final = 64 * 1024
+MAX_UNFINISHED_HEAD_BYTES: Final = 4 * MAX_HEAD_BYTES  # as read: with blanks, line ends and interim answers
+READ_BYTES: Final = 64 * 1024  # at most, in one read; uvloop's own would be four times that, for every slow client
 
 # Where every connection reads into. What a read brings is taken out of it before the next one, and the process has one
 # event loop.
-_read_into = memoryview(bytearray(READ_BYTES))
+_read_into: Final = memoryview(bytearray(READ_BYTES))
 
 
 class ConnectionLost(Exception):
@@ -119,11 +120,11 @@ class Connection:
         self._asker = asker
         self._head_bytes = 0
         self._answered = self._in_body = False
-        now = self.loop.time()
-        self._total_deadline = now + deadlines.total
-        self._idle_timeout = deadlines.idle
-        self._deadline = min(now + deadlines.first_token, self._total_deadline)
-        due = min(self._deadline, now + deadlines.idle)
+        now = monotonic()
+        self._total_deadline = total = now + deadlines.total
+        self._idle_timeout = idle = deadlines.idle
+        self._deadline = first = min(now + deadlines.first_token, total)
+        due = min(first, now + idle)
         if self._timer is None or due < self._timer_due:
             self._arm(due)
         transport.write(request)
@@ -141,7 +142,7 @@ class Connection:
     def resume(self) -> None:
         if self._paused and self._transport is not None and not self._transport.is_closing():
             self._paused = False
-            self._deadline = min(self.loop.time() + self._idle_timeout, self._total_deadline)
+            self._deadline = min(monotonic() + self._idle_timeout, self._total_deadline)
             self._transport.resume_reading()
 
     def abort(self) -> None:
@@ -183,6 +184,8 @@ class Connection:
         if response is None:  # bytes nobody asked for: the framing can not be trusted any more
             self.abort()
             return
+        now = monotonic()
+        response.read_at = self._pulse.heard_at = now
         self._answered = True
         if not response.status:
             self._head_bytes += len(data)
@@ -198,9 +201,8 @@ class Connection:
             if not awaiting.done():
                 awaiting.set_result(response)
         if self._in_body:
-            self._deadline = min(self.loop.time() + self._idle_timeout, self._total_deadline)
+            self._deadline = min(now + self._idle_timeout, self._total_deadline)
         response.flush()
-        self._pulse.heard_at = response.read_at
         if broken is not None:  # what came before was good, perhaps the whole answer
             self._fail(WorkerBroke(f"The worker's answer is not valid HTTP ({type(broken).__name__})."))
             self.abort()
@@ -214,6 +216,7 @@ class Connection:
                 self._awaiting = None
             elif self._eof_ends_body and exc is None:
                 response.complete = True
+                response.read_at = monotonic()
                 response.flush()
             else:
                 self._fail(WorkerBroke("The worker closed the connection before the end of its answer."))
@@ -243,7 +246,7 @@ class Connection:
     def on_header(self, name: bytes, value: bytes) -> None:
         response = self._response
         if response is not None and not response.status:  # what comes after the head is a trailer
-            response.headers.append((name.lower(), value))
+            response.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         response = self._response
@@ -256,7 +259,7 @@ class Connection:
         if self._head_bytes > MAX_HEAD_BYTES and sum(len(n) + len(v) for n, v in response.headers) > MAX_HEAD_BYTES:
             raise ValueError(f"a head above {MAX_HEAD_BYTES} bytes")
         if response.header(b"content-length") is None:
-            codings = [value for name, value in response.headers if name == b"transfer-encoding"]
+            codings = [value for name, value in response.headers if name.lower() == b"transfer-encoding"]
             if codings and (len(codings) > 1 or codings[0].strip().lower() != b"chunked"):
                 raise ValueError("a transfer coding that was not asked for")  # the parser minds only the last
             self._eof_ends_body = not codings
@@ -303,7 +306,7 @@ class Connection:
         self._timer = None
         if self._response is None:
             return
-        now = self.loop.time()
+        now = monotonic()
         if self._paused and now < self._total_deadline:  # the client is the slow one, not the worker
             self._deadline = min(now + self._idle_timeout, self._total_deadline)
         if now < self._deadline:

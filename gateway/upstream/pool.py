@@ -7,18 +7,20 @@ import errno
 import re
 import ssl
 from collections import deque
-from typing import cast
+from collections.abc import Coroutine
+from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
+from gateway.clock import monotonic
 from gateway.errors import Overloaded, WorkerUnreachable
 from gateway.table import Timeout
 from gateway.upstream.connection import Asker, Connection, ConnectionLost, Pulse
 from gateway.upstream.response import Response
 
-MAX_CONNECTIONS = 16_384
+MAX_CONNECTIONS: Final = 16_384
 # Servers built on uvicorn close an idle connection after 5 s unless told otherwise; a request sent at that moment is
 # lost. Connections idle for longer than this are closed from our side instead.
-IDLE_SECONDS = 4.0
+IDLE_SECONDS: Final = 4.0
 
 
 class Pool:
@@ -72,7 +74,7 @@ class Pool:
         """When the worker last sent anything, in monotonic seconds; 0 before it has."""
         return self._pulse.heard_at
 
-    async def request(
+    def request(
         self,
         path: str,
         content_type: bytes,
@@ -80,8 +82,8 @@ class Pool:
         headers: bytes,
         deadlines: Timeout,
         asker: Asker | None = None,
-    ) -> Response:
-        """POSTs `body` and returns the answer when its headers are in.
+    ) -> Coroutine[Any, Any, Response]:
+        """To be awaited at once: POSTs `body` and returns the answer when its headers are in.
 
         `headers` are further header lines, each ended by CRLF; `asker` decides what `leave` does. Raises
         `WorkerUnreachable` when no connection can be had, `Overloaded` at the connection limit, `WorkerBroke` and
@@ -95,12 +97,12 @@ class Pool:
             len(body),
             body,
         )
-        return await self._exchange(message, deadlines, asker)
+        return self._exchange(message, deadlines, asker)
 
-    async def get(self, path: str, deadlines: Timeout) -> Response:
+    def get(self, path: str, deadlines: Timeout) -> Coroutine[Any, Any, Response]:
         """GETs `path`, like `request`."""
         message = b"GET %b HTTP/1.1\r\n%b\r\n" % (self._target(path), self._fixed_headers)
-        return await self._exchange(message, deadlines, None)
+        return self._exchange(message, deadlines, None)
 
     def leave(self) -> int:
         """Has requests of which no byte of an answer's body has come go to other workers, those that may; how many."""
@@ -138,10 +140,11 @@ class Pool:
         return target.encode("ascii")
 
     def _take_idle(self) -> Connection | None:
-        while self._idle:
-            connection = self._idle.pop()
+        idle = self._idle
+        while idle:
+            connection = idle.pop()
             if connection.is_open:
-                if connection.idle_since >= connection.loop.time() - self._idle_seconds:
+                if connection.idle_since >= monotonic() - self._idle_seconds:
                     return connection
                 self._retire(connection)
         return None
@@ -178,7 +181,7 @@ class Pool:
         if self._closed:
             connection.close()
             return
-        connection.idle_since = connection.loop.time()
+        connection.idle_since = monotonic()
         self._idle.append(connection)
         if self._sweeper is None:
             self._sweeper = connection.loop.call_later(self._idle_seconds, self._sweep)
@@ -194,7 +197,7 @@ class Pool:
         """Closes connections that have been idle too long: the oldest are at the left."""
         self._sweeper = None
         loop = asyncio.get_running_loop()
-        stale = loop.time() - self._idle_seconds
+        stale = monotonic() - self._idle_seconds
         while self._idle and (self._idle[0].idle_since < stale or not self._idle[0].is_open):
             self._retire(self._idle.popleft())
         if self._idle:

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from gateway.clock import monotonic
 from gateway.errors import GatewayError, WorkerBroke
 
 if TYPE_CHECKING:
     from gateway.upstream.connection import Connection
 
-PAUSE_ABOVE_BYTES = 64 * 1024  # unread body held per answer before reading from the worker pauses
+PAUSE_ABOVE_BYTES: Final = 64 * 1024  # unread body held per answer before reading from the worker pauses
 
 
 class Response:
     """A worker's answer. The body is taken once, either whole (`read`) or as it comes (`pipe`).
 
-    `headers` has lowercase names. Until somebody takes the body, at most `PAUSE_ABOVE_BYTES` plus one read of it is
-    held and the socket is paused. Leaving without reading to the end must be said with `abort`.
+    `headers` has names as they were sent. Until somebody takes the body, at most `PAUSE_ABOVE_BYTES` plus one read of
+    it is held and the socket is paused. Leaving without reading to the end must be said with `abort`.
     """
 
     __slots__ = (
@@ -56,7 +55,7 @@ class Response:
     def header(self, name: bytes) -> bytes | None:
         """The first value of a header, by its lowercase name."""
         for key, value in self.headers:
-            if key == name:
+            if key == name or (len(key) == len(name) and key.lower() == name):
                 return value
         return None
 
@@ -74,9 +73,16 @@ class Response:
         while not self.complete and self._held_bytes <= limit:
             self.resume()
             await self._wait()
-        if self._held_bytes > limit:
+        whole = self.whole(limit)
+        if whole is None:
             self.abort()
             raise WorkerBroke(f"The worker's answer is longer than {limit} bytes.")
+        return whole
+
+    def whole(self, limit: int) -> bytes | None:
+        """What `read` gives, if all of it is here already."""
+        if not self.complete or self._held_bytes > limit:
+            return None
         held, self._held = self._held, []
         return held[0] if len(held) == 1 else b"".join(held)
 
@@ -123,7 +129,6 @@ class Response:
 
     def flush(self) -> None:
         """Delivers what one read brought."""
-        self.read_at = monotonic()
         sink = self._sink
         if sink is not None:
             if self._held:

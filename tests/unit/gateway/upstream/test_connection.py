@@ -190,7 +190,7 @@ def answers(draw: st.DrawFn) -> Sent:
     head = b"HTTP/1.1 %d %b\r\n" % (status, draw(st.sampled_from([b"OK", b"", b"Some Words"])))
     raw = b"".join(draw(interims)) + head + b"".join(b"%b: %b\r\n" % each for each in sent) + b"\r\n" + wire
     closes = framing in ("close", "eof")
-    headers = tuple((name.lower(), value) for name, value in sent)
+    headers = tuple(sent)
     return Sent(raw, closes, Exchanged(status, headers, body, "", not closes))
 
 
