@@ -11,9 +11,9 @@ import contextlib
 import functools
 import logging
 import random
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from gateway.admission import admit
 from gateway.cache.entry import Entry, Store
@@ -54,8 +54,11 @@ from gateway.upstream.response import Response
 
 logger = logging.getLogger("tollgate.serve")
 
-FIRST_GUESS_OUTPUT_TOKENS = 256.0
-CHECKPOINT_TOKENS = 64  # of a stream, between two checkpoints in the ledger
+FIRST_GUESS_OUTPUT_TOKENS: Final = 256.0
+CHECKPOINT_TOKENS: Final = 64  # of a stream, between two checkpoints in the ledger
+
+_USD: Final = 1_000_000_000  # in nano-USD
+_FIRST_ATTEMPT: Final = b"x-tollgate-attempts: 1"  # as nearly every answer says
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,31 +105,19 @@ class Service:
             return error
         return None
 
-    async def handle(self, exchange: Exchange) -> None:
-        """Answers one exchange; never raises."""
-        story = Story(self, exchange)
-        try:
-            await story.run()
-        except GatewayError as error:
-            story.refuse(error)
-        except asyncio.CancelledError:
-            story.leave()
-        except Exception:  # the last line of defence: a fault of ours is a 500 with an id, and a traceback in the log
-            story.abandon()
-            logger.exception("request failed", extra={"fields": {"request_id": story.trace.id}})
-            story.refuse(InternalError(f"The gateway failed on this request ({story.trace.id})."))
-        finally:
-            self.settlement.settle(story.trace)
-            self.spending.forget(story.trace)
+    def handle(self, exchange: Exchange) -> Coroutine[Any, Any, None]:
+        """Answers one exchange; never raises. To be run at once."""
+        return Story(self, exchange).run()
 
     def usual_output_tokens(self, asked: str) -> float:
         """How long answers are to a name that requests ask for."""
-        return self.output_tokens.get(asked, FIRST_GUESS_OUTPUT_TOKENS)
+        usual = self.output_tokens.get(asked)
+        return FIRST_GUESS_OUTPUT_TOKENS if usual is None else usual
 
     def learn(self, tenant: str, asked: str, model: str, output_tokens: int) -> None:
         """Remembers how long answers are: to a name that requests ask for, and of a model to that tenant."""
         self.lengths.observe(tenant, model, output_tokens)
-        old = self.output_tokens.get(asked, FIRST_GUESS_OUTPUT_TOKENS)
+        old = self.usual_output_tokens(asked)
         self.output_tokens[asked] = old + 0.05 * (output_tokens - old)
 
 
@@ -144,19 +135,29 @@ class Story:
         self.trace = Trace(new_request_id(milliseconds), exchange, service.revision.table, milliseconds / 1000)
 
     async def run(self) -> None:
-        if self._exchange.refusal is not None:
-            with contextlib.suppress(GatewayError):  # whose it is stands in the log
-                self.trace.key = authenticate(self._exchange.headers, self._revision.keys, self.trace.started_at)
-            raise self._exchange.refusal
-        admitted = await self._admit()
-        request, policy = admitted.request, admitted.plan.route.cache
-        if request.fields is not None and (
-            policy.when == "always"
-            or (policy.when == "deterministic" and (request.endpoint.deterministic or is_deterministic(request.fields)))
-        ):
-            await self._answer_through_cache(admitted, request.fields)
-        else:
-            await self._answer_from_workers(admitted)
+        """All of it."""
+        try:
+            if self._exchange.refusal is not None:
+                with contextlib.suppress(GatewayError):  # whose it is stands in the log
+                    self.trace.key = authenticate(self._exchange.headers, self._revision.keys, self.trace.started_at)
+                raise self._exchange.refusal
+            admitted = await self._admit()
+            fields = _cacheable(admitted)
+            if fields is not None:
+                await self._answer_through_cache(admitted, fields)
+            else:
+                await self._answer_from_workers(admitted)
+        except GatewayError as error:
+            self.refuse(error)
+        except asyncio.CancelledError:
+            self.leave()
+        except Exception:  # the last line of defence: a fault of ours is a 500 with an id, and a traceback in the log
+            self.abandon()
+            logger.exception("request failed", extra={"fields": {"request_id": self.trace.id}})
+            self.refuse(InternalError(f"The gateway failed on this request ({self.trace.id})."))
+        finally:
+            self._service.settlement.settle(self.trace)
+            self._service.spending.forget(self.trace)
 
     async def _admit(self) -> Admitted:
         exchange, service, trace = self._exchange, self._service, self.trace
@@ -190,7 +191,7 @@ class Story:
         trace.admitted = admitted = Admitted(request, key, ask, plan, lease)
         budget = key.tenant.budget
         if budget is not None and budget.on_exceed == "reject":
-            task = asyncio.current_task()
+            task = asyncio.current_task(exchange.loop)  # not told, it asks the kernel for the process first
             assert task is not None
             service.spending.watch(trace, task)
         return admitted
@@ -400,12 +401,12 @@ class Story:
         """The lines every answer has, an error's too; `cached` is the entry it is replayed from."""
         trace = self.trace
         dispatch, admitted = trace.dispatch, trace.admitted
+        served: Candidate | str = ""
+        worker = ""
         if cached is not None:
             served, worker = cached.served, "cache"
         elif dispatch is not None:
-            served, worker = spell(dispatch.step.target), dispatch.backend.worker.name
-        else:
-            served = worker = ""
+            served, worker = dispatch.step.target, dispatch.backend.worker.name
         if admitted is not None:
             route, limits = admitted.plan.route.name, admitted.lease.headers
         else:
@@ -414,11 +415,23 @@ class Story:
         headers = [
             b"x-request-id: " + trace.id.encode(),
             *_place_lines(served, worker, route),
-            b"x-tollgate-attempts: %d" % trace.asked,
+            _FIRST_ATTEMPT if trace.asked == 1 else b"x-tollgate-attempts: %d" % trace.asked,
             b"x-tollgate-cache: " + trace.cache.encode(),
         ]
         headers += limits
         return headers
+
+
+def _cacheable(admitted: Admitted) -> Mapping[str, Any] | None:
+    """The fields of a request whose answer may be kept for others, by its route's policy."""
+    request, policy = admitted.request, admitted.plan.route.cache
+    if policy.when == "always" or (
+        policy.when == "deterministic"
+        and request.fields is not None
+        and (request.endpoint.deterministic or is_deterministic(request.fields))
+    ):
+        return request.fields
+    return None
 
 
 def _renamed(body: bytes, engine_model: str, asked: str) -> bytes:
@@ -430,14 +443,16 @@ def _renamed(body: bytes, engine_model: str, asked: str) -> bytes:
 
 
 @functools.lru_cache(maxsize=4096)
-def _place_lines(served: str, worker: str, route: str) -> tuple[bytes, ...]:
+def _place_lines(served: Candidate | str, worker: str, route: str) -> tuple[bytes, ...]:
     """Header lines of where an answer came from, those that are known. All are names from the configuration."""
-    named = (("model", served), ("worker", worker), ("route", route))
-    return tuple(f"x-tollgate-{name}: {value}".encode() for name, value in named if value)
+    model = served if isinstance(served, str) else spell(served)
+    named = (("model", model), ("worker", worker), ("route", route))
+    return tuple([f"x-tollgate-{name}: {value}".encode() for name, value in named if value])
 
 
 def _cost_header(nanousd: int) -> bytes:
-    return b"x-tollgate-cost-usd: %d.%09d" % divmod(nanousd, 1_000_000_000)
+    fraction = str(_USD + nanousd % _USD)[1:]  # nine digits; a format takes a third longer
+    return f"x-tollgate-cost-usd: {nanousd // _USD}.{fraction}".encode()
 
 
 def _no_frame_error(_: Mapping[str, Any]) -> GatewayError | None:

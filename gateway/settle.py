@@ -75,7 +75,7 @@ class Settlement:
             tokens = 0 if trace.cache == "hit" else usage.prompt_tokens + usage.output_tokens
             trace.admitted.lease.settle(tokens, cost, wall(), trace.started_at)
         if not self._settled:
-            asyncio.get_running_loop().call_soon(self._report_all)
+            trace.exchange.loop.call_soon(self._report_all)  # to ask for the running one is a call of the kernel
         duration = monotonic() - trace.exchange.arrived
         self._settled.append((trace, usage, estimated, cost, _outcome(trace), duration))
 

@@ -31,7 +31,8 @@ class Spending:
         self._running[trace.id] = trace, task
 
     def forget(self, trace: Trace) -> None:
-        self._running.pop(trace.id, None)
+        if self._running:
+            self._running.pop(trace.id, None)
 
     def check(self) -> None:
         now = monotonic()

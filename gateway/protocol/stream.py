@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, cast
+from typing import Any, Final, Literal, cast
 
 import orjson
 
@@ -29,9 +29,9 @@ from gateway.protocol.usage import Usage, read_usage
 
 State = Literal["opening", "flowing", "ended", "broken"]
 
-_OVER: tuple[State, State] = ("ended", "broken")
+_OVER: Final[tuple[State, State]] = ("ended", "broken")
 
-MAX_EVENT_BYTES = 4 * 1024 * 1024  # a single event above this is a fault of the worker, not an answer
+MAX_EVENT_BYTES: Final = 4 * 1024 * 1024  # a single event above this is a fault of the worker, not an answer
 
 FrameError = Callable[[Mapping[str, Any]], GatewayError | None]
 
@@ -193,14 +193,16 @@ def _event_start(data: bytes, at: int) -> int:
     return 0 if blank < 0 else blank + 2
 
 
-@functools.lru_cache(maxsize=1024)
 def renames(engine_model: str, asked_model: str) -> tuple[tuple[bytes, bytes], ...]:
     """Byte replacements that turn the engine's `model` field into the asked one, compact or spaced.
 
     Safe on raw JSON: inside a string value the quotes of such a field would be escaped and so not match.
     """
-    if engine_model == asked_model:
-        return ()
+    return () if engine_model == asked_model else _other_names(engine_model, asked_model)
+
+
+@functools.lru_cache(maxsize=1024)
+def _other_names(engine_model: str, asked_model: str) -> tuple[tuple[bytes, bytes], ...]:
     old, new = orjson.dumps(engine_model), orjson.dumps(asked_model)
     return ((b'"model":' + old, b'"model":' + new), (b'"model": ' + old, b'"model": ' + new))
 
