@@ -11,24 +11,30 @@ _BYTES: Final = 8  # of chance, in each
 _AT_ONCE: Final = 512
 
 
-class _Chance:
-    """Random bytes of the system, fetched for many ids at once. A process that forks must not have made any before."""
+class _Ids:
+    """Random bytes of the system, fetched for many ids at once, and the text of the latest millisecond. A process that
+    forks must not have made any before."""
 
-    __slots__ = ("_at", "_bytes")
+    __slots__ = ("_at", "_chance", "_milliseconds", "_prefix")
 
     def __init__(self) -> None:
-        self._bytes = b""
+        self._chance = b""
         self._at = 0
+        self._milliseconds = -1
+        self._prefix = ""
 
-    def hexadecimal(self) -> str:
+    def new(self, milliseconds: int) -> str:
+        if milliseconds != self._milliseconds:
+            self._milliseconds = milliseconds
+            self._prefix = "req_%012x" % milliseconds
         at = self._at
-        if at == len(self._bytes):
-            self._bytes, at = os.urandom(_AT_ONCE * _BYTES), 0
+        if at == len(self._chance):
+            self._chance, at = os.urandom(_AT_ONCE * _BYTES), 0
         self._at = at + _BYTES
-        return self._bytes[at : at + _BYTES].hex()
+        return self._prefix + self._chance[at : at + _BYTES].hex()
 
 
-_chance: Final = _Chance()
+_ids: Final = _Ids()
 
 
 def new_request_id(milliseconds: int = 0) -> str:
@@ -37,4 +43,4 @@ def new_request_id(milliseconds: int = 0) -> str:
 
     Always the gateway's own: bills hang on it, and a client could send the same one twice.
     """
-    return "req_%012x" % (milliseconds or wall_ns() // 1_000_000) + _chance.hexadecimal()
+    return _ids.new(milliseconds or wall_ns() // 1_000_000)
