@@ -10,12 +10,24 @@ from gateway.protocol.request import Request
 from gateway.routing.types import Plan
 from gateway.table import Key, Table
 from gateway.tenancy import reservation
-from gateway.tenancy.limits import Both, Lease, Limiter
+from gateway.tenancy.limiter import MemoryLimiter
+from gateway.tenancy.limits import Both, Lease
 from gateway.tenancy.reservation import Lengths
 
 
+def admit_at_once(
+    limiter: MemoryLimiter, lengths: Lengths, table: Table, request: Request, key: Key, plan: Plan
+) -> Lease | None:
+    """What `admit` comes to for nearly all requests, without a coroutine: the lease, for the whole plan. None where it
+    takes `admit`: where models have limits of their own, or others are to be asked first. Raises as that does."""
+    if key.tenant.model_limits or table.model_keys:
+        return None
+    tokens, money = _reserved(lengths, table, request, key, plan)
+    return limiter.admit(key, plan.steps[0].target.model, tokens, money, wall())
+
+
 async def admit(
-    limiter: Limiter, lengths: Lengths, table: Table, request: Request, key: Key, plan: Plan
+    limiter: MemoryLimiter, lengths: Lengths, table: Table, request: Request, key: Key, plan: Plan
 ) -> tuple[Plan, Lease]:
     """The lease, and the plan as far as it holds for. Raises RateLimited, where waiting helps, or QuotaExhausted.
 
@@ -46,15 +58,23 @@ def _narrowed(plan: Plan, model: str, limited: Mapping[str, object], shared: Map
     return Plan(plan.route, plan.reason, tuple(steps), plan.dropped)
 
 
-async def _lease(limiter: Limiter, lengths: Lengths, table: Table, request: Request, key: Key, plan: Plan) -> Lease:
-    """For an attempt on any of the plan's workers."""
-    tenant, model = key.tenant, plan.steps[0].target.model
-    tokens = reservation.tokens(request, lengths.expected(tenant.name, model))
+def _reserved(lengths: Lengths, table: Table, request: Request, key: Key, plan: Plan) -> tuple[int, int]:
+    """Tokens and money for an attempt on any of the plan's workers."""
+    tenant = key.tenant
+    tokens = reservation.tokens(request, lengths.expected(tenant.name, plan.steps[0].target.model))
     money = 0
     if tenant.budget is not None and tenant.budget.on_exceed == "reject":
         money = reservation.most_cost(request, plan.steps, table.models)
         if plan.route.hedge is not None:
             money *= 2  # both are paid for
+    return tokens, money
+
+
+async def _lease(
+    limiter: MemoryLimiter, lengths: Lengths, table: Table, request: Request, key: Key, plan: Plan
+) -> Lease:
+    model = plan.steps[0].target.model
+    tokens, money = _reserved(lengths, table, request, key, plan)
     lease = limiter.admit(key, model, tokens, money, wall())
     if lease is None:
         lease = await limiter.wait(key, model, tokens, money)

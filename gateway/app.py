@@ -77,7 +77,7 @@ from gateway.table import Table, Worker
 from gateway.telemetry import Metrics
 from gateway.tenancy.keys import Keys
 from gateway.tenancy.limiter import MemoryLimiter, OnAlert
-from gateway.tenancy.limits import Limiter, seed_budgets
+from gateway.tenancy.limits import seed_budgets
 from gateway.tenancy.shared import SharedLimiter
 from gateway.upstream.pool import Pool
 
@@ -488,7 +488,7 @@ def _place(port: int, slot: int) -> str:
     return f"{socket.gethostname()}:{port}.{slot}/" if port else ""
 
 
-def _limiter(table: Table, place: str, on_alert: OnAlert) -> Limiter:
+def _limiter(table: Table, place: str, on_alert: OnAlert) -> MemoryLimiter:
     state, shared, processes = table.settings.state, os.environ.get(SHARED), table.settings.server.processes
     holder = f"{place}{uuid.uuid4()}"
     if not state.startswith("memory:"):

@@ -15,8 +15,8 @@ from gateway.explain.record import RECORD, SCHEMA, Document, document
 from gateway.fleet.registry import Fleet
 from gateway.routing.router import Router
 from gateway.routing.types import NO_PREFERENCES, Ask, Plan, Preferences, Task
-from gateway.table import Candidate, Key, Table
-from gateway.tenancy.access import may_use
+from gateway.table import Key, Table
+from gateway.tenancy.access import forbidden
 
 
 class Description(NamedTuple):
@@ -46,16 +46,12 @@ def describe(
     most = usual if what.output_tokens is None else what.output_tokens
     ask = Ask(what.model, tenant, task, what.prompt_tokens, most, what.preferences, usual)
 
-    def permits(candidate: Candidate) -> bool:
-        model = table.models[candidate.model]
-        adapter = model.adapters[candidate.adapter] if candidate.adapter else None
-        return may_use(key, model, adapter, what.model)
-
     resolution = router.names.resolve(ask)
+    out = forbidden(key, table.models, resolution.route, ask.model)
     plan: Plan | None = None
     refusal: GatewayError | None = None
     try:
-        plan = router.plan(ask, resolution, fleet.views, permits, draw=random.random(), now=time.monotonic())
+        plan = router.plan(ask, resolution, fleet.views, out, draw=random.random(), now=time.monotonic())
     except GatewayError as error:
         refusal = error
     values: dict[str, object] = {}

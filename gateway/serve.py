@@ -15,7 +15,7 @@ from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gateway.admission import admit
+from gateway.admission import admit, admit_at_once
 from gateway.cache.entry import Entry, Store
 from gateway.cache.flight import Flights
 from gateway.cache.key import cache_key, is_deterministic
@@ -40,19 +40,21 @@ from gateway.race import Race, Racing
 from gateway.routing.preferences import read_preferences
 from gateway.routing.prefix import BLOCK_BYTES, Prompt
 from gateway.routing.router import Router, spell
-from gateway.routing.types import NO_PREFERENCES, Ask
+from gateway.routing.types import NO_PREFERENCES, Ask, Plan
 from gateway.settle import Settlement
 from gateway.spending import Spending
-from gateway.table import Candidate, Table
+from gateway.table import Candidate, Key, Table
 from gateway.telemetry import Metrics
-from gateway.tenancy.access import may_use, require_endpoint
+from gateway.tenancy.access import forbidden, require_endpoint
 from gateway.tenancy.keys import Keys, authenticate
-from gateway.tenancy.limits import Limiter
+from gateway.tenancy.limiter import MemoryLimiter
 from gateway.tenancy.reservation import Lengths
 from gateway.trace import Admitted, Trace
 from gateway.upstream.response import Response
 
 logger = logging.getLogger("tollgate.serve")
+
+_draw: Final = random.random
 
 FIRST_GUESS_OUTPUT_TOKENS: Final = 256.0
 CHECKPOINT_TOKENS: Final = 64  # of a stream, between two checkpoints in the ledger
@@ -78,7 +80,7 @@ class Service:
         *,
         revision: Revision,
         fleet: Fleet,
-        limiter: Limiter,
+        limiter: MemoryLimiter,
         store: Store,
         flights: Flights,
         metrics: Metrics,
@@ -141,7 +143,12 @@ class Story:
                 with contextlib.suppress(GatewayError):  # whose it is stands in the log
                     self.trace.key = authenticate(self._exchange.headers, self._revision.keys, self.trace.started_at)
                 raise self._exchange.refusal
-            admitted = await self._admit()
+            service, table = self._service, self._revision.table
+            key, request, ask, plan = self._plan()
+            lease = admit_at_once(service.limiter, service.lengths, table, request, key, plan)
+            if lease is None:
+                plan, lease = await admit(service.limiter, service.lengths, table, request, key, plan)
+            admitted = self._admitted(Admitted(request, key, ask, plan, lease))
             fields = _cacheable(admitted)
             if fields is not None:
                 await self._answer_through_cache(admitted, fields)
@@ -159,12 +166,13 @@ class Story:
             self._service.settlement.settle(self.trace)
             self._service.spending.forget(self.trace)
 
-    async def _admit(self) -> Admitted:
+    def _plan(self) -> tuple[Key, Request, Ask, Plan]:
+        """Who asks for what, and who may answer it."""
         exchange, service, trace = self._exchange, self._service, self.trace
         if service.settlement.has_no_room:
             raise Overloaded("The ledger has no room for another request.", retry_after=5.0, code="ledger_full")
-        table, router = self._revision.table, self._revision.router
-        trace.key = key = authenticate(exchange.headers, self._revision.keys, trace.started_at)
+        revision = self._revision
+        trace.key = key = authenticate(exchange.headers, revision.keys, trace.started_at)
         endpoint = ENDPOINTS[exchange.path]
         require_endpoint(key, endpoint.name)
         trace.request = request = read_request(endpoint, exchange.header(b"content-type"), exchange.body)
@@ -179,21 +187,19 @@ class Story:
         tokens = request.estimated_prompt_tokens
         ask = Ask(request.model, key.tenant, endpoint.task, tokens, most, preferences, usual, prompt)
         trace.ask = ask
-
-        def permits(candidate: Candidate) -> bool:
-            model = table.models[candidate.model]
-            adapter = model.adapters[candidate.adapter] if candidate.adapter else None
-            return may_use(key, model, adapter, request.model)
-
+        router = revision.router
         resolution = router.names.resolve(ask)
-        plan = router.plan(ask, resolution, service.fleet.views, permits, draw=random.random(), now=monotonic())
-        plan, lease = await admit(service.limiter, service.lengths, table, request, key, plan)
-        trace.admitted = admitted = Admitted(request, key, ask, plan, lease)
-        budget = key.tenant.budget
+        out = forbidden(key, revision.table.models, resolution.route, ask.model)
+        plan = router.plan(ask, resolution, service.fleet.views, out, draw=_draw(), now=monotonic())
+        return key, request, ask, plan
+
+    def _admitted(self, admitted: Admitted) -> Admitted:
+        self.trace.admitted = admitted
+        budget = admitted.key.tenant.budget
         if budget is not None and budget.on_exceed == "reject":
-            task = asyncio.current_task(exchange.loop)  # not told, it asks the kernel for the process first
-            assert task is not None
-            service.spending.watch(trace, task)
+            cancel = self._exchange.on_leave
+            assert cancel is not None  # as long as its client has not left
+            self._service.spending.watch(self.trace, cancel)
         return admitted
 
     # From the cache

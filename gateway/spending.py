@@ -8,6 +8,8 @@ was done. What is priced by the token needs none of this: the most it can cost i
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import Final
 
 from gateway.clock import monotonic
 from gateway.errors import QuotaExhausted
@@ -15,35 +17,35 @@ from gateway.ledger.pricing import SECOND, gpu_cost
 from gateway.tenancy.reservation import AHEAD_NS
 from gateway.trace import Trace
 
-EVERY_SECONDS = 0.1  # of AHEAD_NS, so that two checks may be late
-_EVERY_NS = int(EVERY_SECONDS * SECOND)
+EVERY_SECONDS: Final = 0.1  # of AHEAD_NS, so that two checks may be late
+_EVERY_NS: Final = int(EVERY_SECONDS * SECOND)
 
 
 class Spending:
     """The requests of one process whose cost is watched."""
 
     def __init__(self) -> None:
-        self._running: dict[str, tuple[Trace, asyncio.Task[None]]] = {}
+        self._running: dict[Trace, Callable[[], object]] = {}  # with what cancels it
         self.stopped = 0
 
-    def watch(self, trace: Trace, task: asyncio.Task[None]) -> None:
-        """From now on until `forget`, `task` is cancelled when the request runs out of money; `trace.cut` says so."""
-        self._running[trace.id] = trace, task
+    def watch(self, trace: Trace, cancel: Callable[[], object]) -> None:
+        """From now on until `forget`, `cancel` is called when the request runs out of money; `trace.cut` says so."""
+        self._running[trace] = cancel
 
     def forget(self, trace: Trace) -> None:
         if self._running:
-            self._running.pop(trace.id, None)
+            self._running.pop(trace, None)
 
     def check(self) -> None:
         now = monotonic()
-        for trace, task in list(self._running.values()):
+        for trace, cancel in list(self._running.items()):
             if trace.cut is None and self._runs_out(trace, now):
                 self.stopped += 1
                 trace.cut = QuotaExhausted(
                     "The budget of your tenant was used up while this request ran, so it was stopped. "
                     "What was done until then is billed."
                 )
-                task.cancel()
+                cancel()
 
     def _runs_out(self, trace: Trace, now: float) -> bool:
         dispatch, admitted = trace.dispatch, trace.admitted

@@ -20,7 +20,7 @@ from gateway.routing.account import Place
 from gateway.routing.prefix import BLOCK_BYTES, PrefixIndex, Prompt
 from gateway.routing.router import Router
 from gateway.routing.types import Ask, WorkerView
-from gateway.table import Adapter, Candidate, Limits, Model, Settings, Table, Tenant, Version, Worker
+from gateway.table import Adapter, Limits, Model, Settings, Table, Tenant, Version, Worker
 
 TENANT = Tenant("support", None, Limits(), None, 1.0, "standard")
 SENTENCE = "The quick brown fox jumps over the lazy dog and writes it down. "
@@ -75,12 +75,8 @@ def decide(of: Pool, fields: dict[str, Any], tokens: int, name: str, now: float)
     def views(_model: str, _version: str | None) -> Sequence[WorkerView]:
         return of.views
 
-    plan = of.router.plan(ask, resolution, views, _permits, draw=0.5, now=now)
+    plan = of.router.plan(ask, resolution, views, [], draw=0.5, now=now)
     return Place(plan.steps[0], tokens, now)
-
-
-def _permits(_: Candidate) -> bool:
-    return True
 
 
 def best_us(act: Callable[[int], object], rounds: int, count: int) -> float:

@@ -14,11 +14,12 @@ without one (it failed, its client went away), the longest waiting follower lead
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 from gateway.cache.entry import Entry
 
-PATIENCE_SECONDS = 30.0
-MAX_FOLLOWERS = 1_024
+PATIENCE_SECONDS: Final = 30.0
+MAX_FOLLOWERS: Final = 1_024
 
 
 class _Group:

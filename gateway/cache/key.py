@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from hashlib import blake2b
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import orjson
 
 # What cannot change the answer. `stream` is not among them: a stream and a document are different bytes.
-_NEVER_IN_THE_ANSWER = frozenset(
+_NEVER_IN_THE_ANSWER: Final = frozenset(
     {
         "model",  # what served it stands in the key, and a replay is renamed to what its client asked for
         "routing",  # chose what served it
         "cache_salt",  # keeps prefix caches apart; the scope does that here
     }
 )
-_LABELS = frozenset(
+_LABELS: Final = frozenset(
     {
         "user",
         "safety_identifier",
@@ -27,10 +27,10 @@ _LABELS = frozenset(
     }
 )
 # The Responses API echoes the request's labels in its answer, so there they are part of it.
-_ECHOING_ENDPOINTS = frozenset({"responses"})
+_ECHOING_ENDPOINTS: Final = frozenset({"responses"})
 # Tools that the client runs itself; any other kind (web search, code) makes the engine look at a changing world.
-_CLIENT_TOOLS = frozenset({"function", "custom", None})
-_STATEFUL = ("store", "background", "previous_response_id", "conversation", "web_search_options")
+_CLIENT_TOOLS: Final = frozenset({"function", "custom", None})
+_STATEFUL: Final = ("store", "background", "previous_response_id", "conversation", "web_search_options")
 
 
 def cache_key(scope: str, served: str, adapter: str, endpoint: str, body: Mapping[str, Any]) -> bytes:
@@ -55,12 +55,12 @@ def cache_key(scope: str, served: str, adapter: str, endpoint: str, body: Mappin
     return blake2b(canonical, digest_size=32, person=b"tollgate.cache.1").digest()
 
 
-def is_deterministic(body: Mapping[str, Any]) -> bool:
+def is_deterministic(body: dict[str, Any]) -> bool:
     """Whether a generation request gets the same answer every time: temperature 0 or a seed, and no state or tool of
     the engine's own behind it."""
     temperature, seed = body.get("temperature"), body.get("seed")
-    is_greedy = isinstance(temperature, int | float) and not isinstance(temperature, bool) and temperature == 0
-    is_seeded = isinstance(seed, int) and not isinstance(seed, bool)
+    is_greedy = (type(temperature) is int or type(temperature) is float) and temperature == 0
+    is_seeded = type(seed) is int
     if not (is_greedy or is_seeded) or any(body.get(name) for name in _STATEFUL):
         return False
     tools = body.get("tools")

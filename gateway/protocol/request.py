@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import orjson
 
@@ -14,14 +14,16 @@ from gateway.protocol.tags import read_tags
 
 Preferences = dict[str, Any]
 
-MAX_NAME_CHARS = 256
-WRITABLE_DEPTH = 254  # levels orjson writes; it reads 1,024
-BYTES_PER_TOKEN = 4  # a first guess for text; the ledger has the truth afterwards
-MOST_CHOICES = 65_535  # which the journal has room for; vLLM refuses more than 16,384, unless it is told otherwise
-MEDIA_BYTES = 4096  # what an image, a recording or a file counts for: as many tokens as models make of an image
+MAX_NAME_CHARS: Final = 256
+WRITABLE_DEPTH: Final = 254  # levels orjson writes; it reads 1,024
+BYTES_PER_TOKEN: Final = 4  # a first guess for text; the ledger has the truth afterwards
+MOST_CHOICES: Final = 65_535  # which the journal has room for; vLLM refuses more than 16,384, unless told otherwise
+MEDIA_BYTES: Final = 4096  # what an image, a recording or a file counts for: as many tokens as models make of an image
 
-_WHOLE = re.compile(r"[0-9]{1,5}", re.ASCII)
-_MEDIA_TYPES = frozenset(
+_loads: Final = orjson.loads
+
+_WHOLE: Final = re.compile(r"[0-9]{1,5}", re.ASCII)
+_MEDIA_TYPES: Final = frozenset(
     {
         "audio_url",
         "document",
@@ -104,7 +106,7 @@ def read_request(endpoint: Endpoint, content_type: bytes | None, body: bytes) ->
     if not body:
         raise BadRequest("The request has no body: send a JSON object with at least `model`.")
     try:
-        fields = orjson.loads(body)
+        fields = _loads(body)
     except orjson.JSONDecodeError as error:
         raise BadRequest(
             f"We could not parse the JSON body of your request: {error.msg} at character {error.pos}."
@@ -129,7 +131,7 @@ def read_request(endpoint: Endpoint, content_type: bytes | None, body: bytes) ->
         if not isinstance(options, dict):
             raise BadRequest("`stream_options` must be an object.", param="stream_options")
         wants_usage = cast("dict[str, Any]", options).get("include_usage") is True
-    routing = fields.pop("routing", None)
+    routing = fields.pop("routing") if "routing" in fields else None
     if routing is not None and not isinstance(routing, dict):
         raise BadRequest('`routing` must be an object, for example {"optimize": "cost"}.', param="routing")
     user, metadata, choices = fields.get("user"), fields.get("metadata"), fields.get("n")
@@ -210,11 +212,15 @@ def _field(parts: list[multipart.Part], name: bytes) -> multipart.Part | None:
 
 
 def _max_output(fields: dict[str, Any]) -> int | None:
-    for name in ("max_completion_tokens", "max_tokens", "max_output_tokens"):
-        value = fields.get(name)
-        if type(value) is int and value > 0:
-            return value
-    return None  # absent or wrong: the worker has the better message
+    return (
+        _positive(fields.get("max_completion_tokens"))
+        or _positive(fields.get("max_tokens"))
+        or _positive(fields.get("max_output_tokens"))
+    )
+
+
+def _positive(value: Any) -> int | None:
+    return value if type(value) is int and value > 0 else None  # absent or wrong: the worker has the better message
 
 
 def _choices(n: Any) -> int:

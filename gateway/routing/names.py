@@ -14,14 +14,14 @@ from gateway.table import CachePolicy, Candidate, Match, Model, Retry, Route, Su
 
 
 class Resolution:
-    """`named` is the model the client named, None for a virtual name; `route` says where the request may go."""
+    """`route` says where the request may go, `reason` why by that one; `why` is both that and what it minimizes."""
 
-    __slots__ = ("named", "reason", "route")
+    __slots__ = ("reason", "route", "why")
 
-    def __init__(self, route: Route, named: Candidate | None, reason: str) -> None:
+    def __init__(self, route: Route, reason: str) -> None:
         self.route = route
-        self.named = named
         self.reason = reason
+        self.why = f"{reason}, least {route.minimize}"
 
 
 class Names:
@@ -37,7 +37,7 @@ class Names:
                 self._named[alias] = candidate
         self._aliases = table.aliases
         self._direct: dict[Candidate, Resolution] = {}
-        self._routes = table.routes
+        self._by_route = [Resolution(route, f"route {route.name}") for route in table.routes]
         self.virtual = frozenset(
             name
             for route in table.routes
@@ -60,14 +60,14 @@ class Names:
         Raises `NotFound` for a name nothing answers to, `BadRequest` for a virtual name whose routes all decline.
         """
         asked = _follow(ask.model, self._aliases) if ask.model in self._aliases else ask.model
+        for resolution in self._by_route:
+            if matches(resolution.route.match, ask, asked):
+                return resolution
         named = self.find(asked)
-        for route in self._routes:
-            if matches(route.match, ask, asked):
-                return Resolution(route, named, f"route {route.name}")
         if named is not None:
             direct = self._direct.get(named)
             if direct is None:
-                direct = self._direct[named] = Resolution(self._direct_route(named), named, "named by the request")
+                direct = self._direct[named] = Resolution(self._direct_route(named), "named by the request")
             return direct
         if asked in self.virtual:
             raise BadRequest(

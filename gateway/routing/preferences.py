@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from gateway.errors import BadRequest
 from gateway.routing.types import NO_PREFERENCES, Preferences
 from gateway.table import PRIORITIES, Objective, Priority
 
-_KEYS = ("optimize", "only", "quantizations", "max_price_usd_per_m", "max_ttft_ms", "priority")
-_OBJECTIVES = ("cost", "latency", "quality")
+_KEYS: Final = ("optimize", "only", "quantizations", "max_price_usd_per_m", "max_ttft_ms", "priority")
+_OBJECTIVES: Final = ("cost", "latency", "quality")
 
 
 def read_preferences(routing: Mapping[str, Any] | None) -> Preferences:

@@ -13,19 +13,19 @@ import functools
 import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
-BLOCK_BYTES = 1024  # below 2,048 hashlib keeps the interpreter to itself, which is quicker for so little
-BLOCK_TOKENS = 256  # by the same guess as `Request.estimated_prompt_tokens`
-MOST_BLOCKS = 1024  # of one prompt: what lies behind is not looked at
-BLOCKS_PER_WORKER = 1400  # where nothing is known of its KV cache: between those of small and of large engines
-FEWEST_BLOCKS = 64  # that a worker is taken to have room for, whatever its answers say
-BLOCKS_IN_ALL = 400_000  # about 200 bytes each
+BLOCK_BYTES: Final = 1024  # below 2,048 hashlib keeps the interpreter to itself, which is quicker for so little
+BLOCK_TOKENS: Final = 256  # by the same guess as `Request.estimated_prompt_tokens`
+MOST_BLOCKS: Final = 1024  # of one prompt: what lies behind is not looked at
+BLOCKS_PER_WORKER: Final = 1400  # where nothing is known of its KV cache: between those of small and of large engines
+FEWEST_BLOCKS: Final = 64  # that a worker is taken to have room for, whatever its answers say
+BLOCKS_IN_ALL: Final = 400_000  # about 200 bytes each
 
 # What stands at the front of what the model reads, in that order, under the names of all endpoints.
-_READ = ("tools", "system", "instructions", "messages", "prompt", "input")
+_READ: Final = ("tools", "system", "instructions", "messages", "prompt", "input")
 
 
 class Prompt:

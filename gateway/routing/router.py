@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from gateway.errors import AdapterNotLoaded, BadRequest, Forbidden, GatewayError, Overloaded
 from gateway.routing import filters, scorers
@@ -13,17 +14,16 @@ from gateway.routing.types import NO_PREFERENCES, Ask, Drop, Dropped, Plan, Step
 from gateway.table import Candidate, Model, Objective, Table
 
 Views = Callable[[str, str | None], Sequence[WorkerView]]
-Permits = Callable[[Candidate], bool]
 
-MOST_STEPS = 64  # of a plan: more would not be tried, and each costs time
-ALIKE_SECONDS = 0.01  # and this share of the time to the first token, by which scores differ that are the same
-ALIKE_SHARE = 0.02
-FEWEST_OF_A_MODEL = 4  # that are kept of each model all the same: another's own limits may be used up
+MOST_STEPS: Final = 64  # of a plan: more would not be tried, and each costs time
+ALIKE_SECONDS: Final = 0.01  # and this share of the time to the first token, by which scores differ that are the same
+ALIKE_SHARE: Final = 0.02
+FEWEST_OF_A_MODEL: Final = 4  # that are kept of each model all the same: another's own limits may be used up
 
 
 class Router:
     """Decides over one table. `views(model, version)` gives the workers that serve it, any version for None;
-    `permits(candidate)` says whether the tenant may be answered from there."""
+    `forbidden` are the candidates that the tenant may not be answered from."""
 
     def __init__(self, table: Table) -> None:
         self.names = Names(table)
@@ -31,7 +31,7 @@ class Router:
         self._targets: dict[tuple[Candidate, str], Candidate] = {}  # bounded: of what the table has
 
     def plan(
-        self, ask: Ask, resolution: Resolution, views: Views, permits: Permits, *, draw: float, now: float
+        self, ask: Ask, resolution: Resolution, views: Views, forbidden: list[Candidate], *, draw: float, now: float
     ) -> Plan:
         """Orders the workers for `ask`. `draw` is uniform in [0, 1) and picks the version by the traffic split; `now`
         is in seconds on the clock of the workers' accounts, breakers and ejections.
@@ -44,15 +44,14 @@ class Router:
         route = resolution.route
         able: list[_Able] = []
         dropped: list[Dropped] = []
-        self._find(route.candidates, 0, ask, views, permits, draw, able, dropped)
+        self._find(route.candidates, 0, ask, views, forbidden, draw, able, dropped)
         if route.fallback:
-            self._find(route.fallback, LAST_RESORT, ask, views, permits, draw, able, dropped)
+            self._find(route.fallback, LAST_RESORT, ask, views, forbidden, draw, able, dropped)
         if ask.prompt is not None and len(able) > 1:
             _look_up_prefixes(ask, ask.prompt, able)
         wishes = ask.preferences
-        objective = wishes.optimize or route.minimize
         ranked: list[_Able] = []
-        barred: list[_Able] = []
+        has_barred = False
         terms = route.subject_to
         has_terms = wishes is not NO_PREFERENCES or terms.ttft_p95 is not None or terms.min_quality is not None
         for one in able:
@@ -67,19 +66,20 @@ class Router:
                 reason = filters.misses(one.view, one.model, terms, one.ttft_seconds)
             if reason is None:
                 one.barred = filters.barred(one.view, one.engine_model, now)
-                (ranked if one.barred is None else barred).append(one)
+                if one.barred is not None:
+                    has_barred = True
+                ranked.append(one)
             else:
                 dropped.append(Dropped(one.view.worker.name, spell(one.target), reason))
-        if barred:
-            if ranked:
-                dropped += [Dropped(one.view.worker.name, spell(one.target), one.why_barred) for one in barred]
-            else:
-                ranked = barred
+        if has_barred:
+            ranked = _unbarred(ranked, dropped)
         if not ranked:
             error = _nowhere(ask, dropped, _not_loaded((*route.candidates, *route.fallback), views), now)
             error.dropped = tuple(dropped)
             raise error
-        why = f"{resolution.reason}, least {objective}"
+        objective, why = route.minimize, resolution.why
+        if wishes.optimize is not None:
+            objective, why = wishes.optimize, f"{resolution.reason}, least {wishes.optimize}"
         if len(ranked) > 1:
             ranked = _in_order(ranked, objective, ask, now)
         return Plan(route, why, tuple([one.step(ask, now) for one in ranked]), tuple(dropped))
@@ -90,14 +90,14 @@ class Router:
         tier: int,
         ask: Ask,
         views: Views,
-        permits: Permits,
+        forbidden: list[Candidate],
         draw: float,
         able: list[_Able],
         dropped: list[Dropped],
     ) -> None:
         """The workers that could answer go to `able`, the others to `dropped`."""
         for candidate in candidates:
-            if not permits(candidate):
+            if forbidden and candidate in forbidden:
                 dropped.append(Dropped("", spell(candidate), "not_allowed"))
                 continue
             model = self._models[candidate.model]
@@ -129,8 +129,8 @@ class Router:
 
 
 # Tiers: those of a lower one come first, whatever their scores.
-SIBLING = 1  # another version than the one that was drawn
-LAST_RESORT = 2  # a fallback
+SIBLING: Final = 1  # another version than the one that was drawn
+LAST_RESORT: Final = 2  # a fallback
 
 
 def _engine_adapter(view: WorkerView, adapter: str) -> tuple[str, float]:
@@ -174,11 +174,6 @@ class _Able:
         self.ttft_seconds = 0.0
         self.barred: Drop | None = None
 
-    @property
-    def why_barred(self) -> Drop:
-        assert self.barred is not None
-        return self.barred
-
     def step(self, ask: Ask, now: float) -> Step:
         terms = scorers.terms(self.view, ask, self.cached_tokens, self.nanousd, now, self.adapter_load_seconds)
         return Step(
@@ -193,6 +188,17 @@ class _Able:
             self.prompt,
             self.root,
         )
+
+
+def _unbarred(ranked: list[_Able], dropped: list[Dropped]) -> list[_Able]:
+    """Without those that are barred, which go to `dropped`; all of them where nobody else is there."""
+    others = [one for one in ranked if one.barred is None]
+    if not others:
+        return ranked
+    dropped += [
+        Dropped(one.view.worker.name, spell(one.target), one.barred) for one in ranked if one.barred is not None
+    ]
+    return others
 
 
 def _look_up_prefixes(ask: Ask, prompt: Prompt, able: list[_Able]) -> None:

@@ -10,6 +10,8 @@ none has, a prior that is the same for all and lets the gateway's account of wha
 
 from __future__ import annotations
 
+from typing import Final
+
 from gateway.routing.account import pending_tokens, prompt_rate
 from gateway.routing.types import (
     Ask,
@@ -18,13 +20,13 @@ from gateway.routing.types import (
 )
 from gateway.table import Version
 
-OTHERS = 1.0  # what a second of prefill costs those who come after, in seconds
-OTHERS_EACH = 0.3  # and more for each prompt that waits: the longer the line, the more come before it has ended
-ALIKE = 2.5  # times: by less, the rates of kin differ for their load
-KV_SECONDS = 0.15  # of penalty at half a KV cache, growing without bound as it fills
-FULLEST = 0.99  # of a KV cache, for the penalty to stay finite
-STALE_SECONDS = 2.0  # a poll older than this says nothing
-NANO = 1_000_000_000
+OTHERS: Final = 1.0  # what a second of prefill costs those who come after, in seconds
+OTHERS_EACH: Final = 0.3  # and more for each prompt that waits: the longer the line, the more come before it has ended
+ALIKE: Final = 2.5  # times: by less, the rates of kin differ for their load
+KV_SECONDS: Final = 0.15  # of penalty at half a KV cache, growing without bound as it fills
+FULLEST: Final = 0.99  # of a KV cache, for the penalty to stay finite
+STALE_SECONDS: Final = 2.0  # a poll older than this says nothing
+NANO: Final = 1_000_000_000
 
 
 def terms(

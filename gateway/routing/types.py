@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from gateway.routing.breaker import Breaker
 from gateway.routing.outliers import Standing
@@ -39,8 +39,8 @@ Drop = Literal[
 ]
 
 
-NOT_PROBED = "not probed yet"
-UNKNOWN = -1  # what an engine does not say
+NOT_PROBED: Final = "not probed yet"
+UNKNOWN: Final = -1  # what an engine does not say
 
 
 class Waiting:
@@ -113,8 +113,8 @@ class Preferences(NamedTuple):
     priority: Priority | None = None  # a class below the sender's own
 
 
-NO_PREFERENCES = Preferences()
-MANY = 1 << 40  # tokens
+NO_PREFERENCES: Final = Preferences()
+MANY: Final = 1 << 40  # tokens
 
 
 class Ask:
@@ -219,7 +219,7 @@ class Terms:
         }
 
 
-NO_TERMS = Terms()
+NO_TERMS: Final = Terms()
 
 
 class Step:

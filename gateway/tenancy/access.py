@@ -25,10 +25,10 @@ A name that is listed and asked for word by word is allowed wherever the operato
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
 
 from gateway.errors import Forbidden
-from gateway.table import Adapter, Key, Model
+from gateway.table import Adapter, Candidate, Key, Model, Route
 
 
 def may_use(key: Key, model: Model, adapter: Adapter | None, asked: str) -> bool:
@@ -38,6 +38,25 @@ def may_use(key: Key, model: Model, adapter: Adapter | None, asked: str) -> bool
     if adapter is not None and adapter.tenants is not None and tenant.name not in adapter.tenants:
         return False
     return _lists(tenant.models, model, adapter, asked) and _lists(key.models, model, adapter, asked)
+
+
+def forbidden(key: Key, models: Mapping[str, Model], route: Route, asked: str) -> list[Candidate]:
+    """Of where the route may go, what the holder of `key`, having asked for `asked`, may not be answered from."""
+    found: list[Candidate] = []
+    _add_forbidden(found, key, models, route.candidates, asked)
+    if route.fallback:
+        _add_forbidden(found, key, models, route.fallback, asked)
+    return found
+
+
+def _add_forbidden(
+    found: list[Candidate], key: Key, models: Mapping[str, Model], candidates: tuple[Candidate, ...], asked: str
+) -> None:
+    for candidate in candidates:
+        model = models[candidate.model]
+        adapter = model.adapters[candidate.adapter] if candidate.adapter else None
+        if not may_use(key, model, adapter, asked):
+            found.append(candidate)
 
 
 def require_endpoint(key: Key, endpoint: str) -> None:

@@ -6,19 +6,21 @@ comparisons and without asking anybody. Times are Unix milliseconds, money is na
 
 from __future__ import annotations
 
+from typing import Final
+
 from gateway.table import Budget, Limits
 from gateway.tenancy.book import MINUTE, Claim, Grant
 from gateway.tenancy.budget import period
 from gateway.tenancy.pace import LEARNING, Pace
 
-HORIZON = 500  # milliseconds of its own demand that a process would like to hold ahead
-MONEY_HORIZON = 2_000  # the same for money
-REFILL = 4  # more is asked for when less than this part of it is left
-PLACES_AHEAD = 8  # one place is held ahead for so many in use
-FEW_PLACES = 16  # of so few, each that is idle is missed
-ALONE_PERCENT = 80  # of its part of a limit that a process uses while it can not ask the others
-ALONE_PAUSE = 1_000  # milliseconds for which it has only what was granted before: the others may not be alone yet
-PLACES_PAUSE = 10_000  # the same for places: those that had more than their part have requests under way
+HORIZON: Final = 500  # milliseconds of its own demand that a process would like to hold ahead
+MONEY_HORIZON: Final = 2_000  # the same for money
+REFILL: Final = 4  # more is asked for when less than this part of it is left
+PLACES_AHEAD: Final = 8  # one place is held ahead for so many in use
+FEW_PLACES: Final = 16  # of so few, each that is idle is missed
+ALONE_PERCENT: Final = 80  # of its part of a limit that a process uses while it can not ask the others
+ALONE_PAUSE: Final = 1_000  # milliseconds with only what was granted before: the others may not be alone yet
+PLACES_PAUSE: Final = 10_000  # the same for places: those that had more than their part have requests under way
 
 
 class Allotment:

@@ -28,12 +28,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-MINUTE = 60_000  # milliseconds; also how many units of a level make one request or token, so that draining is exact
-ACTIVE = 5_000  # milliseconds since its last claim for which a process counts among those that share
-FORGET = 3_600_000  # milliseconds after which a dead process is no longer expected back
-MONEY_PARTS = 100  # beyond what its requests need, a process holds at most this part of the money that is left
+MINUTE: Final = 60_000  # milliseconds; also the units of a level to one request or token, so that draining is exact
+ACTIVE: Final = 5_000  # milliseconds since its last claim for which a process counts among those that share
+FORGET: Final = 3_600_000  # milliseconds after which a dead process is no longer expected back
+MONEY_PARTS: Final = 100  # beyond what its requests need, a process holds at most this part of the money that is left
 
 
 class Claim(NamedTuple):

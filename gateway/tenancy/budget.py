@@ -6,12 +6,12 @@ What a request costs belongs to the period it was admitted in, as in the ledger,
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Final, Literal
 
 Per = Literal["day", "month", "total"]
 
-_DAY = 86_400_000
-FOREVER = 253_402_300_800_000  # the year 10000
+_DAY: Final = 86_400_000
+FOREVER: Final = 253_402_300_800_000  # the year 10000
 
 
 def period(per: Per, now: int) -> tuple[int, int]:

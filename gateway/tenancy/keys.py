@@ -7,26 +7,31 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
 from hmac import compare_digest
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from gateway.errors import Overloaded, Unauthenticated
 from gateway.table import Key
 
-PREFIX = "sk-tg-"
+PREFIX: Final = "sk-tg-"
 
-_RETRY_SECONDS = 2.0  # the store of keys is asked again more often than that
+_sha256: Final = sha256
+_equal: Final = compare_digest
 
-_SHOWN = 4  # characters of a refused key shown at either end
-_SHORTEST_SHOWN = 16  # shorter keys would give away too large a part of themselves
+_RETRY_SECONDS: Final = 2.0  # the store of keys is asked again more often than that
 
-_MAKES = "The operator of this gateway makes keys with `tollgate keys create TENANT`."
-_ADMINS = "This takes an admin key: one whose SHA-256 stands under `admin: {keys: …}` in gateway.yaml, and no tenant's."
-_MISSING = (
+_SHOWN: Final = 4  # characters of a refused key shown at either end
+_SHORTEST_SHOWN: Final = 16  # shorter keys would give away too large a part of themselves
+
+_MAKES: Final = "The operator of this gateway makes keys with `tollgate keys create TENANT`."
+_ADMINS: Final = (
+    "This takes an admin key: one whose SHA-256 stands under `admin: {keys: …}` in gateway.yaml, and no tenant's."
+)
+_MISSING: Final = (
     "You didn't provide an API key. You need to provide your API key in an Authorization header using Bearer auth "
     "(i.e. Authorization: Bearer YOUR_KEY), or in an x-api-key header."
 )
 
-_UNDECIDED = (
+_UNDECIDED: Final = (
     "This API key cannot be checked at the moment: this gateway has not reached the store of its keys since it "
     "started. Please try again shortly."
 )
@@ -48,7 +53,7 @@ def mint() -> str:
 
 def digest(key_text: str) -> bytes:
     """What is stored instead of the key: its SHA-256. A minted key is random enough to need neither salt nor rounds."""
-    return sha256(key_text.encode()).digest()
+    return _sha256(key_text.encode()).digest()
 
 
 def authenticate(headers: Iterable[tuple[bytes, bytes]], keys: Keys, now: float) -> Key:
@@ -60,9 +65,9 @@ def authenticate(headers: Iterable[tuple[bytes, bytes]], keys: Keys, now: float)
     comparison all the same.
     """
     presented = _presented(headers, _MAKES)
-    hashed = sha256(presented).digest()
+    hashed = _sha256(presented).digest()
     key = keys.by_digest.get(hashed)
-    if key is None or not compare_digest(key.digest, hashed):
+    if key is None or not _equal(key.digest, hashed):
         raise _incorrect(presented, _MAKES) if keys.complete else Overloaded(_UNDECIDED, retry_after=_RETRY_SECONDS)
     if key.expires is not None and now >= key.expires:
         raise _expired(key, key.expires)
@@ -73,10 +78,10 @@ def authenticate(headers: Iterable[tuple[bytes, bytes]], keys: Keys, now: float)
 def authenticate_admin(headers: Iterable[tuple[bytes, bytes]], digests: Iterable[bytes]) -> None:
     """Refuse a request to the admin API unless it presents one of the admin keys. Without any, everyone is refused."""
     presented = _presented(headers, _ADMINS)
-    hashed = sha256(presented).digest()
+    hashed = _sha256(presented).digest()
     known = False
     for candidate in digests:  # all of them: which one matched must not show in the time it takes
-        known |= compare_digest(candidate, hashed)
+        known |= _equal(candidate, hashed)
     if not known:
         raise _incorrect(presented, _ADMINS)
 
@@ -85,7 +90,8 @@ def _presented(headers: Iterable[tuple[bytes, bytes]], remedy: str) -> bytes:
     fallback = b""
     for name, value in headers:
         if name == b"authorization":
-            if value[:7].lower() == b"bearer ":
+            scheme = value[:7]
+            if scheme == b"Bearer " or scheme.lower() == b"bearer ":
                 token = value[7:].strip()
                 if token:
                     return token

@@ -13,6 +13,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from math import inf
+from typing import Final
 
 from gateway.errors import GatewayError, InternalError
 from gateway.table import Budget, Key, Limits, Tenant
@@ -21,19 +22,19 @@ from gateway.tenancy.allotment import Allotment
 from gateway.tenancy.book import MINUTE, Books, Grant
 from gateway.tenancy.limits import UNLIMITED, Headers, Lease, LimiterState, Spent, Standing
 from gateway.tenancy.purse import Demanded, Errand, Purse, Scopes
-from gateway.tenancy.ratelimit_headers import triple
+from gateway.tenancy.ratelimit_headers import REQUESTS, TOKENS, Kind
 
-PLACE_WAIT = 1_000  # when a place comes free is not knowable; a second is short for a person and long for a machine
-TICK_SECONDS = 0.1
-STALE = 10  # milliseconds after which the books are to hear of what was used
-HERE = "here"  # the only holder of books that nobody shares
-NEVER = 10**12  # milliseconds: it does not die before its books do
+PLACE_WAIT: Final = 1_000  # when a place comes free is not known; a second is short for a person and long for a machine
+TICK_SECONDS: Final = 0.1
+STALE: Final = 10  # milliseconds after which the books are to hear of what was used
+HERE: Final = "here"  # the only holder of books that nobody shares
+NEVER: Final = 10**12  # milliseconds: it does not die before its books do
 
 OnAlert = Callable[[str, int, int], None]  # tenant, percent of its budget, nano-USD spent
 Clock = Callable[[], float]  # Unix seconds
 
-BUDGET = "budget:"
-_UNLIMITED = Limits()
+BUDGET: Final = "budget:"
+_UNLIMITED: Final = Limits()
 
 
 class MemoryLimiter:
@@ -276,10 +277,11 @@ class MemoryLimiter:
         return purse
 
 
-class TenantLease:
-    __slots__ = ("_limiter", "headers", "is_open", "money", "period", "scopes", "taken", "tokens")
+class TenantLease(Lease):
+    __slots__ = ("_limiter", "is_open", "money", "period", "scopes", "taken", "tokens")
 
     def __init__(self, limiter: MemoryLimiter, scopes: Scopes, tokens: int, money: int, headers: Headers) -> None:
+        super().__init__(headers)
         self._limiter = limiter
         self.is_open = True
         self.scopes = scopes
@@ -290,7 +292,6 @@ class TenantLease:
         for allotment in scopes.allotments:
             if allotment.budget is not None:
                 self.period = allotment.money_period
-        self.headers = headers
 
     def extend(self, money: int) -> bool:
         return not self.is_open or self._limiter.extend(self, money)
@@ -392,16 +393,16 @@ def _headers(allotments: list[Allotment], clock: int) -> Headers:
                 tokens_limit, tokens_room = tpm, room
     headers: Headers = []
     if requests_limit >= 0:
-        headers += _triple(b"requests", requests_limit, requests_room)
+        headers.append(_lines(REQUESTS, requests_limit, requests_room))
     if tokens_limit >= 0:
-        headers += _triple(b"tokens", tokens_limit, tokens_room)
+        headers.append(_lines(TOKENS, tokens_limit, tokens_room))
     return headers
 
 
-def _triple(kind: bytes, limit: int, room: int) -> Headers:
+def _lines(kind: Kind, limit: int, room: int) -> bytes:
     missing = limit * MINUTE - room
     reset = -(-missing // limit) if limit > 0 and missing > 0 else 0
-    return triple(kind, limit, room // MINUTE if room > 0 else 0, reset)
+    return kind.lines(limit, room // MINUTE if room > 0 else 0, reset)
 
 
 def _standing(allotment: Allotment, clock: int) -> Standing:

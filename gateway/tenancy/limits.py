@@ -9,32 +9,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from math import inf
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from gateway.table import Key, Tenant
 from gateway.tenancy.budget import period
 
-Headers = list[bytes]  # lines, `name: value`
+Headers = list[bytes]  # lines, `name: value`; several of them may come as one, with CRLF between them
 
 
-class Lease(Protocol):
-    @property
-    def headers(self) -> Headers:
-        """The `x-ratelimit-*` headers of the answer: the limits as this request found them, itself included."""
-        ...
+class Lease:
+    """The lease of a tenant without limits, of which nothing is taken and nothing given back; those that hold something
+    derive from it. A class and no protocol: compiled, it is called directly."""
+
+    __slots__ = ("headers",)
+
+    def __init__(self, headers: Headers) -> None:
+        self.headers = headers  # `x-ratelimit-*`: the limits as this request found them, itself included
 
     def extend(self, money: int) -> bool:
         """Reserve up to `money` in all; False when the budget has no more. To be asked again later, it may be on its
         way."""
-        ...
+        return True
 
     def covers(self, money: int) -> bool:
         """Whether so much is reserved."""
-        ...
+        return True
 
     def cancel(self) -> None:
         """Give everything back, as if it had not been asked for, or nearly: what was told to others stays counted."""
-        ...
 
     def settle(self, tokens: int, cost: int, now: float, arrived: float = inf) -> None:
         """Give the place back and account for what was used; also after an abort. Only the first call counts.
@@ -42,7 +44,9 @@ class Lease(Protocol):
         A cost belongs to the period the request `arrived` in (Unix seconds), as in the ledger: what came before
         midnight and had its place after it costs the new day nothing.
         """
-        ...
+
+
+UNLIMITED: Final = Lease([])
 
 
 class Standing(NamedTuple):
@@ -148,43 +152,15 @@ def seed_budgets(limiter: Limiter, tenants: Iterable[Tenant], spent: Callable[[s
             limiter.seed(tenant, start, spent(tenant.name, start / 1_000))
 
 
-class _Unlimited:
-    """The lease of a tenant without limits: nothing was taken, so nothing is given back."""
-
-    __slots__ = ()
-
-    @property
-    def headers(self) -> Headers:
-        return []
-
-    def extend(self, money: int) -> bool:
-        return True
-
-    def covers(self, money: int) -> bool:
-        return True
-
-    def cancel(self) -> None:
-        pass
-
-    def settle(self, tokens: int, cost: int, now: float, arrived: float = inf) -> None:
-        pass
-
-
-UNLIMITED: Lease = _Unlimited()
-
-
-class Both:
+class Both(Lease):
     """A tenant's lease, and one of what all tenants share. Its headers and its money are the tenant's."""
 
     __slots__ = ("_common", "_own")
 
     def __init__(self, own: Lease, common: Lease) -> None:
+        super().__init__(own.headers)
         self._own = own
         self._common = common
-
-    @property
-    def headers(self) -> Headers:
-        return self._own.headers
 
     def extend(self, money: int) -> bool:
         return self._own.extend(money)

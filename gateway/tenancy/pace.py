@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-LEARNING = 500  # milliseconds over which a pace is learnt
-LEAST = 20  # milliseconds below which it is not learnt anew
+from typing import Final
+
+LEARNING: Final = 500  # milliseconds over which a pace is learnt
+LEAST: Final = 20  # milliseconds below which it is not learnt anew
 
 
 class Pace:

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
-import functools
+from typing import Final
+
+_BELOW_A_SECOND: Final = [b"0s", *(b"%dms" % milliseconds for milliseconds in range(1, 1_000))]  # as most resets are
 
 
-def triple(kind: bytes, limit: int, remaining: int, reset: int) -> list[bytes]:
-    """Header lines: limit, what is left of it, and the milliseconds until all of it is back; `kind` is `requests` or
-    `tokens`."""
-    return [
-        _limit(kind, limit),
-        b"x-ratelimit-remaining-%b: %d" % (kind, remaining),
-        b"x-ratelimit-reset-%b: %b" % (kind, duration(reset)),
-    ]
+class Kind:
+    """What is limited, `requests` or `tokens`, with what stands around the figures in its header lines."""
+
+    __slots__ = ("_limit", "_remaining", "_reset")
+
+    def __init__(self, name: str) -> None:
+        self._limit = f"x-ratelimit-limit-{name}: ".encode()
+        self._remaining = f"\r\nx-ratelimit-remaining-{name}: ".encode()
+        self._reset = f"\r\nx-ratelimit-reset-{name}: ".encode()
+
+    def lines(self, limit: int, remaining: int, reset: int) -> bytes:
+        """Three header lines, with CRLF between them: the limit, what is left of it, and the milliseconds until all of
+        it is back."""
+        return b"%b%d%b%d%b%b" % (self._limit, limit, self._remaining, remaining, self._reset, duration(reset))
 
 
-@functools.lru_cache(maxsize=4096)
-def _limit(kind: bytes, limit: int) -> bytes:
-    return b"x-ratelimit-limit-%b: %d" % (kind, limit)
+REQUESTS: Final = Kind("requests")
+TOKENS: Final = Kind("tokens")
 
 
 def duration(milliseconds: int) -> bytes:
     """As `120ms`, `1s`, `8.64s` or `6m0s`."""
-    if milliseconds <= 0:
-        return b"0s"
     if milliseconds < 1_000:
-        return b"%dms" % milliseconds
+        return _BELOW_A_SECOND[milliseconds if milliseconds > 0 else 0]
     minutes, milliseconds = divmod(milliseconds, 60_000)
     if minutes:
         return b"%dm%gs" % (minutes, milliseconds / 1_000)

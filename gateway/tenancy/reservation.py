@@ -9,7 +9,7 @@ grows while the request runs (`Lease.extend`).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import orjson
 
@@ -18,20 +18,20 @@ from gateway.protocol.request import MEDIA_BYTES, Request
 from gateway.routing.types import Step
 from gateway.table import Model, Price
 
-AHEAD_NS = SECOND // 4  # of a worker's time: what is reserved beyond what a request is known to have cost
+AHEAD_NS: Final = SECOND // 4  # of a worker's time: what is reserved beyond what a request is known to have cost
 
-FIRST_GUESS_TOKENS = 256.0  # of an answer, until some are known
-QUANTILE = 0.9
-GAIN = 0.05  # by how much of itself an estimate moves at most with one answer
+FIRST_GUESS_TOKENS: Final = 256.0  # of an answer, until some are known
+QUANTILE: Final = 0.9
+GAIN: Final = 0.05  # by how much of itself an estimate moves at most with one answer
 
-TEMPLATE_TOKENS = 32  # what a chat template puts around a conversation
-TOKENS_PER_STRING = 4  # and around each of its parts
+TEMPLATE_TOKENS: Final = 32  # what a chat template puts around a conversation
+TOKENS_PER_STRING: Final = 4  # and around each of its parts
 
-_NOT_READ = frozenset(("model", "stream", "stream_options", "user", "metadata", "routing", "max_tokens", "n"))
-_SCHEMAS = frozenset(("tools", "functions", "response_format", "chat_template_kwargs"))
-_CALLED_WITH = frozenset(("input", "arguments"))  # of a tool, in a conversation
-_PAIRED = {"rerank": ("query", "documents"), "score": ("text_1", "text_2")}
-_MOST_OUTPUT = {
+_NOT_READ: Final = frozenset(("model", "stream", "stream_options", "user", "metadata", "routing", "max_tokens", "n"))
+_SCHEMAS: Final = frozenset(("tools", "functions", "response_format", "chat_template_kwargs"))
+_CALLED_WITH: Final = frozenset(("input", "arguments"))  # of a tool, in a conversation
+_PAIRED: Final = {"rerank": ("query", "documents"), "score": ("text_1", "text_2")}
+_MOST_OUTPUT: Final = {
     "chat.completions": ("max_completion_tokens", "max_tokens"),
     "completions": ("max_tokens",),
     "responses": ("max_output_tokens",),

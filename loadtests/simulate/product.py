@@ -19,7 +19,7 @@ from gateway.routing.prefix import PrefixIndex, Prompt, root_of
 from gateway.routing.rates import Kin, Line
 from gateway.routing.router import Router
 from gateway.routing.types import NO_PREFERENCES, Ask, Step, WorkerView
-from gateway.table import Adapter, Candidate, Limits, Model, Settings, Table, Tenant, Version, Worker
+from gateway.table import Adapter, Limits, Model, Settings, Table, Tenant, Version, Worker
 from loadtests.simulate import engine
 from loadtests.simulate.sight import Delta, Reading
 from loadtests.simulate.traffic import Request
@@ -82,7 +82,7 @@ class Product:
         if resolution is None:
             resolution = self._resolved[name] = self._router.names.resolve(ask)
         try:
-            plan = self._router.plan(ask, resolution, self._serving, _all, draw=0.0, now=now)
+            plan = self._router.plan(ask, resolution, self._serving, [], draw=0.0, now=now)
         except GatewayError:
             return None
         for step in plan.steps:
@@ -166,7 +166,3 @@ def _prompt(request: Request) -> Prompt | None:
 
 def _worker(number: int, adapters: int) -> Worker:
     return Worker(str(number), "http://simulated", "vllm", MODEL, VERSION, None, 1, adapters, None, None, None, None)
-
-
-def _all(candidate: Candidate) -> bool:
-    return True

@@ -337,17 +337,22 @@ def test_who_comes_back_when_told_is_admitted(processes: Processes) -> None:
         processes.settle([processes.ask(who, amount, at=0)], amount)
 
 
+def lines(lease: Lease) -> list[bytes]:
+    """Its headers, one by one."""
+    return b"\r\n".join(lease.headers).split(b"\r\n")
+
+
 def test_limits_are_told_as_they_are(processes: Processes) -> None:
     who = key(tenant(rpm=60, tpm=6_000))
     first = processes.ask(who, 1_000, at=0)
-    assert first.headers[:2] == [b"x-ratelimit-limit-requests: 60", b"x-ratelimit-remaining-requests: 59"]
-    assert first.headers[3:5] == [b"x-ratelimit-limit-tokens: 6000", b"x-ratelimit-remaining-tokens: 5000"]
+    assert lines(first)[:2] == [b"x-ratelimit-limit-requests: 60", b"x-ratelimit-remaining-requests: 59"]
+    assert lines(first)[3:5] == [b"x-ratelimit-limit-tokens: 6000", b"x-ratelimit-remaining-tokens: 5000"]
     second = processes.ask(who, 500, at=1)
-    assert second.headers[1] == b"x-ratelimit-remaining-requests: 58"
-    assert second.headers[4] == b"x-ratelimit-remaining-tokens: 4500"
+    assert lines(second)[1] == b"x-ratelimit-remaining-requests: 58"
+    assert lines(second)[4] == b"x-ratelimit-remaining-tokens: 4500"
     processes.settle([first, second], 100)
     give_up_at = time.monotonic() + WITHIN
-    while processes.ask(who, 0, at=2).headers[4] < b"x-ratelimit-remaining-tokens: 5800":
+    while lines(processes.ask(who, 0, at=2))[4] < b"x-ratelimit-remaining-tokens: 5800":
         assert time.monotonic() < give_up_at
         processes.rest(0.1)
 

@@ -62,7 +62,7 @@ def running(
     spending = Spending()
     watched = trace(exchange(Transport()), on=on or backend(), lease=purse, **more)
     task = asyncio.create_task(asyncio.sleep(FOREVER))
-    spending.watch(watched, task)
+    spending.watch(watched, task.cancel)
     try:
         yield spending, watched, task
     finally:

@@ -64,7 +64,7 @@ def test_an_alias_stands_for_what_its_chain_ends_in() -> None:
     names = Names(table(CHAT, aliases={"gpt": "mini", "mini": "chat@a:sql", "auto2": "auto"}))
     assert names.find("gpt") == names.find("mini") == Candidate("chat", "a", "sql")
     assert names.find("auto2") is None
-    assert names.resolve(ask("gpt")).named == Candidate("chat", "a", "sql")
+    assert names.resolve(ask("gpt")).route.candidates == (Candidate("chat", "a", "sql"),)
 
 
 def test_aliases_in_a_circle_end_nowhere() -> None:
@@ -77,8 +77,8 @@ def test_a_name_without_a_route_goes_where_it_says() -> None:
     names = Names(table(CHAT))
     found = names.resolve(ask("chat@a"))
     assert found.route.name == "direct"
-    assert found.route.candidates == (found.named,) == (Candidate("chat", "a"),)
-    assert found.reason == "named by the request"
+    assert found.route.candidates == (Candidate("chat", "a"),)
+    assert (found.reason, found.why) == ("named by the request", "named by the request, least latency")
     assert names.resolve(ask("chat@a")) is found
 
 
@@ -96,14 +96,13 @@ def test_the_first_route_that_matches_wins() -> None:
     names = Names(table(CHAT, BIG, routes=[for_ann, for_all, never]))
     assert names.resolve(ask("auto")).route is for_ann
     found = names.resolve(ask("auto", tenant=tenant("bob")))
-    assert (found.route, found.named, found.reason) == (for_all, None, "route second")
+    assert (found.route, found.reason, found.why) == (for_all, "route second", "route second, least latency")
 
 
 def test_a_route_may_take_requests_for_a_real_model() -> None:
     taken = route("chat", Candidate("big", None))
     names = Names(table(CHAT, BIG, aliases={"gpt": "chat"}, routes=[taken]))
     assert names.resolve(ask("chat")).route is taken
-    assert names.resolve(ask("chat")).named == Candidate("chat", None)
     assert names.resolve(ask("gpt")).route is taken  # by what the alias stands for
     assert names.resolve(ask("chat@a")).route.name == "direct"
 

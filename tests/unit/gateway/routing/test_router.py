@@ -48,7 +48,10 @@ def plan(
     draw: float = 0.0,
 ) -> Plan:
     router = Router(table(*models, routes=routes))
-    return router.plan(request, router.names.resolve(request), views, permits, draw=draw, now=NOW)
+    resolution = router.names.resolve(request)
+    named = (*resolution.route.candidates, *resolution.route.fallback)
+    forbidden = [candidate for candidate in named if not permits(candidate)]
+    return router.plan(request, resolution, views, forbidden, draw=draw, now=NOW)
 
 
 def refused(request: Ask, views: Views, **how: Any) -> GatewayError:

@@ -1,12 +1,15 @@
 """Model access: the table of the module's docstring row by row, and its rules as properties."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import Forbidden
-from gateway.table import Adapter, Key, Limits, Model, Tenant
-from gateway.tenancy.access import may_use, require_endpoint
+from gateway.table import Adapter, Candidate, Key, Limits, Model, Tenant
+from gateway.tenancy.access import forbidden, may_use, require_endpoint
+from tests.unit.gateway.routing.tables import route
 
 FENCED = Adapter(name="support", path="adapters/support", tenants=frozenset({"support"}))
 OPEN = Adapter(name="open", path="adapters/open", tenants=None)
@@ -103,3 +106,16 @@ def test_an_endpoint_that_is_not_listed_is_refused_with_those_that_are(endpoints
     ) as caught:
         require_endpoint(key(None, endpoints=endpoints), "rerank")
     assert (caught.value.status, caught.value.code) == (403, "endpoint_not_allowed")
+
+
+def test_what_is_forbidden_of_a_route_is_what_may_not_be_used_of_it():
+    adapters = {"support": FENCED, "open": OPEN}
+    models = {"chat-8b": replace(model("chat-8b"), adapters=adapters), "big": model("big")}
+    base, other = Candidate("chat-8b", None), Candidate("big", None)
+    fenced, free = Candidate("chat-8b", "int4", "support"), Candidate("chat-8b", None, "open")
+    auto = route("auto", base, fenced, free, fallback=(other,))
+    assert forbidden(key(None), models, auto, "auto") == []
+    assert forbidden(key(None, name="stranger"), models, auto, "auto") == [fenced]
+    assert forbidden(key(["chat-8b"]), models, auto, "auto") == [fenced, free, other]
+    assert forbidden(key(["chat-8b", "auto"], own=["big"]), models, auto, "auto") == [base, fenced, free]
+    assert forbidden(key([]), models, auto, "auto") == [base, fenced, free, other]

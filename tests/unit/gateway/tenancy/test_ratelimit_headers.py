@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.tenancy.ratelimit_headers import duration, triple
+from gateway.tenancy.ratelimit_headers import REQUESTS, TOKENS, Kind, duration
 
 SECOND = 1_000
 
@@ -16,6 +16,7 @@ SECOND = 1_000
         (0, b"0s"),
         (1, b"1ms"),
         (120, b"120ms"),
+        (999, b"999ms"),
         (999 + 1, b"1s"),
         (SECOND, b"1s"),
         (8640, b"8.64s"),
@@ -39,9 +40,11 @@ def test_no_duration_is_written_shorter_than_it_is(milliseconds):
         assert round(int(minutes or 0) * 60_000 + float(seconds[:-1]) * 1_000) == milliseconds
 
 
-def test_a_limit_has_three_headers():
-    assert triple(b"tokens", 150_000, 149_984, 6) == [
-        b"x-ratelimit-limit-tokens: 150000",
-        b"x-ratelimit-remaining-tokens: 149984",
-        b"x-ratelimit-reset-tokens: 6ms",
+@pytest.mark.parametrize(("kind", "name"), [(REQUESTS, "requests"), (TOKENS, "tokens")])
+@given(limit=st.integers(0, 2**53), remaining=st.integers(0, 2**53), reset=st.integers(0, 10_000_000))
+def test_a_limit_has_three_headers(kind: Kind, name: str, limit: int, remaining: int, reset: int):
+    assert kind.lines(limit, remaining, reset).decode().split("\r\n") == [
+        f"x-ratelimit-limit-{name}: {limit}",
+        f"x-ratelimit-remaining-{name}: {remaining}",
+        f"x-ratelimit-reset-{name}: {duration(reset).decode()}",
     ]
