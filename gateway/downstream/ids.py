@@ -26,7 +26,7 @@ class _Ids:
     def new(self, milliseconds: int) -> str:
         if milliseconds != self._milliseconds:
             self._milliseconds = milliseconds
-            self._prefix = "req_%012x" % milliseconds
+            self._prefix = f"req_{milliseconds:012x}"
         at = self._at
         if at == len(self._chance):
             self._chance, at = os.urandom(_AT_ONCE * _BYTES), 0
