@@ -4,6 +4,9 @@ No socket and no kernel: the client's and the worker's transports are objects th
 gateway as it runs, uvloop and all features included. CPU time of one thread, the best of several rounds: good for
 telling two versions of the code apart on a machine that others use too. What it leaves out is the kernel, the loop's
 reading of sockets, and the threads that write the log and the ledger.
+
+With `--instructions` valgrind counts what a request takes, which no neighbour changes: only what the gateway does by
+the clock weighs more there, as valgrind takes fifty times as long. `callgrind_annotate` shows where they go.
 """
 
 from __future__ import annotations
@@ -12,6 +15,10 @@ import argparse
 import asyncio
 import gc
 import os
+import re
+import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -26,7 +33,7 @@ from gateway.config import load
 from gateway.downstream.connection import ClientConnection
 from gateway.logs import LogWriter
 from loadtests.client import Target, chat_request
-from loadtests.peers.base import MODEL, Place
+from loadtests.peers.base import MODEL, ROOT, Place
 from loadtests.peers.tollgate import KEY, write_config
 
 _DOCUMENT = (  # as the stand-in worker writes it
@@ -44,6 +51,8 @@ _ANSWER = (
     b"content-length: %d\r\ncontent-type: application/json\r\n\r\n%b" % (len(_DOCUMENT), _DOCUMENT)
 )
 CONCURRENT = 32  # requests under way at a time
+SHORT, LONG = 600, 1600  # requests, of the two runs whose difference is told
+RESULTS = ROOT / "loadtests" / "results"
 
 
 class _Wire(asyncio.Transport):
@@ -98,11 +107,36 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=600, help="per round")
     parser.add_argument("--no-ledger", action="store_true", help="what it costs without")
     parser.add_argument("--no-decisions", action="store_true", help="what it costs where none is kept to be explained")
+    parser.add_argument("--instructions", action="store_true", help="counted by valgrind (Debian: valgrind)")
     arguments = parser.parse_args()
+    if arguments.instructions:
+        sys.exit(_count_instructions())
     with tempfile.TemporaryDirectory() as scratch, asyncio.Runner(loop_factory=_Loop) as runner:
         if arguments.no_decisions:
             Path(scratch, "decisions.yaml").write_text("decisions: {keep_mb: 0}\n")
         runner.run(_measure(Path(scratch), arguments))
+
+
+def _count_instructions() -> int:
+    """Of a request: the difference between a long run and a short one. Both profiles are kept."""
+    if shutil.which("valgrind") is None:
+        print("valgrind is not installed: `apt-get install valgrind` brings it", file=sys.stderr)
+        return 2
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    counted: list[int] = []
+    for requests in SHORT, LONG:
+        profile = RESULTS / f"callgrind.{requests}"
+        command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={profile}", sys.executable]
+        command += ["-m", "loadtests.hotpath", "--rounds", "1", "--requests", str(requests)]
+        done = subprocess.run(command, env={**os.environ, "PYTHONHASHSEED": "0"}, capture_output=True, text=True)
+        refs = re.search(r"refs:\s+([\d,]+)", done.stderr)
+        if done.returncode or refs is None:
+            print(done.stderr, file=sys.stderr)
+            return 1
+        counted.append(int(refs[1].replace(",", "")))
+        print(f"profile: {profile}")
+    print(f"{(counted[1] - counted[0]) / (LONG - SHORT):8,.0f} instructions per request")
+    return 0
 
 
 async def _measure(scratch: Path, arguments: argparse.Namespace) -> None:
