@@ -33,8 +33,8 @@ class Spending:
         self._running[trace] = cancel
 
     def forget(self, trace: Trace) -> None:
-        if self._running:
-            self._running.pop(trace, None)
+        if trace in self._running:
+            del self._running[trace]
 
     def check(self) -> None:
         now = monotonic()

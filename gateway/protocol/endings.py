@@ -17,9 +17,9 @@ MAX_LEARNT: Final = 64  # ever, of one engine: what ends in other words each tim
 MAX_BYTES: Final = 2048
 MAX_DIGITS: Final = 12  # so that none is above `MAX_COUNT`
 
-_BACKSLASH: Final = ord("\\")
-_0: Final = ord("0")
-_9: Final = ord("9")
+_BACKSLASH: Final = 92  # bytes, written as numbers: an `ord` is no constant to the compiler
+_0: Final = 48
+_9: Final = 57
 # A number that is the whole value of a key, as JSON writes it. In a text without escapes that is told by what stands
 # around it; inside a string it does no harm.
 _NUMBER: Final = re.compile(rb'(?:(?<=":)|(?<=": ))(?:0|[1-9][0-9]{0,11})(?=[,}])')

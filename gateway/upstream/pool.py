@@ -6,7 +6,6 @@ import asyncio
 import errno
 import re
 import ssl
-from collections import deque
 from collections.abc import Coroutine
 from typing import Any, Final, cast
 from urllib.parse import urlsplit
@@ -50,7 +49,7 @@ class Pool:
         self._fixed_headers = f"host: {parts.netloc.rpartition('@')[2]}\r\n{authorization}".encode("latin-1")
         self._heads: dict[str, bytes] = {}
         self._pulse = Pulse()
-        self._idle: deque[Connection] = deque()
+        self._idle: list[Connection] = []  # the latest at its end
         self._open: set[Connection] = set()
         self._connecting = 0
         self._max_connections = max_connections
@@ -140,9 +139,8 @@ class Pool:
         return target.encode("ascii")
 
     def _take_idle(self) -> Connection | None:
-        idle = self._idle
-        while idle:
-            connection = idle.pop()
+        while self._idle:
+            connection = self._idle.pop()
             if connection.is_open:
                 if connection.idle_since >= monotonic() - self._idle_seconds:
                     return connection
@@ -181,7 +179,7 @@ class Pool:
         if self._closed:
             connection.close()
             return
-        connection.idle_since = monotonic()
+        connection.idle_since = self._pulse.heard_at  # which is now: its answer has ended
         self._idle.append(connection)
         if self._sweeper is None:
             self._sweeper = connection.loop.call_later(self._idle_seconds, self._sweep)
@@ -198,7 +196,11 @@ class Pool:
         self._sweeper = None
         loop = asyncio.get_running_loop()
         stale = monotonic() - self._idle_seconds
-        while self._idle and (self._idle[0].idle_since < stale or not self._idle[0].is_open):
-            self._retire(self._idle.popleft())
+        end = 0
+        while end < len(self._idle) and (self._idle[end].idle_since < stale or not self._idle[end].is_open):
+            end += 1
+        too_long, self._idle = self._idle[:end], self._idle[end:]
+        for connection in too_long:
+            self._retire(connection)
         if self._idle:
             self._sweeper = loop.call_at(self._idle[0].idle_since + self._idle_seconds + 0.01, self._sweep)
