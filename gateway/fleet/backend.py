@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -117,3 +118,16 @@ class Backend(WorkerView):
 
     def _say(self, level: int, event: str, engine_model: str) -> None:
         logger.log(level, event, extra={"fields": {"worker": self.worker.name, "serves": engine_model}})
+
+
+class Serving:
+    """The workers by the model and version that they serve; by None those of any version."""
+
+    __slots__ = ("siblings",)
+
+    def __init__(self) -> None:
+        self.siblings: dict[tuple[str, str | None], tuple[Backend, ...]] = {}
+
+    def views(self, model: str, version: str | None) -> Sequence[Backend]:
+        """The workers that serve a version of a model, any version for None, whatever their state."""
+        return self.siblings.get((model, version), ())

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from random import Random
 
 from gateway.engines.dialect import TellsLoad
 from gateway.fleet import ramp
 from gateway.fleet.adapters import Adapters
-from gateway.fleet.backend import Backend
+from gateway.fleet.backend import Backend, Serving
 from gateway.fleet.books import NO_BOOKS, Books
 from gateway.fleet.discovery import Discovery, Resolve, stands_for_many, system_resolver
 from gateway.fleet.expansion import expand
@@ -28,8 +28,6 @@ logger = logging.getLogger("tollgate.fleet")
 
 RETIRED_POLL_SECONDS = 0.1
 REVIEW_SECONDS = 1.0  # between two looks for workers that fail more than their siblings
-
-Served = tuple[str, str | None]
 
 
 class Fleet:
@@ -58,7 +56,8 @@ class Fleet:
         self._looking: dict[str, asyncio.Task[None]] = {}
         self._drained: frozenset[str] = frozenset()
         self._backends: dict[str, Backend] = {}
-        self._serving: dict[Served, tuple[Backend, ...]] = {}
+        self._serving = Serving()
+        self.views = self._serving.views  # compiled, and bound once: every request asks
         self._clients: Clients | None = None
         self._watches: dict[str, tuple[Watch, asyncio.Task[None]]] = {}
         self._gauges: dict[str, tuple[Gauge, asyncio.Task[None]]] = {}
@@ -79,10 +78,6 @@ class Fleet:
     def discoveries(self) -> Mapping[str, Discovery]:
         """Of the configured workers that stand for several, by name."""
         return self._discoveries
-
-    def views(self, model: str, version: str | None) -> Sequence[Backend]:
-        """The workers that serve a version of a model, any version for None, whatever their state."""
-        return self._serving.get((model, version), ())
 
     def apply(self, table: Table) -> None:
         """Takes over a configuration: what is unchanged keeps its state, what is gone finishes its requests.
@@ -116,7 +111,7 @@ class Fleet:
             discovery.warn(warnings[name])
         self._table = table
         self._backends = backends
-        self._serving = _by_what_they_serve(backends)
+        self._serving.siblings = _by_what_they_serve(backends)
         self.adapters.apply(table, backends.values())
         for name, backend in old.items():
             if backends.get(name) is not backend:
@@ -168,7 +163,7 @@ class Fleet:
         have not been asked for long."""
         for backend in self._backends.values():
             forget_rates(backend, now)
-        for (_, version), siblings in self._serving.items():
+        for (_, version), siblings in self._serving.siblings.items():
             if version is None or len(siblings) == 1:
                 continue
             well = [backend for backend in siblings if backend.up and not backend.draining]
@@ -228,9 +223,8 @@ class Fleet:
     async def _ramp_often(self) -> None:
         while True:
             await asyncio.sleep(ramp.STEP_SECONDS)
-            ramp.step(
-                (siblings for (_, version), siblings in self._serving.items() if version is not None), time.monotonic()
-            )
+            serving = self._serving.siblings
+            ramp.step((members for (_, version), members in serving.items() if version is not None), time.monotonic())
 
     def _backend(self, worker: Worker, old: Backend | None) -> Backend:
         if old is not None and _place(old.worker) == _place(worker):
@@ -330,8 +324,8 @@ def _place(worker: Worker) -> tuple[object, ...]:
     return worker.url, worker.engine, worker.api_key, worker.ca, worker.model, worker.version, worker.serves_as
 
 
-def _by_what_they_serve(backends: Mapping[str, Backend]) -> dict[Served, tuple[Backend, ...]]:
-    serving: dict[Served, list[Backend]] = {}
+def _by_what_they_serve(backends: Mapping[str, Backend]) -> dict[tuple[str, str | None], tuple[Backend, ...]]:
+    serving: dict[tuple[str, str | None], list[Backend]] = {}
     for backend in backends.values():
         model, version = backend.worker.model, backend.worker.version
         serving.setdefault((model, version), []).append(backend)

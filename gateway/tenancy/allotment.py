@@ -12,6 +12,7 @@ from gateway.table import Budget, Limits
 from gateway.tenancy.book import MINUTE, Claim, Grant
 from gateway.tenancy.budget import period
 from gateway.tenancy.pace import LEARNING, Pace
+from gateway.tuples import made
 
 HORIZON: Final = 500  # milliseconds of its own demand that a process would like to hold ahead
 MONEY_HORIZON: Final = 2_000  # the same for money
@@ -255,7 +256,7 @@ class Allotment:
         if money:
             self.money_free = min(self.money_free, money_want) if keep else 0
         refuses = budget is not None and budget.on_exceed == "reject"
-        return Claim(
+        fields = (
             max(0, now - self._used_at),
             -1 if limits.rpm is None else limits.rpm,
             self.requests_used - requests_drained,
@@ -284,6 +285,7 @@ class Allotment:
             self.seed if self.seed_period == self.money_period else 0,
             self.money_sure if money and self.is_settled() and self.seed_period == self.money_period else -1,
         )
+        return made(Claim, fields)
 
     def _places_ahead(self, now: int) -> int:
         """One for some of those in use; and as many as there were of late while most of the places are free anyway."""

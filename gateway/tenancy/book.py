@@ -30,6 +30,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from gateway.tuples import made
+
 MINUTE: Final = 60_000  # milliseconds; also the units of a level to one request or token, so that draining is exact
 ACTIVE: Final = 5_000  # milliseconds since its last claim for which a process counts among those that share
 FORGET: Final = 3_600_000  # milliseconds after which a dead process is no longer expected back
@@ -206,19 +208,22 @@ class Books:
             if before is not None and seq <= before.seq:
                 raise Overtaken
             accounts.append(account)
-        books.update(zip(names, accounts, strict=True))
+        for i, account in enumerate(accounts):
+            books[names[i]] = account
         free: list[_Free] = []
-        for account, claim in zip(accounts, claims, strict=True):
+        granted: list[list[int]] = []
+        for i, account in enumerate(accounts):
+            claim = claims[i]
             _take_down(account, holder, claim, now)
             free.append(_free(account, claim, now))
-        granted = [[0, 0, 0, 0] for _ in claims]
+            granted.append([0, 0, 0, 0])
         for demand in demands:
             _grant(demand, free, granted)
         grants: list[Grant] = []
-        for account, claim, left, given in zip(accounts, claims, free, granted, strict=True):
+        for i, account in enumerate(accounts):
             own = account.holders[holder]
             own.seq, own.seen, own.expires = seq, now, now + ttl
-            grants.append(_answer(account, own, claim, left, given))
+            grants.append(_answer(account, own, claims[i], free[i], granted[i]))
         return grants
 
     def begin(self, tenant: str, name: str, requests_level: int, tokens_level: int, now: int) -> None:
@@ -418,7 +423,7 @@ def _answer(account: _Account, own: _Holder, claim: Claim, free: _Free, given: l
     alert = 0
     if claim.money_limit >= 0 and claim.money_period == account.money_period:
         alert = _alert(account, claim.money_limit, free.refused)
-    return Grant(
+    fields = (
         free.sharing,
         own.requests_held if claim.requests_limit >= 0 else -1,
         account.requests.units,
@@ -435,6 +440,7 @@ def _answer(account: _Account, own: _Holder, claim: Claim, free: _Free, given: l
         alert,
         account.born,
     )
+    return made(Grant, fields)
 
 
 def _alert(account: _Account, limit: int, refused: bool) -> int:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from gateway.table import Key
 from gateway.tenancy.allotment import Allotment
 from gateway.tenancy.book import Claim, Demand, Grant
+from gateway.tuples import made
 
 
 class Purse:
@@ -41,22 +42,18 @@ class Purse:
         self.seq += 1
         self.claimed_at = now
         places = {allotment.name: i for i, allotment in enumerate(allotments)}
-        return Errand(
-            self,
-            self.seq,
-            allotments,
-            [allotment.claim(now, keep=keep, near=near) for allotment in allotments],
-            [
-                Demand(
-                    one.requests,
-                    one.tokens,
-                    one.requests,
-                    0 if near else one.money,
-                    tuple([places[allotment.name] for allotment in one.scopes.allotments]),
-                )
-                for one in demands
-            ],
-        )
+        claims = [allotment.claim(now, keep=keep, near=near) for allotment in allotments]
+        demanded = [
+            Demand(
+                one.requests,
+                one.tokens,
+                one.requests,
+                0 if near else one.money,
+                tuple([places[allotment.name] for allotment in one.scopes.allotments]),
+            )
+            for one in demands
+        ]
+        return made(Errand, (self, self.seq, allotments, claims, demanded))
 
     def tell(self, until: int, now: int) -> Errand:
         """What all accounts have used while they were alone, and may use until `until` (`Allotment.tell`)."""
@@ -66,8 +63,9 @@ class Purse:
 
     def hear(self, errand: Errand, grants: list[Grant], now: int, *, near: bool = False) -> None:
         """The books' answer to the last claim. What is not needed stays to be given back with the next."""
-        for allotment, claim, grant in zip(errand.allotments, errand.claims, grants, strict=True):
-            allotment.hear(claim, grant, now, near=near)
+        claims = errand.claims
+        for i, allotment in enumerate(errand.allotments):
+            allotment.hear(claims[i], grants[i], now, near=near)
             if allotment.has_news():
                 self.touched[allotment.name] = allotment
 
