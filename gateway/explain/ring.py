@@ -32,6 +32,9 @@ POSITION_AT: Final = 8
 RECORD_BYTES: Final = 12  # of `RECORD`
 MAX_PAYLOAD_BYTES: Final = 64 * 1024
 STEP_BYTES: Final = 1024 * 1024  # by which a file grows, so that a quiet gateway has a small one
+_crc32: Final = zlib.crc32  # bound once: each request has a record
+_put_head: Final = RECORD.pack_into
+_put_position: Final = POSITION.pack_into
 MOST_RINGS = 1024  # of one directory
 SUFFIX = ".ring"
 
@@ -73,8 +76,9 @@ class Ring:
             at = self._go_on(kept, end)
             end = at + RECORD_BYTES + length
         self._at = end
-        POSITION.pack_into(kept, POSITION_AT, end)  # first: who goes on after a crash leaves what was written
-        kept[at:end] = RECORD.pack(MARK, length, zlib.crc32(payload)) + payload
+        _put_position(kept, POSITION_AT, end)  # first: who goes on after a crash leaves what was written
+        _put_head(kept, at, MARK, length, _crc32(payload))
+        kept[at + RECORD_BYTES : end] = payload
 
     def close(self) -> None:
         """Gives the file to whoever comes next."""
