@@ -24,7 +24,8 @@ AS_WRITTEN := $(filter-out $(AS_SERVED) %/__pycache__,$(patsubst %/,%,$(wildcard
 	$(addprefix tests/wire/test_,relay.py refusals.py)
 # Without those whose stand-ins take the place of a concrete class: a compiled caller takes no other.
 AS_COMPILED := $(addprefix tests/unit/gateway/,cache downstream engines ledger protocol routing tenancy upstream \
-	fleet/test_room.py fleet/test_room_stateful.py test_dispatch.py test_logs.py test_telemetry.py)
+	fleet/test_room.py fleet/test_room_stateful.py \
+	$(addprefix test_,$(addsuffix .py,decision dispatch logline logs series spelling telemetry)))
 
 .PHONY: help demo up compiled test test-quick test-compiled check format bench soak limits crash attribution audit simulate fuzz clean gateway-env engine-env quantize-env mlflow-env models node-env
 

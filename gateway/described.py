@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import orjson
 
-from gateway.decision import plan_values
+from gateway.decision import of_plan
 from gateway.errors import BadRequest, GatewayError
 from gateway.explain.record import RECORD, SCHEMA, Document, document
 from gateway.fleet.registry import Fleet
@@ -56,7 +56,7 @@ def describe(
         refusal = error
     values: dict[str, object] = {}
     values.update(dict.fromkeys(RECORD))
-    asked = plan_values(ask, plan, () if refusal is None else refusal.dropped)
+    asked = orjson.loads(b"[%b]" % of_plan(ask, plan, () if refusal is None else refusal.dropped))
     values.update(zip(RECORD[-len(asked) :], asked, strict=True))
     values["started_ms"] = time.time_ns() // 1_000_000
     values["config"], values["tenant"], values["attempts"] = table.revision, tenant.name, []

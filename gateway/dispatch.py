@@ -13,11 +13,12 @@ from gateway.clock import monotonic
 from gateway.errors import AdapterNotLoaded, GatewayError, Overloaded, UpstreamError
 from gateway.fleet.backend import Backend
 from gateway.ledger.pricing import gpu_cost, token_cost
-from gateway.ledger.record import CostBasis, Label, Line, Outcome
+from gateway.ledger.record import Booking, CostBasis, Outcome
 from gateway.protocol.usage import Usage
 from gateway.routing.account import Place, smooth
 from gateway.routing.fair import Charge
 from gateway.routing.types import Step
+from gateway.series import Series
 
 LEARN_TOKENS: Final = 8  # of a stream, for it to say how many tokens are in an event
 
@@ -31,18 +32,18 @@ class Dispatch:
         "_trial",
         "_unseen_tokens",
         "backend",
+        "booking",
         "charge",
         "closed_at",
         "cost_basis",
         "cost_nanousd",
         "gpu_ns",
-        "label",
-        "line",
         "number",
         "opened_at",
         "opened_wall",
         "outcome",
         "place",
+        "series",
         "step",
     )
 
@@ -61,8 +62,8 @@ class Dispatch:
         self.cost_basis: CostBasis = (
             "token_price" if worker.price is not None else "gpu_time" if worker.hourly else "none"
         )
-        self.line: Line | None = None  # of the ledger, once its intent is written there; so is what follows
-        self.label: Label | None = None
+        self.series: Series | None = None  # once its intent is written to the ledger; so is what follows
+        self.booking: Booking | None = None
         self.opened_wall = 0.0  # `opened_at` in Unix seconds
         self._unseen_tokens = unseen_tokens
         breaker = backend.breakers.get(step.engine_model) if backend.breakers else None

@@ -17,8 +17,10 @@ from typing import Any, Final, Literal, cast
 
 import orjson
 
-MAX_WAITING_LINES = 100_000
-MAX_WAITING_BYTES = 64 * 1024 * 1024
+from gateway.spelling import dumps
+
+MAX_WAITING_LINES: Final = 100_000
+MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
 MAX_REDACTED_CHARS = 32 * 1024  # of a prompt: searching it takes the event loop's time
 Prompts = Literal["none", "hash", "redacted", "full"]
 
@@ -43,10 +45,13 @@ class LogWriter:
         self._descriptor = sys.stdout.fileno() if descriptor is None else descriptor
         self._turn = None if turn is None else os.open(turn, os.O_RDWR | os.O_CREAT, 0o600)
         self._gone = False  # nobody reads any more
+        self._most_lines = MAX_WAITING_LINES
+        self._most_bytes = MAX_WAITING_BYTES
         self._lines: deque[bytes] = deque()
         self._queued_bytes = 0  # ever: one thread counts what comes, the other what goes, and neither needs a lock
         self._taken_bytes = 0
         self._wake = threading.Event()
+        self._is_woken = False  # so that most lines need not ask the event
         self._stop = False
         self.dropped = 0
         self._writer = threading.Thread(target=self._run, name="log", daemon=True)
@@ -54,22 +59,26 @@ class LogWriter:
 
     def write(self, fields: Mapping[str, Any]) -> None:
         """Queues one line. What can not be written as JSON leaves a line that says so: a log line stops no request."""
+        try:
+            line = dumps(fields, default=str, option=orjson.OPT_APPEND_NEWLINE)
+        except orjson.JSONEncodeError as error:
+            known = {name: value for name, value in fields.items() if name in ("time", "request_id")}
+            line = lost(known, error)
+        self.put(line)
+
+    def put(self, line: bytes) -> None:
+        """Queues one line, with its end."""
         if (
-            len(self._lines) >= MAX_WAITING_LINES
-            or self._queued_bytes - self._taken_bytes >= MAX_WAITING_BYTES
+            len(self._lines) >= self._most_lines
+            or self._queued_bytes - self._taken_bytes >= self._most_bytes
             or self._gone
         ):
             self.dropped += 1
             return
-        try:
-            line = orjson.dumps(fields, default=str, option=orjson.OPT_APPEND_NEWLINE)
-        except orjson.JSONEncodeError as error:
-            known = {name: value for name, value in fields.items() if name in ("time", "request_id")}
-            lost = {"level": "error", "event": "log_line_lost", "reason": str(error)}
-            line = orjson.dumps({**known, **lost}, default=str, option=orjson.OPT_APPEND_NEWLINE)
         self._queued_bytes += len(line)
         self._lines.append(line)
-        if not self._wake.is_set():
+        if not self._is_woken:
+            self._is_woken = True
             self._wake.set()
 
     def close(self, seconds: float = 5.0) -> None:
@@ -86,6 +95,7 @@ class LogWriter:
         while True:
             self._wake.wait()
             self._wake.clear()
+            self._is_woken = False  # before it looks: a line that comes later wakes it again
             while self._lines:
                 batch = b"".join(self._lines.popleft() for _ in range(min(len(self._lines), 512)))
                 self._taken_bytes += len(batch)
@@ -117,8 +127,17 @@ class LogWriter:
         return True
 
 
+def lost(known: Mapping[str, Any], error: orjson.JSONEncodeError) -> bytes:
+    """The line that says that one was lost, and what is `known` of it."""
+    fields = {**known, "level": "error", "event": "log_line_lost", "reason": str(error)}
+    return orjson.dumps(fields, default=str, option=orjson.OPT_APPEND_NEWLINE)
+
+
 MAX_PARAMETERS: Final = 40
 MAX_PARAMETER_CHARS: Final = 64
+_MOST_KEPT: Final = 256  # sizes whose texts are
+_CHARS: Final = tuple([f"<{count} chars>" for count in range(_MOST_KEPT)])
+_ITEMS: Final = tuple([f"<{count} items>" for count in range(_MOST_KEPT)])
 
 
 def masked(fields: dict[str, Any]) -> dict[str, object]:
@@ -129,9 +148,11 @@ def masked(fields: dict[str, Any]) -> dict[str, object]:
             break
         key = name if len(name) <= MAX_PARAMETER_CHARS else name[:MAX_PARAMETER_CHARS]
         if isinstance(value, str):
-            result[key] = f"<{len(value)} chars>"
+            size = len(value)
+            result[key] = _CHARS[size] if size < _MOST_KEPT else f"<{size} chars>"
         elif isinstance(value, list):
-            result[key] = f"<{len(cast('list[object]', value))} items>"
+            size = len(cast("list[object]", value))
+            result[key] = _ITEMS[size] if size < _MOST_KEPT else f"<{size} items>"
         elif isinstance(value, dict):
             result[key] = f"<{len(cast('dict[str, object]', value))} keys>"
         else:

@@ -4,37 +4,33 @@ from __future__ import annotations
 
 from gateway.clock import monotonic, wall
 from gateway.dispatch import Dispatch
-from gateway.ledger.record import Attempt, Label, Line, Outcome
+from gateway.ledger.record import Attempt, Booking, Label, Line, Outcome
+from gateway.ledger.writer import Ledger
 from gateway.protocol.usage import Usage
+from gateway.series import AllSeries
 from gateway.trace import Admitted, Trace
 from gateway.tuples import made
 
 
-def book(admitted: Admitted, dispatch: Dispatch) -> tuple[Line, Label]:
+def book(trace: Trace, admitted: Admitted, dispatch: Dispatch, kept: AllSeries) -> Booking:
     """What an attempt that has just been opened is booked under, also from now on."""
-    dispatch.line = line = _line(admitted, dispatch)
     request = admitted.request
-    dispatch.label = label = made(Label, (request.model, request.user, request.tags))
-    dispatch.opened_wall = wall() - (monotonic() - dispatch.opened_at)
-    return line, label
-
-
-def _line(admitted: Admitted, dispatch: Dispatch) -> Line:
-    target = dispatch.step.target
-    return made(
-        Line,
-        (
-            admitted.key.tenant.name,
-            admitted.key.id,
-            admitted.request.endpoint.name,
-            target.model,
-            target.version or "",
-            target.adapter or "",
-            admitted.plan.route.name,
-            dispatch.backend.worker.name,
-            dispatch.cost_basis,
-        ),
+    dispatch.series = series = kept.find(
+        trace.table.revision,
+        admitted.key,
+        request.endpoint.name,
+        request.model,
+        admitted.plan,
+        dispatch.step.target,
+        dispatch.backend.worker.name,
+        dispatch.cost_basis,
     )
+    booking = series.booking
+    if request.user or request.tags:  # which may be another one's each time
+        booking = Booking(series.line, Label(request.model, request.user, request.tags))
+    dispatch.booking = booking
+    dispatch.opened_wall = wall() - (monotonic() - dispatch.opened_at)
+    return booking
 
 
 def row(
@@ -49,9 +45,8 @@ def row(
     final: bool,
 ) -> Attempt:
     """Of an attempt whose intent is written, as it stands now."""
-    line, label, first, request = dispatch.line, dispatch.label, dispatch.first_token_at, trace.request
-    assert line is not None
-    assert label is not None
+    booking, first, request = dispatch.booking, dispatch.first_token_at, trace.request
+    assert booking is not None
     assert request is not None
     duration = (monotonic() if dispatch.outcome is None else dispatch.closed_at) - dispatch.opened_at
     return made(
@@ -60,8 +55,8 @@ def row(
             trace.id,
             dispatch.number,
             0,
-            line,
-            label,
+            booking.line,
+            booking.label,
             trace.started_at,
             dispatch.opened_wall,
             None if first is None else first - dispatch.opened_at,
@@ -86,6 +81,35 @@ def closed_row(trace: Trace, dispatch: Dispatch, status: int, usage: Usage, esti
     assert outcome is not None
     gpu_ns, cost = dispatch.gpu_ns, dispatch.cost_nanousd
     return row(trace, dispatch, outcome, status, usage, estimated, gpu_ns, cost, final)
+
+
+def end(ledger: Ledger, trace: Trace, dispatch: Dispatch, usage: Usage, estimated: bool) -> None:
+    """Books the last attempt of a request, whose worker's status is the answer's. Most need no row for that."""
+    booking, first, request, outcome = dispatch.booking, dispatch.first_token_at, trace.request, dispatch.outcome
+    assert booking is not None
+    assert request is not None
+    assert outcome is not None
+    prompt, cached, output = usage
+    opened_at, status = dispatch.opened_at, trace.exchange.status
+    if not ledger.end(
+        booking,
+        trace.id,
+        dispatch.number,
+        trace.started_at,
+        dispatch.opened_wall,
+        None if first is None else first - opened_at,
+        dispatch.closed_at - opened_at,
+        outcome,
+        status,
+        estimated,
+        prompt,
+        cached,
+        output,
+        dispatch.gpu_ns,
+        dispatch.cost_nanousd,
+        request.choices,
+    ):
+        ledger.record(closed_row(trace, dispatch, status, usage, estimated, True))
 
 
 def cache_row(trace: Trace, admitted: Admitted, usage: Usage) -> Attempt:

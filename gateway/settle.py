@@ -9,22 +9,24 @@ from __future__ import annotations
 import asyncio
 import logging
 
+import orjson
+
 from gateway.clock import monotonic, wall
 from gateway.decision import decision
 from gateway.dispatch import Dispatch
-from gateway.errors import GatewayError, WorkerBroke, WorkerRefused, WorkerTimeout
+from gateway.errors import GatewayError, WorkerBroke, WorkerTimeout
 from gateway.explain.ring import Ring
-from gateway.ledger.record import Attempt, Outcome
+from gateway.ledger.record import Outcome
 from gateway.ledger.writer import Ledger
-from gateway.logs import LogWriter, Prompts, masked, prompt_for_log
+from gateway.logline import log_line
+from gateway.logs import LogWriter, lost
 from gateway.protocol.endpoints import ENDPOINTS
 from gateway.protocol.usage import NO_USAGE, Usage
-from gateway.routing.line import Ticket
-from gateway.routing.router import spell
-from gateway.rows import book, cache_row, closed_row, row
+from gateway.rows import book, cache_row, closed_row, end, row
+from gateway.series import AllSeries, Series
 from gateway.spans import Spans
 from gateway.table import PRIORITIES
-from gateway.telemetry import Labels, Metrics
+from gateway.telemetry import Metrics
 from gateway.trace import Admitted, Trace
 from gateway.tuples import made
 
@@ -47,7 +49,9 @@ class Settlement:
         self._log = log
         self._spans = spans
         self._decisions = decisions
+        self._series = AllSeries()
         self._settled: list[_Settled] = []  # in this turn of the loop
+        self._report_settled = self._report_all  # bound once
         self._open: dict[Dispatch, Trace] = {}
 
     @property
@@ -69,25 +73,23 @@ class Settlement:
         usage = usage or NO_USAGE
         cost = 0
         if trace.admitted is not None:
-            for one in self._rows(trace, trace.admitted, usage, estimated):
-                self._ledger.record(one)
-                cost += one.cost_nanousd
+            cost = self._book(trace, trace.admitted, usage, estimated)
             tokens = 0 if trace.cache == "hit" else usage.prompt_tokens + usage.output_tokens
             trace.admitted.lease.settle(tokens, cost, wall(), trace.started_at)
         if not self._settled:
-            trace.exchange.loop.call_soon(self._report_all)  # to ask for the running one is a call of the kernel
+            trace.exchange.loop.call_soon(self._report_settled)  # to ask for the running loop is a call of the kernel
         duration = monotonic() - trace.exchange.arrived
         self._settled.append((trace, usage, estimated, cost, _outcome(trace), duration))
 
     def begun(self, trace: Trace, admitted: Admitted, dispatch: Dispatch) -> None:
         """The intent of an attempt, to be told before its worker hears of it."""
-        line, label = book(admitted, dispatch)
+        booking = book(trace, admitted, dispatch, self._series)
         prompt = dispatch.prompt_tokens
         cost = 0
         if dispatch.cost_basis == "token_price":
             _, cost = dispatch.so_far(dispatch.opened_at, made(Usage, (prompt, 0, 0)))
         number, opened_at, choices = dispatch.number, dispatch.opened_wall, admitted.request.choices
-        self._ledger.begin(trace.id, number, line, label, trace.started_at, opened_at, prompt, cost, choices)
+        self._ledger.begin(booking, trace.id, number, trace.started_at, opened_at, prompt, cost, choices)
         self._open[dispatch] = trace
 
     def checkpoint(self, trace: Trace, dispatch: Dispatch, tokens: int, usage: Usage | None) -> None:
@@ -122,123 +124,80 @@ class Settlement:
         self._ledger.checkpoint(closed)  # which of them is the request's last is not known yet
         trace.others.append(closed)
 
-    def _rows(self, trace: Trace, admitted: Admitted, usage: Usage, estimated: bool) -> list[Attempt]:
-        rows = trace.others
-        dispatch = trace.dispatch
+    def _book(self, trace: Trace, admitted: Admitted, usage: Usage, estimated: bool) -> int:
+        """Books what the request's attempts came to, and returns what they cost."""
+        ledger, others, dispatch = self._ledger, trace.others, trace.dispatch
+        if dispatch is None and trace.cache != "hit" and others:
+            others = [*others[:-1], others[-1]._replace(final=True)]
+        cost = 0
+        for one in others:
+            ledger.record(one)
+            cost += one.cost_nanousd
         if dispatch is not None:
-            self._open.pop(dispatch, None)
+            if dispatch in self._open:
+                del self._open[dispatch]
             self._metrics.attempted(dispatch.backend.worker.name, dispatch.outcome or "")
-            return [*rows, closed_row(trace, dispatch, trace.exchange.status, usage, estimated, True)]
-        if trace.cache == "hit":
-            return [*rows, cache_row(trace, admitted, usage)]
-        return [*rows[:-1], rows[-1]._replace(final=True)] if rows else rows
+            end(ledger, trace, dispatch, usage, estimated)
+            cost += dispatch.cost_nanousd
+        elif trace.cache == "hit":
+            ledger.record(cache_row(trace, admitted, usage))
+        return cost
 
     def _report_all(self) -> None:
         settled, self._settled = self._settled, []
-        for one in settled:
+        for trace, usage, estimated, cost, outcome, duration in settled:
             try:
-                self._report(*one)
+                self._report(trace, usage, estimated, cost, outcome, duration)
             except Exception:  # a fault of ours; what others did is still to be told
-                logger.exception("request not reported", extra={"fields": {"request_id": one[0].id}})
+                logger.exception("request not reported", extra={"fields": {"request_id": trace.id}})
 
     def _report(self, trace: Trace, usage: Usage, estimated: bool, cost: int, outcome: str, duration: float) -> None:
-        exchange, dispatch, request, error = trace.exchange, trace.dispatch, trace.request, trace.error
-        plan = None if trace.admitted is None else trace.admitted.plan
-        overhead = None
-        if trace.answered_at is not None and dispatch is not None:
-            overhead = max(0.0, trace.answered_at - exchange.arrived - trace.waited)
-        ttft = None if trace.first_at is None else trace.first_at - exchange.arrived
-        target = None if plan is None else (plan.steps[0] if dispatch is None else dispatch.step).target
-        tenant = "" if trace.key is None else trace.key.tenant.name
-        route = "" if plan is None else plan.route.name
+        exchange, dispatch, ticket = trace.exchange, trace.dispatch, trace.ticket
+        series = None if dispatch is None else dispatch.series
+        if series is None:
+            series = self._series_of(trace)
         status = exchange.status or CLIENT_LEFT
-        endpoint = ENDPOINTS[exchange.path].name if exchange.path else ""  # a head that was not understood
-        model, version = ("", "") if target is None else (target.model, target.version or "")
-        used = NO_USAGE if trace.cache == "hit" else usage
+        overhead = None
         ratio = 0.0
-        if dispatch is not None and dispatch.step.ttft_seconds > 0.0:
-            first = dispatch.first_token_at
-            if first is not None:
-                ratio = (first - dispatch.opened_at) / dispatch.step.ttft_seconds
-        self._metrics.finished(
-            made(Labels, (tenant, model, version, route, endpoint, status)),
-            cache=trace.cache,
-            duration=duration,
-            overhead=overhead,
-            ttft=ttft,
-            ttft_ratio=ratio,
-            prompt=used.prompt_tokens,
-            cached=used.cached_tokens,
-            output=used.output_tokens,
-            cost_nanousd=cost,
-        )
+        if dispatch is not None:
+            if trace.answered_at is not None:
+                overhead = max(0.0, trace.answered_at - exchange.arrived - trace.waited)
+            first, predicted = dispatch.first_token_at, dispatch.step.ttft_seconds
+            if first is not None and predicted > 0.0:
+                ratio = (first - dispatch.opened_at) / predicted
+        ttft = None if trace.first_at is None else trace.first_at - exchange.arrived
+        used = NO_USAGE if trace.cache == "hit" else usage
+        prompt, cached, output = used
+        stream = trace.request is not None and trace.request.stream
+        ending = series.ending(self._metrics, trace.asked, trace.cache, stream, status, outcome)
+        ending.tally.add(trace.cache, duration, overhead, ttft, ratio, prompt, cached, output, cost)
+        if ticket is not None:
+            self._metrics.queued(PRIORITIES[ticket.claim.rank], ticket.position, ticket.expected, trace.queued)
         if self._spans is not None:
             self._spans.request(trace, duration=duration, status=status, tokens=used, cost=cost)
-        line: dict[str, object] = {
-            "time": trace.started_at,
-            "level": "info" if error is None or error.blame == "caller" else "warning",
-            "event": "request",
-            "request_id": trace.id,
-            "tenant": tenant,
-            "key": "" if trace.key is None else trace.key.id,
-            "endpoint": endpoint,
-            "model_asked": "" if request is None else request.model,
-            "model": "" if target is None else spell(target),
-            "route": route,
-            "reason": "" if plan is None else plan.reason,
-            "worker": "" if dispatch is None else dispatch.backend.worker.name,
-            "attempts": trace.asked,
-            "cache": trace.cache,
-            "stream": request is not None and request.stream,
-            "status": status,
-            "outcome": outcome,
-            "prompt_tokens": usage.prompt_tokens,
-            "cached_tokens": usage.cached_tokens,
-            "output_tokens": usage.output_tokens,
-            "estimated": estimated,
-            "ttft_ms": _milliseconds(ttft),
-            "duration_ms": _milliseconds(duration),
-            "overhead_ms": _milliseconds(overhead),
-            "cost_usd": cost / 1e9,
-            "config": trace.table.revision,
-        }
-        if error is not None:
-            line["error"] = _for_log(error, trace.table.settings.log.prompts)
-        if trace.others:
-            line["other_attempts"] = [
-                {"worker": one.line.worker, "outcome": one.outcome, "status": one.status} for one in trace.others
-            ]
-        if trace.ticket is not None:
-            self._report_wait(trace, trace.ticket, line)
-        if request is not None and request.fields is not None:
-            line["parameters"] = masked(request.fields)
-            prompt = prompt_for_log(request.fields, trace.table.settings.log.prompts)
-            if prompt is not None:
-                line["prompt"] = prompt
-        self._log.write(line)
+        request_id = trace.id.encode()
+        try:
+            line = log_line(trace, series, ending, request_id, usage, estimated, cost, ttft, duration, overhead)
+        except orjson.JSONEncodeError as error:
+            line = lost({"time": trace.started_at, "request_id": trace.id}, error)
+        self._log.put(line)
         if self._decisions is not None:
-            self._decisions.append(
-                decision(
-                    trace,
-                    tenant=tenant,
-                    endpoint=endpoint,
-                    status=status,
-                    outcome=outcome,
-                    usage=used,
-                    estimated=estimated,
-                    cost=cost,
-                    ttft=ttft,
-                    duration=duration,
-                )
-            )
+            record = decision(trace, series, ending, request_id, used, estimated, cost, ttft, duration)
+            self._decisions.append(record)
 
-    def _report_wait(self, trace: Trace, ticket: Ticket, line: dict[str, object]) -> None:
-        priority = PRIORITIES[ticket.claim.rank]
-        line["priority"] = priority
-        line["queued_ms"] = _milliseconds(trace.queued)
-        line["queue_position"] = ticket.position
-        line["queue_expected_ms"] = _milliseconds(ticket.expected)
-        self._metrics.queued(priority, ticket.position, ticket.expected, trace.queued)
+    def _series_of(self, trace: Trace) -> Series:
+        """Of a request that no worker was asked for, or none that answered."""
+        plan = None if trace.admitted is None else trace.admitted.plan
+        return self._series.find(
+            trace.table.revision,
+            trace.key,
+            ENDPOINTS[trace.exchange.path].name if trace.exchange.path else "",  # a head that was not understood
+            "" if trace.request is None else trace.request.model,
+            plan,
+            None if plan is None else plan.steps[0].target,
+            "",
+            "none",
+        )
 
 
 def _ending(trace: Trace) -> Outcome:
@@ -263,22 +222,6 @@ def _outcome(trace: Trace) -> str:
     if trace.dispatch is not None and trace.dispatch.outcome is not None:
         return trace.dispatch.outcome
     return "cached"
-
-
-def _for_log(error: GatewayError, prompts: Prompts) -> dict[str, object]:
-    """An error with the engine's own words about it, but no prompt: an engine that refuses one may quote it."""
-    fields = error.fields()
-    if isinstance(error, WorkerRefused) and prompts != "full":
-        fields["message"] = f"<{len(error.message)} chars>"
-    notes: list[str] | None = getattr(error, "__notes__", None)
-    if notes:
-        fields["notes"] = notes
-    return fields
-
-
-def _milliseconds(seconds: float | None) -> float | None:
-    """To the microsecond; `round` to a number of digits takes four times as long."""
-    return None if seconds is None else int(seconds * 1e6 + 0.5) / 1e3
 
 
 def _may_have_worked(error: GatewayError | None) -> bool:

@@ -5,7 +5,6 @@ Base units, few and bounded labels: model and tenant names come from the configu
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -45,7 +44,12 @@ class Buckets:
         self.total = 0.0
 
     def observe(self, value: float) -> None:
-        self.counts[bisect_left(self.bounds, value)] += 1
+        at = 0
+        for bound in self.bounds:  # when compiled, the first that it does not pass is found sooner than by `bisect`
+            if not bound < value:
+                break
+            at += 1
+        self.counts[at] += 1
         self.total += value
 
     def pour(self, histogram: Histogram, *labels: str) -> None:
@@ -61,17 +65,64 @@ class Buckets:
         self.total = 0.0
 
 
-class _Tally:
+class Tally:
     """What the requests of one set of labels have added since it was last poured."""
 
-    __slots__ = ("cached", "cost_nanousd", "duration", "output", "overhead", "prompt", "requests", "ttft", "ttft_ratio")
+    __slots__ = (
+        "bypassed",
+        "cached",
+        "cost_nanousd",
+        "duration",
+        "hits",
+        "misses",
+        "output",
+        "overhead",
+        "prompt",
+        "requests",
+        "ttft",
+        "ttft_ratio",
+    )
 
     def __init__(self) -> None:
-        self.requests = self.prompt = self.cached = self.output = self.cost_nanousd = 0
+        self.requests = self.hits = self.misses = self.bypassed = 0
+        self.prompt = self.cached = self.output = self.cost_nanousd = 0
         self.duration = Buckets(LATENCY_BUCKETS)
         self.overhead = Buckets(OVERHEAD_BUCKETS)
         self.ttft = Buckets(LATENCY_BUCKETS)
         self.ttft_ratio = Buckets(RATIO_BUCKETS)
+
+    def add(
+        self,
+        cache: str,
+        duration: float,
+        overhead: float | None,
+        ttft: float | None,
+        ttft_ratio: float,
+        prompt: int,
+        cached: int,
+        output: int,
+        cost_nanousd: int,
+    ) -> None:
+        """One request is over. `overhead` is None when no worker was asked, `ttft_ratio` is the time to the first token
+        over the predicted one, and 0 where either is unknown."""
+        self.requests += 1
+        if cache == "bypass":
+            self.bypassed += 1
+        elif cache == "hit":
+            self.hits += 1
+        else:
+            self.misses += 1
+        self.prompt += prompt
+        self.cached += cached
+        self.output += output
+        self.cost_nanousd += cost_nanousd
+        self.duration.observe(duration)
+        if overhead is not None:
+            self.overhead.observe(overhead)
+        if ttft is not None:
+            self.ttft.observe(ttft)
+        if ttft_ratio:
+            self.ttft_ratio.observe(ttft_ratio)
 
 
 class Metrics:
@@ -196,16 +247,17 @@ class Metrics:
             registry=self.registry,
             multiprocess_mode="max",
         )
-        self._tallies: dict[Labels, _Tally] = {}
+        self._tallies: dict[Labels, Tally] = {}
         self._gaps: dict[tuple[str, str], Buckets] = {}
-        self._attempts: dict[tuple[str, str], int] = {}
+        self._attempts: dict[str, dict[str, int]] = {}  # by worker and outcome
         self._workers: set[str] = set()  # that have a label
-        self._cache_results: dict[str, int] = {}
 
     def attempted(self, worker: str, outcome: str) -> None:
         """One attempt on a worker is over."""
-        place = (worker, outcome)
-        self._attempts[place] = self._attempts.get(place, 0) + 1
+        counts = self._attempts.get(worker)
+        if counts is None:
+            counts = self._attempts[worker] = {}
+        counts[outcome] = counts.get(outcome, 0) + 1
 
     def moved(self, load: bool, model: str, outcome: str) -> None:
         """An adapter of the model was loaded on a worker, or unloaded, or that failed."""
@@ -228,38 +280,12 @@ class Metrics:
             buckets = self._gaps[place] = Buckets(TOKEN_BUCKETS)
         return buckets
 
-    def finished(
-        self,
-        labels: Labels,
-        *,
-        cache: str,
-        duration: float,
-        overhead: float | None,
-        ttft: float | None,
-        prompt: int,
-        cached: int,
-        output: int,
-        cost_nanousd: int,
-        ttft_ratio: float = 0.0,
-    ) -> None:
-        """One request is over. `overhead` is None when no worker was asked, `ttft_ratio` is the time to the first token
-        over the predicted one, and 0 where either is unknown. Shows after the next `pour`."""
-        self._cache_results[cache] = self._cache_results.get(cache, 0) + 1
+    def tally(self, labels: Labels) -> Tally:
+        """Where requests of these labels are added, always the same one. What is added shows after the next `pour`."""
         tally = self._tallies.get(labels)
         if tally is None:
-            tally = self._tallies[labels] = _Tally()
-        tally.requests += 1
-        tally.prompt += prompt
-        tally.cached += cached
-        tally.output += output
-        tally.cost_nanousd += cost_nanousd
-        tally.duration.observe(duration)
-        if overhead is not None:
-            tally.overhead.observe(overhead)
-        if ttft is not None:
-            tally.ttft.observe(ttft)
-        if ttft_ratio:
-            tally.ttft_ratio.observe(ttft_ratio)
+            tally = self._tallies[labels] = Tally()
+        return tally
 
     def pour(self) -> None:
         """Moves what was gathered into the registry: before a scrape, and every second for other processes'."""
@@ -276,17 +302,19 @@ class Metrics:
             tally.overhead.pour(self.overhead)
             tally.ttft.pour(self.ttft, labels.model, labels.version)
             tally.ttft_ratio.pour(self.prediction_error, labels.model, labels.version)
-            tally.requests = tally.prompt = tally.cached = tally.output = tally.cost_nanousd = 0
+            for result, count in (("hit", tally.hits), ("miss", tally.misses), ("bypass", tally.bypassed)):
+                if count:
+                    self.cache.labels(result).inc(count)
+            tally.requests = tally.hits = tally.misses = tally.bypassed = 0
+            tally.prompt = tally.cached = tally.output = tally.cost_nanousd = 0
         for version, buckets in self._gaps.items():
             buckets.pour(self.inter_token, *version)
-        for (worker, outcome), count in self._attempts.items():
+        for worker, counts in self._attempts.items():
             if worker not in self._workers and len(self._workers) < MOST_WORKERS:
                 self._workers.add(worker)
-            self.attempts.labels(worker if worker in self._workers else OTHERS, outcome).inc(count)
+            for outcome, count in counts.items():
+                self.attempts.labels(worker if worker in self._workers else OTHERS, outcome).inc(count)
         self._attempts.clear()
-        for result, count in self._cache_results.items():
-            self.cache.labels(result).inc(count)
-        self._cache_results.clear()
 
     def watch(self, sample: Callable[[], Iterable[Reading]]) -> None:
         """Registers readings that are taken when somebody scrapes, such as the state of the workers."""

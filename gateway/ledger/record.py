@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, final
 
 Outcome = Literal[
     "ok",
@@ -38,6 +38,20 @@ class Label(NamedTuple):
     model_asked: str
     user: str = ""  # the request's own `user` field
     tags: str = ""  # its `metadata` as a JSON object with sorted keys; "" for none
+
+
+@final
+class Booking:
+    """A line and a label under which attempts are booked, with the number that they have in a segment of a journal: who
+    keeps it has that looked up once for all attempts of a segment."""
+
+    __slots__ = ("label", "line", "number", "segment")
+
+    def __init__(self, line: Line, label: Label) -> None:
+        self.line = line
+        self.label = label
+        self.number = 0
+        self.segment: object = None  # whose number it is
 
 
 class Attempt(NamedTuple):

@@ -9,17 +9,17 @@ from __future__ import annotations
 import json
 import logging
 from collections import deque
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from gateway.ledger.journal.format import Kind
 from gateway.ledger.journal.writer import Journal
-from gateway.ledger.record import Attempt, Label, Line, Reading
+from gateway.ledger.record import Attempt, Booking, Outcome, Reading
 
 logger = logging.getLogger("tollgate.ledger")
 
-_INTENT: Kind = "intent"
-_CHECKPOINT: Kind = "checkpoint"
-_SETTLE: Kind = "settle"
+_INTENT: Final[Kind] = "intent"
+_CHECKPOINT: Final[Kind] = "checkpoint"
+_SETTLE: Final[Kind] = "settle"
 MOST_OWED = 20_000  # ends that wait in memory for room: more than can be under way when a journal becomes full
 
 
@@ -62,10 +62,9 @@ class Ledger:
 
     def begin(
         self,
+        booking: Booking,
         request_id: str,
         number: int,
-        line: Line,
-        label: Label,
         started_at: float,
         opened_at: float,
         prompt_tokens: int,
@@ -78,9 +77,7 @@ class Ledger:
             return
         if self._owed:
             self._repay(journal)
-        fits = journal.begin(
-            request_id, number, line, label, started_at, opened_at, prompt_tokens, cost_nanousd, choices
-        )
+        fits = journal.begin(booking, request_id, number, started_at, opened_at, prompt_tokens, cost_nanousd, choices)
         self._intended(fits, opened_at)
 
     def checkpoint(self, attempt: Attempt) -> None:
@@ -88,6 +85,54 @@ class Ledger:
         journal = self._journal
         if journal is not None:
             journal.append(_CHECKPOINT, attempt)
+
+    def end(
+        self,
+        booking: Booking,
+        request_id: str,
+        number: int,
+        started_at: float,
+        opened_at: float,
+        ttft: float | None,
+        duration: float,
+        outcome: Outcome,
+        status: int,
+        estimated: bool,
+        prompt: int,
+        cached: int,
+        output: int,
+        gpu_ns: int,
+        cost: int,
+        choices: int,
+    ) -> bool:
+        """`record` of a request's last attempt, without a row, as long as the journal takes it at once; False where it
+        does not: nothing has happened then, and `record` is to be asked."""
+        journal = self._journal
+        if journal is None:
+            return True
+        if self._owed or journal.full:
+            return False
+        if not journal.end(
+            booking,
+            request_id,
+            number,
+            started_at,
+            opened_at,
+            ttft,
+            duration,
+            outcome,
+            status,
+            estimated,
+            prompt,
+            cached,
+            output,
+            gpu_ns,
+            cost,
+            choices,
+        ):
+            return False
+        self._recorded += 1
+        return True
 
     def record(self, attempt: Attempt) -> None:
         """Takes what an attempt came to into the books. Never waits and never fails.

@@ -13,10 +13,11 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from gateway.ledger.journal.format import (
     COUNT,
+    HEAD,
     LETTERS,
     MAGIC,
     START,
@@ -25,12 +26,13 @@ from gateway.ledger.journal.format import (
     beginning,
     define,
     entry,
-    framed,
+    entry_of,
+    put,
     reading,
     renumbered,
 )
 from gateway.ledger.journal.owner import claim, is_dead
-from gateway.ledger.record import Attempt, Label, Line, Reading
+from gateway.ledger.record import Attempt, Booking, Label, Line, Outcome, Reading
 from gateway.ledger.store import LedgerError
 
 logger = logging.getLogger("tollgate.ledger")
@@ -41,6 +43,8 @@ SYNC_SECONDS = 1.0  # what a loss of power may cost; a killed process loses noth
 RESERVE = 4  # one part of so many of a segment: where it begins the next one is made
 _HIDDEN = re.compile(r"\.[0-9]{13}-[0-9]+-[0-9a-f]{6}")  # as fresh_name makes them
 ABANDONED_SECONDS = 3600.0  # after which a directory that nobody ever claimed is nobody's
+_HEAD_BYTES: Final = HEAD.size
+_SETTLEMENT: Final = LETTERS["settle"]
 
 
 class Journal:
@@ -69,7 +73,8 @@ class Journal:
         self._sync_seconds = sync_seconds
         # The segment being written.
         self._number = 0
-        self._lines: dict[tuple[Line, Label], int] = {}
+        self._segment = object()  # to know by whether a number is of this one
+        self._numbers: dict[tuple[Line, Label], int] = {}
         self._map: Any = None
         self._file = -1
         self._at = 0
@@ -103,10 +108,10 @@ class Journal:
         is_end = kind == "settle"
         if self.full and not is_end:
             return False
-        key = attempt.line, attempt.label
+        booking = Booking(attempt.line, attempt.label)
         try:
-            number = self._number_of(key, is_end)
-            if number < 0 or not self._put(entry(LETTERS[kind], number, attempt), key, is_end):
+            number = self._number_of(booking, is_end)
+            if number < 0 or not self._put(entry(LETTERS[kind], number, attempt), booking, is_end):
                 return False
         except Unfit as error:
             self._say_unfit(error)
@@ -117,10 +122,9 @@ class Journal:
 
     def begin(
         self,
+        booking: Booking,
         request_id: str,
         attempt_number: int,
-        line: Line,
-        label: Label,
         started_at: float,
         opened_at: float,
         prompt_tokens: int,
@@ -130,28 +134,80 @@ class Journal:
         """The intent of an attempt of which no more is known than this; as `append`."""
         if self.full:
             return False
-        key = line, label
         try:
-            number = self._number_of(key, False)
+            number = self._number_of(booking, False)
             if number < 0:
                 return False
             body = beginning(
                 number, request_id, attempt_number, started_at, opened_at, prompt_tokens, cost_nanousd, choices
             )
-            return self._put(body, key, False)
+            return self._put(body, booking, False)
         except Unfit as error:
             self._say_unfit(error)
             return False
+
+    def end(
+        self,
+        booking: Booking,
+        request_id: str,
+        attempt_number: int,
+        started_at: float,
+        opened_at: float,
+        ttft: float | None,
+        duration: float,
+        outcome: Outcome,
+        status: int,
+        estimated: bool,
+        prompt: int,
+        cached: int,
+        output: int,
+        gpu_ns: int,
+        cost: int,
+        choices: int,
+    ) -> bool:
+        """The settlement of a request's last attempt, of which no row was made. False where `append` is to be asked,
+        which also says what is wrong."""
+        try:
+            number = self._number_of(booking, True)
+            if number < 0:
+                return False
+            body = entry_of(
+                _SETTLEMENT,
+                number,
+                request_id,
+                attempt_number,
+                0,
+                started_at,
+                opened_at,
+                ttft,
+                duration,
+                outcome,
+                status,
+                estimated,
+                True,
+                prompt,
+                cached,
+                output,
+                gpu_ns,
+                cost,
+                choices,
+            )
+            if not self._put(body, booking, True):
+                return False
+        except Unfit:
+            return False
+        self.settled += 1
+        return True
 
     def append_reading(self, one: Reading) -> bool:
         if self.full:
             return False
         try:
-            record = self._long(reading(one))
+            body = self._fitting(reading(one))
         except Unfit as error:
             self._say_unfit(error)
             return False
-        return self._write(record) or (self._turn(False) and self._write(record))
+        return self._write(body) or (self._turn(False) and self._write(body))
 
     def close(self) -> None:
         """What was appended stays; the directory is then a dead process's, whose records somebody else may settle."""
@@ -165,33 +221,40 @@ class Journal:
         os.close(self._file)
         os.close(self._owner)
 
-    def _number_of(self, key: tuple[Line, Label], is_end: bool) -> int:
+    def _number_of(self, booking: Booking, is_end: bool) -> int:
         """In the segment being written; -1 when there is no room to name it."""
-        number = self._lines.get(key)
-        return self._define(key, is_end) if number is None else number
+        if booking.segment is self._segment:
+            return booking.number
+        number = self._numbers.get((booking.line, booking.label))
+        if number is None:
+            number = self._define(booking, is_end)
+            if number < 0:
+                return -1
+        booking.number, booking.segment = number, self._segment
+        return number
 
-    def _put(self, body: bytes, key: tuple[Line, Label], is_end: bool) -> bool:
-        if self._write(framed(body)):
+    def _put(self, body: bytes, booking: Booking, is_end: bool) -> bool:
+        if self._write(body):
             return True
         if not self._turn(is_end):
             return False
-        number = self._define(key, is_end)  # a segment's numbers are its own
-        return number >= 0 and self._write(framed(renumbered(body, number)))
+        number = self._define(booking, is_end)  # a segment's numbers are its own
+        return number >= 0 and self._write(renumbered(body, number))
 
-    def _write(self, record: bytes) -> bool:
+    def _write(self, body: bytes) -> bool:
         at = self._at
-        end = at + len(record)
+        end = at + _HEAD_BYTES + len(body)
         if end > self._limit and not self._use_reserve(end):
             return False
-        self._map[at:end] = record
+        put(self._map, at, body)
         self._at = end
         return True
 
-    def _long(self, body: bytes) -> bytes:
-        """A record of any length; one that no segment has room for must not turn one after the other."""
+    def _fitting(self, body: bytes) -> bytes:
+        """One of any length; a record that no segment has room for must not turn one after the other."""
         if len(body) > self._segment_bytes // 2:
             raise Unfit("its names do not fit into a segment")
-        return framed(body)
+        return body
 
     def _use_reserve(self, end: int) -> bool:
         """Where the reserve begins, the next segment is wanted."""
@@ -199,15 +262,15 @@ class Journal:
         self._wake.set()
         return end <= self._segment_bytes
 
-    def _define(self, key: tuple[Line, Label], is_end: bool) -> int:
-        number = len(self._lines)
-        record = self._long(define(number, *key))
-        if not self._write(record):
+    def _define(self, booking: Booking, is_end: bool) -> int:
+        number = len(self._numbers)
+        line, label = booking.line, booking.label
+        if not self._write(self._fitting(define(number, line, label))):
             if not self._turn(is_end):
                 return -1
             number = 0
-            self._write(framed(define(number, *key)))
-        self._lines[key] = number
+            self._write(define(number, line, label))
+        self._numbers[line, label] = number
         return number
 
     # Segments
@@ -274,7 +337,8 @@ class Journal:
         self._number += 1
         self._file, self._map, self._at = file, mapped, START
         self._limit = self._segment_bytes - (0 if self.full else self._segment_bytes // RESERVE)
-        self._lines.clear()
+        self._segment = object()
+        self._numbers.clear()
         self._is_renamed = True
 
     def _make(self, *, for_ends: bool = False) -> None:

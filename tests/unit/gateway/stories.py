@@ -19,6 +19,7 @@ from gateway.protocol.endpoints import ENDPOINTS
 from gateway.protocol.request import read_request
 from gateway.routing.types import Plan, Step
 from gateway.rows import book
+from gateway.series import AllSeries
 from gateway.table import Candidate, Gpu, Key, Log, Price, Settings, Table
 from gateway.tenancy.limits import UNLIMITED, Lease
 from gateway.trace import Admitted, Trace
@@ -108,7 +109,7 @@ def trace(
     made.admitted = Admitted(request, key, ask(), plan, lease)
     if on is not None:
         made.dispatch, made.asked = dispatch(on, number=number), number
-        book(made.admitted, made.dispatch)
+        book(made, made.admitted, made.dispatch, AllSeries())
     return made
 
 

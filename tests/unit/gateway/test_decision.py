@@ -16,6 +16,7 @@ from gateway.explain.record import FIRST, SCHEMA, WHY, document
 from gateway.protocol.usage import Usage
 from gateway.routing.types import NO_TERMS, Drop, Dropped, Plan, Step, Terms
 from gateway.table import Candidate
+from gateway.telemetry import Metrics
 from gateway.trace import Trace
 from tests.unit.gateway.stories import Transport, backend, exchange, replanned, trace
 
@@ -29,26 +30,20 @@ def kept(change: Callable[[Trace], None] = lambda _: None, status: int = 200) ->
     async def run() -> bytes:
         made = trace(exchange(Transport()), on=backend())
         assert made.admitted is not None
-        made.ask = made.admitted.ask
+        assert made.dispatch is not None
+        made.ask, series = made.admitted.ask, made.dispatch.series
+        assert series is not None
         change(made)
         if made.dispatch is not None:
             made.dispatch.close("ok", USAGE)
-        return decision(
-            made,
-            tenant="acme",
-            endpoint="chat.completions",
-            status=status,
-            outcome="ok",
-            usage=USAGE,
-            estimated=False,
-            cost=1_500,
-            ttft=0.25,
-            duration=0.5,
-        )
+        ending = series.ending(Metrics(), made.asked, made.cache, False, status, "ok")
+        return decision(made, series, ending, b"req_1", USAGE, False, 1_500, 0.25, 0.5)
 
     record = asyncio.run(run())
     assert record.startswith(FIRST % b"req_1")
-    return document(orjson.loads(record), orjson.loads(SCHEMA))
+    values = orjson.loads(record)
+    assert orjson.dumps(values) == record
+    return document(values, orjson.loads(SCHEMA))
 
 
 def planned(*steps: Step, dropped: tuple[Dropped, ...] = ()) -> Callable[[Trace], None]:

@@ -100,12 +100,10 @@ def test_what_can_not_be_written_is_no_reason_to_fail(pipe: Pipe, value: object)
     assert next_line == {"n": 1}
 
 
-@pytest.mark.parametrize("bound", ["MAX_WAITING_LINES", "MAX_WAITING_BYTES"])
-def test_a_reader_that_stalls_costs_lines_and_is_told_how_many(
-    pipe: Pipe, bound: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("bound", ["_most_lines", "_most_bytes"])
+def test_a_reader_that_stalls_costs_lines_and_is_told_how_many(pipe: Pipe, bound: str) -> None:
     line = {"text": "x" * 991}  # 1,002 bytes with its frame and its end
-    monkeypatch.setattr(logs, bound, 10 if bound == "MAX_WAITING_LINES" else 10 * 1002)
+    setattr(pipe.writer, bound, 10 if bound == "_most_lines" else 10 * 1002)
     fill(pipe)
     pipe.writer.write(line)
     until(lambda: not pipe.writer._lines)  # it has been taken and waits in the pipe's place
@@ -245,6 +243,12 @@ def test_of_very_many_parameters_the_first_are_shown() -> None:
     shown = masked({f"p{number}" + "x" * 100: number for number in range(1000)})
     assert list(shown.values()) == list(range(MAX_PARAMETERS))
     assert max(map(len, shown)) == 64
+
+
+@pytest.mark.parametrize("size", [0, 1, 255, 256, 100_000])
+def test_sizes_are_told_as_they_are(size: int) -> None:
+    fields = {"input": "x" * size, "stop": [0] * size, "metadata": dict.fromkeys(range(size))}
+    assert masked(fields) == {"input": f"<{size} chars>", "stop": f"<{size} items>", "metadata": f"<{size} keys>"}
 
 
 @given(st.dictionaries(st.text(max_size=100), json_values, max_size=8))

@@ -13,14 +13,14 @@ import pytest
 
 from gateway.errors import GatewayError, InternalError, NotFound, Overloaded, WorkerBroke, WorkerFailed, WorkerRefused
 from gateway.fleet.backend import Backend
-from gateway.ledger.record import Attempt, Label, Line
+from gateway.ledger.record import Attempt, Booking
 from gateway.logs import LogWriter
 from gateway.protocol.usage import Usage
 from gateway.settle import CHECKPOINT_SECONDS, Settlement
 from gateway.table import Price
 from gateway.telemetry import Metrics
 from gateway.trace import Trace
-from tests.unit.gateway.stories import CHAT, Transport, backend, dispatch, exchange, trace
+from tests.unit.gateway.stories import Transport, backend, dispatch, exchange, trace
 
 USAGE = Usage(24, 3, 16)
 
@@ -28,10 +28,9 @@ USAGE = Usage(24, 3, 16)
 class Intent(NamedTuple):
     """What the ledger is told before a worker is asked."""
 
+    booking: Booking
     request_id: str
     number: int
-    line: Line
-    label: Label
     started_at: float
     opened_at: float
     prompt_tokens: int
@@ -57,6 +56,9 @@ class Books:
 
     def begin(self, *said: Any) -> None:
         self.intents.append(Intent(*said))
+
+    def end(self, *_: Any) -> bool:
+        return False  # a row, please
 
     def checkpoint(self, attempt: Attempt) -> None:
         self.checkpoints.append(attempt)
@@ -210,7 +212,7 @@ def test_an_intent_says_what_is_known_before_a_worker_is_asked(books: Books) -> 
     (intent,) = books.intents
     assert (intent.request_id, intent.number) == ("req_1", 2)
     assert (intent.prompt_tokens, intent.cost_nanousd, intent.choices) == (100, 0, 1)
-    assert (intent.line.worker, intent.label.model_asked) == ("w0", "chat")
+    assert (intent.booking.line.worker, intent.booking.label.model_asked) == ("w0", "chat")
     assert abs(intent.opened_at - time.time()) < 60
 
 
@@ -235,7 +237,9 @@ def test_an_intent_at_token_prices_costs_its_prompt(books: Books) -> None:
         books.settlement.begun(made, made.admitted, made.dispatch)
 
     under_way(books, begin, on=backend(price=Price(input=10_000_000, cached_input=0, output=0)))
-    assert [(intent.cost_nanousd, intent.line.cost_basis) for intent in books.intents] == [(1_000, "token_price")]
+    assert [(intent.cost_nanousd, intent.booking.line.cost_basis) for intent in books.intents] == [
+        (1_000, "token_price")
+    ]
 
 
 def test_a_checkpoint_is_how_far_a_stream_has_come(books: Books) -> None:
@@ -293,14 +297,15 @@ def test_a_request_that_never_got_anywhere(books: Books) -> None:
 
 def test_a_report_that_fails_takes_no_other_with_it(books: Books, caplog: pytest.LogCaptureFixture) -> None:
     async def run() -> None:
-        for path in ("/nowhere", CHAT):
+        for is_sound in (False, True):
             made = trace(exchange(Transport()), on=backend(), lease=books)  # type: ignore[arg-type]
             answered(made)
-            made.exchange.path = path
+            if not is_sound:
+                made.dispatch, made.others, made.exchange.path = None, [], "/nowhere"
             books.settlement.settle(made)
 
     asyncio.run(run())
-    assert len(books.rows) == len(books.leases) == 2
+    assert (len(books.rows), len(books.leases)) == (1, 2)
     assert books.line()["outcome"] == "ok"
     assert caplog.messages == ["request not reported"]
 

@@ -30,13 +30,14 @@ def finish(metrics: Metrics, labels: Labels = CHAT, **more: object) -> None:
         "duration": 0.2,
         "overhead": 0.001,
         "ttft": None,
+        "ttft_ratio": 0.0,
         "prompt": 10,
         "cached": 4,
         "output": 3,
         "cost_nanousd": 5_000,
         **more,
     }
-    metrics.finished(labels, **fields)  # type: ignore[arg-type]
+    metrics.tally(labels).add(**fields)  # type: ignore[arg-type]
 
 
 def samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:

@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import resource
+import secrets
 import signal
 import stat
 import subprocess
@@ -15,20 +16,22 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.ledger.journal.format import Entry
 from gateway.ledger.journal.reader import Tail
 from gateway.ledger.journal.writer import RESERVE, Journal, fresh_name
-from gateway.ledger.record import Label, Reading
+from gateway.ledger.record import Booking, Label, Reading
 from gateway.ledger.store import LedgerError
 from tests.eventually import eventually
 from tests.unit.gateway.ledger.journal.rows import (
     LABEL,
+    LINE,
     NEVER,
     READING,
     SEGMENT,
+    any_attempt,
     attempts,
     numbers,
     records,
@@ -122,6 +125,46 @@ def test_a_record_counts_when_it_is_whole(open_journal):
         file.seek(at)
         file.write(whole[at:])
     assert numbers(tail) == [2]
+
+
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(said=st.lists(any_attempt, min_size=1, max_size=12))
+def test_an_end_without_a_row_is_the_row_s(said, tmp_path):
+    """The same bytes and figures as `append`, also where it fits nowhere and beyond the end of a segment."""
+    roots = [tmp_path / secrets.token_hex(8) for _ in range(2)]
+    rows, ends = [Journal(root, "me", max_bytes=1, segment_bytes=SEGMENT, sync_seconds=NEVER) for root in roots]
+    bookings = {}
+    try:
+        for one in said:
+            one = one._replace(correction=0, final=True)
+            booking = bookings.setdefault((one.line, one.label), Booking(one.line, one.label))
+            _, _, _, _, _, started_at, opened_at, ttft, *more = one
+            rest = [*more[:4], *more[5:]]  # without `final`
+            taken = ends.end(booking, one.request_id, one.number, started_at, opened_at, ttft, *rest)
+            assert rows.append("settle", one) is taken
+        assert rows.settled == ends.settled
+        assert [path.read_bytes() for path in sorted(rows.directory.glob("*.log"))] == [
+            path.read_bytes() for path in sorted(ends.directory.glob("*.log"))
+        ]
+    finally:
+        for journal in (rows, ends):
+            journal.close()
+
+
+def test_numbers_of_a_booking_are_those_of_the_segment_being_written(open_journal):
+    """In each of many, and in two journals that take turns."""
+    journals = open_journal("one", segments=64), open_journal("two", segments=64)
+    booking = Booking(LINE, LABEL)
+    for number in range(200):
+        for journal in journals[: 1 + number % 2]:
+            if number % 7 == 0:
+                assert journal.append("settle", row(number, label=Label(str(number))))
+            assert journal.begin(booking, request_id(number), 1, 1.0, 2.0, 100 + number, 0, 1)
+    for journal, step in zip(journals, (1, 2), strict=True):
+        assert len(segments(journal)) >= 3
+        found = [one for one in attempts(Tail(journal.directory)) if one.outcome == "crashed"]
+        assert [one.request_id for one in found] == [request_id(number) for number in range(step - 1, 200, step)]
+        assert {(one.line, one.label) for one in found} == {(LINE, LABEL)}
 
 
 def test_names_and_modes(open_journal, tmp_path):
