@@ -301,7 +301,7 @@ def spell(target: Candidate) -> str:
 
 
 _Split = tuple[str | None, frozenset[str] | None]
-_NO_SPLIT: _Split = (None, None)
+_NO_SPLIT: Final[_Split] = (None, None)
 
 
 def _split(model: Model, draw: float) -> _Split:

@@ -60,7 +60,8 @@ class Lengths:
 
     def expected(self, tenant: str, model: str) -> int:
         of_tenant = self._quantiles.get(tenant)
-        return int(FIRST_GUESS_TOKENS if of_tenant is None else of_tenant.get(model, FIRST_GUESS_TOKENS))
+        known = None if of_tenant is None else of_tenant.get(model)
+        return int(FIRST_GUESS_TOKENS if known is None else known)
 
 
 def tokens(request: Request, expected: int) -> int:
@@ -97,17 +98,17 @@ def answers(request: Request) -> int:
     fields = request.fields
     if fields is None or request.endpoint.task != "generate":
         return 1
-    each = request.choices
-    for name in ("n", "best_of"):
-        value = fields.get(name)
-        if type(value) is int and value > each:
-            each = value
+    each = _larger(fields.get("best_of"), _larger(fields.get("n"), request.choices))
     prompt = fields.get("prompt")
     if type(prompt) is list:
         prompts = cast("list[Any]", prompt)
         if prompts and type(prompts[0]) is not int:  # else one prompt, by its tokens' numbers
             return each * len(prompts)
     return each
+
+
+def _larger(value: Any, known: int) -> int:
+    return value if type(value) is int and value > known else known
 
 
 def _most_output(request: Request) -> int:
