@@ -137,7 +137,7 @@ class Story:
         self.trace = Trace(new_request_id(milliseconds), exchange, service.revision.table, milliseconds / 1000)
 
     async def run(self) -> None:
-        """All of it."""
+        """All of it; never raises."""
         try:
             if self._exchange.refusal is not None:
                 with contextlib.suppress(GatewayError):  # whose it is stands in the log

@@ -3,11 +3,15 @@ takes half as long again. A request makes five."""
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Callable
+from typing import Any, Final, TypeVar, cast
 
 Made = TypeVar("Made", bound=tuple[object, ...])
+
+_new: Final = cast("Callable[..., Any]", tuple.__new__)  # pyright: ignore[reportUnknownMemberType]
 
 
 def made(kind: type[Made], values: tuple[object, ...]) -> Made:
     """`kind(*values)`, for as many values as it has fields: nothing here counts them."""
-    return tuple.__new__(kind, values)  # pyright: ignore[reportUnknownMemberType]
+    made: Made = _new(kind, values)
+    return made
