@@ -69,6 +69,8 @@ OPTIONS = (
     "--disable-error-code=has-type",
     "--disable-error-code=func-returns-value",
 )
+# A compiled module reaches the others of its group, and the interpreter, directly and not by tables of its own.
+DIRECT = ("-fvisibility=hidden", "-fno-plt")
 
 
 def modules(root: Path) -> list[str]:
@@ -104,7 +106,8 @@ def extensions(root: Path) -> list[Extension]:
         raise ValueError(f"a compiled class must not derive from an interpreted one: {', '.join(unsound)}")
     built = mypycify([*OPTIONS, *paths], opt_level="2", debug_level="0", multi_file=True, group_name="tollgate")
     for extension in built:  # another compiler's new warning is no reason not to build
-        extension.extra_compile_args = [flag for flag in extension.extra_compile_args if flag != "-Werror"]
+        kept = [flag for flag in extension.extra_compile_args if flag != "-Werror"]
+        extension.extra_compile_args = [*kept, *DIRECT]
     return built
 
 
