@@ -3,6 +3,7 @@ they are booked, counted, logged and remembered under, put into the form of each
 
 from __future__ import annotations
 
+import functools
 from typing import Final, final
 
 from gateway.ledger.record import Booking, CostBasis, Label, Line
@@ -16,6 +17,13 @@ MOST_SERIES: Final = 8_192  # that are kept: names of the configuration, and wha
 MOST_ENDINGS: Final = 16  # of each
 
 _NOWHERE: Final = Candidate("", None)
+
+
+@functools.lru_cache(maxsize=4096)
+def place_lines(model: str, worker: str, route: str) -> tuple[bytes, ...]:
+    """Header lines of where an answer came from, those that are known. All are names from the configuration."""
+    named = (("model", model), ("worker", worker), ("route", route))
+    return tuple([f"x-tollgate-{name}: {value}".encode() for name, value in named if value])
 
 
 @final
@@ -39,7 +47,7 @@ class Ending:
 
 @final
 class Series:
-    """Texts are JSON. Names are "" of a request that never got that far."""
+    """Texts are JSON, `places` lines of the answer's head. Names are "" of a request that never got that far."""
 
     __slots__ = (
         "_config",
@@ -53,6 +61,7 @@ class Series:
         "decided_by",
         "line",
         "logged",
+        "places",
         "tried",
         "worker",
     )
@@ -77,6 +86,7 @@ class Series:
             b'"tenant":%b,"key":%b,"endpoint":%b,"model_asked":%b,"model":%b,"route":%b,"reason":%b,"worker":%b'
             % (tenant, key_id, endpoint, model_asked, model, route, why, worker)
         )
+        self.places = place_lines(place, line.worker, line.route)
         # of the record of the decision
         self.decided = b"%b,%b,%b,%b" % (self.config, tenant, b"null" if key is None else key_id, endpoint)
         self.decided_by = b"%b,%b" % (route, why)

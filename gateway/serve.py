@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import logging
 import random
 from collections.abc import Coroutine, Mapping
@@ -41,9 +40,11 @@ from gateway.routing.preferences import read_preferences
 from gateway.routing.prefix import BLOCK_BYTES, Prompt
 from gateway.routing.router import Router, spell
 from gateway.routing.types import NO_PREFERENCES, Ask, Plan
+from gateway.series import place_lines
 from gateway.settle import Settlement
+from gateway.spelling import billionths
 from gateway.spending import Spending
-from gateway.table import Candidate, Key, Table
+from gateway.table import Key, Table
 from gateway.telemetry import Metrics
 from gateway.tenancy.access import forbidden, require_endpoint
 from gateway.tenancy.keys import Keys, authenticate
@@ -59,7 +60,6 @@ _draw: Final = random.random
 FIRST_GUESS_OUTPUT_TOKENS: Final = 256.0
 CHECKPOINT_TOKENS: Final = 64  # of a stream, between two checkpoints in the ledger
 
-_USD: Final = 1_000_000_000  # in nano-USD
 _FIRST_ATTEMPT: Final = b"x-tollgate-attempts: 1"  # as nearly every answer says
 
 
@@ -407,20 +407,21 @@ class Story:
         """The lines every answer has, an error's too; `cached` is the entry it is replayed from."""
         trace = self.trace
         dispatch, admitted = trace.dispatch, trace.admitted
-        served: Candidate | str = ""
-        worker = ""
-        if cached is not None:
-            served, worker = cached.served, "cache"
-        elif dispatch is not None:
-            served, worker = dispatch.step.target, dispatch.backend.worker.name
         if admitted is not None:
             route, limits = admitted.plan.route.name, admitted.lease.headers
         else:
             route = ""
             limits = [] if trace.key is None else self._service.limiter.headers(trace.key, wall())
+        series = None if dispatch is None else dispatch.series
+        if cached is not None:
+            places = place_lines(cached.served, "cache", route)
+        elif series is not None:
+            places = series.places
+        else:
+            places = place_lines("", "", route)
         return [
             b"x-request-id: " + trace.id.encode(),
-            *_place_lines(served, worker, route),
+            *places,
             _FIRST_ATTEMPT if trace.asked == 1 else b"x-tollgate-attempts: %d" % trace.asked,
             b"x-tollgate-cache: " + trace.cache.encode(),
             *limits,
@@ -447,17 +448,8 @@ def _renamed(body: bytes, engine_model: str, asked: str) -> bytes:
     return body
 
 
-@functools.lru_cache(maxsize=4096)
-def _place_lines(served: Candidate | str, worker: str, route: str) -> tuple[bytes, ...]:
-    """Header lines of where an answer came from, those that are known. All are names from the configuration."""
-    model = served if isinstance(served, str) else spell(served)
-    named = (("model", model), ("worker", worker), ("route", route))
-    return tuple([f"x-tollgate-{name}: {value}".encode() for name, value in named if value])
-
-
 def _cost_header(nanousd: int) -> bytes:
-    fraction = b"%d" % (_USD + nanousd % _USD)  # and its first digit left out: `%09d` takes twice as long
-    return b"x-tollgate-cost-usd: %d.%b" % (nanousd // _USD, fraction[1:])
+    return b"x-tollgate-cost-usd: " + billionths(nanousd)
 
 
 def _no_frame_error(_: Mapping[str, Any]) -> GatewayError | None:

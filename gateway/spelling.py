@@ -55,6 +55,16 @@ def thousandths(count: int) -> bytes:
     return dumps(count / 1000)
 
 
+def billionths(count: int) -> bytes:
+    """`count / 10**9` with nine digits after the point, for what is not negative."""
+    return b"%b.%b%b%b" % (
+        digits(count // 1_000_000_000),
+        _PADDED[count // 1_000_000 % 1000],
+        _PADDED[count // 1000 % 1000],
+        _PADDED[count % 1000],
+    )
+
+
 def flag(value: bool) -> bytes:
     return b"true" if value else b"false"
 

@@ -46,6 +46,7 @@ def test_all_that_names_it_tells_one_from_another() -> None:
     assert len({id(one) for one in (first, *others)}) == 1 + len(OTHERS)
     assert first.line == Line("ann", "k1", "chat.completions", "chat", "a", "", "direct", "w0", "gpu_time")
     assert first.booking.label == ("auto", "", "")
+    assert first.places == (b"x-tollgate-model: chat@a", b"x-tollgate-worker: w0", b"x-tollgate-route: direct")
     assert (first.tried, first.decided) == (b'"w0","chat@a"', b'"r1","ann","k1","chat.completions"')
 
 

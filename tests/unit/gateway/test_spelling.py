@@ -11,6 +11,7 @@ from gateway import spelling
 from gateway.spelling import (
     MOST_CHARS,
     MOST_TEXTS,
+    billionths,
     digits,
     flag,
     quoted,
@@ -47,6 +48,12 @@ def test_thousandths_at_their_edges(count: int) -> None:
 def test_a_time(milliseconds: int) -> None:
     assert time_in_seconds(milliseconds) == orjson.dumps(milliseconds / 1000)
     assert time_in_milliseconds(milliseconds) == orjson.dumps(milliseconds)
+
+
+@given(st.integers(0, 10**15))
+def test_billionths(count: int) -> None:
+    whole, rest = divmod(count, 10**9)
+    assert billionths(count) == b"%d.%09d" % (whole, rest)
 
 
 def test_a_flag() -> None:
