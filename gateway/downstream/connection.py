@@ -400,6 +400,7 @@ class ClientConnection:
         self._resting = self._next = None
         if task is None or following is None or following.done():
             task = self.loop.create_task(self._answer(exchange))
+            task.add_done_callback(self._tasks.discard)  # it may be cancelled before it begins
         else:
             following.set_result(exchange)
         self._tasks.add(task)
@@ -411,10 +412,8 @@ class ClientConnection:
         task = asyncio.current_task()
         assert task is not None
         while True:
-            try:
-                await self._handler(exchange)
-            finally:
-                self._tasks.discard(task)
+            await self._handler(exchange)
+            self._tasks.discard(task)
             if self._resting is not None or self._parser is None or task.cancelling():
                 return
             self._resting = task

@@ -749,6 +749,34 @@ async def test_a_task_that_was_cancelled_answers_no_other() -> None:
         assert three is four
 
 
+@pytest.mark.parametrize("before", [0, 1])
+@dialogue
+async def test_a_task_that_is_cancelled_before_it_begins_is_not_waited_for(before: int) -> None:
+    seen: list[Exchange] = []
+
+    async def handler(exchange: Exchange) -> None:
+        seen.append(exchange)
+        await echo(exchange)
+
+    state, transport = ServerState(), Transport()
+    connection = ClientConnection(
+        CONFIG, state, {}, handler=handler, screen=admit, paths=frozenset({PATH}), intake=Intake(Limits())
+    )
+    connection.connection_made(transport)
+    for _ in range(before):
+        connection.data_received(request(b"1"))
+        while state.tasks or not seen:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    connection.data_received(request(b"2"))
+    (task,) = state.tasks
+    task.cancel()
+    for _ in range(TURNS):
+        await asyncio.sleep(0)
+    assert not state.tasks
+    assert len(seen) == before
+    connection.connection_lost(None)
+
+
 @dialogue
 async def test_a_client_that_leaves_in_the_middle_of_a_later_request_has_it_cancelled() -> None:
     running, left = asyncio.Event(), asyncio.Event()
