@@ -95,7 +95,8 @@ def test_the_second_worker_answers_while_the_first_is_slow(
     assert (loser["worker"], loser["outcome"], loser["estimated"]) == ("first", "hedged", 1)
     assert (winner["worker"], winner["outcome"], winner["estimated"]) == ("second", "ok", 0)
     assert loser["gpu_seconds"] >= 0.045
-    assert loser["cost_nanousd"] == round(loser["gpu_seconds"] * 1e9 * 3.6 / 3600)
+    nanoseconds = round(loser["gpu_seconds"] * 1e9)
+    assert abs(1000 * loser["cost_nanousd"] - nanoseconds) <= 500  # at 3.60 USD an hour, to the nearest nano-USD
     if not stream:
         cost = round(float(answer.headers["x-tollgate-cost-usd"]) * 1e9)
         assert cost == loser["cost_nanousd"] + winner["cost_nanousd"]
