@@ -72,6 +72,7 @@ class Figure:
     complaint: Callable[[Run, Effort], str | None] = lambda run, effort: None  # why a run says nothing
     obstacle: Callable[[Effort], str | None] = lambda effort: None  # why this machine can not measure it
     once: bool = False  # a repetition would measure memory that the first has already taken
+    of_requests: bool = False  # its CPU is that of its requests, with what is done for them afterwards
 
 
 async def _closed(target: Target, pid: int | None, effort: Effort, connections: int) -> Run:
@@ -188,6 +189,7 @@ FIGURES = (
         _throughput,
         _THROUGHPUT,
         includes=_relays_alone,
+        of_requests=True,
     ),
     Figure(
         "limits",
@@ -195,6 +197,7 @@ FIGURES = (
         _throughput,
         _THROUGHPUT,
         includes=_shows_limits,
+        of_requests=True,
     ),
     Figure(
         "ledger",
@@ -202,6 +205,7 @@ FIGURES = (
         _throughput,
         _THROUGHPUT,
         includes=_shows_ledger,
+        of_requests=True,
     ),
     Figure(
         "idle",
@@ -267,5 +271,6 @@ FIGURES = (
         _twice,
         _THROUGHPUT,
         includes=_is_ours_of_any_size,
+        of_requests=True,
     ),
 )

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from loadtests import bench
+from loadtests.client import Target
 from loadtests.figures import FIGURES, Effort, Figure
-from loadtests.peers import PEERS, Place, Start
+from loadtests.peers import PEERS, Place, Running, Start
 from loadtests.peers.direct import Direct
 
 ANSWERS_ONCE = """
@@ -129,3 +132,24 @@ def test_it_measures_prints_and_keeps_what_it_found(
     assert [run["repetition"] for run in first] == [0, 1]
     assert first[0]["requests_per_second"] > 0
     assert {verdict["outcome"] for verdict in document["verdicts"]} == {"not measured"}
+
+
+WORKS_ON = """
+import time
+while time.process_time() < 1.5:
+    pass
+print("at rest", flush=True)
+time.sleep(600)
+"""
+
+
+def test_what_a_relay_still_works_on_is_waited_for_and_told() -> None:
+    with subprocess.Popen([sys.executable, "-c", WORKS_ON], stdout=subprocess.PIPE) as process:
+        one = Running(Direct(), Target("http://127.0.0.1"), process)
+        took = asyncio.run(bench._until_it_rests(one))  # pyright: ignore[reportPrivateUsage]
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"at rest\n"
+        assert 0.5 < took < 2.0
+        assert asyncio.run(bench._until_it_rests(one)) < 0.1  # pyright: ignore[reportPrivateUsage]
+        process.kill()
+    assert asyncio.run(bench._until_it_rests(Running(Direct(), Target("http://127.0.0.1"), None))) == 0.0  # pyright: ignore[reportPrivateUsage]
