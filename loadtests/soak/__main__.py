@@ -114,7 +114,7 @@ async def _soak(site: Site, arguments: argparse.Namespace, console: Console) -> 
         checks.descriptors(open_before, site.descriptors(), len(site.workers)),
         checks.nothing_left(samples),
         checks.lag(watched.lags),
-        *checks.clients(seen, samples),
+        *checks.clients(seen, samples, site.left_waiting()),
         *checks.ledger(rows, samples),
         *(checks.worker_exact(name, before[name], site.workers[name].counters(), rows) for name in CALM),
         checks.worker_bounded("rough0", before["rough0"], site.workers["rough0"].counters(), rows),

@@ -79,8 +79,9 @@ def nothing_left(samples: Samples) -> Check:
     return Check("nothing is under way", not any(left.values()), ", ".join(f"{n[9:]} {v:g}" for n, v in left.items()))
 
 
-def clients(seen: Seen, samples: Samples) -> list[Check]:
-    """What the gateway counted is what its clients saw. One that left does not know how far its answer had come."""
+def clients(seen: Seen, samples: Samples, left_waiting: int) -> list[Check]:
+    """What the gateway counted is what its clients saw. One that left does not know how far its answer had come;
+    `left_waiting` of them left while their request waited for a worker."""
     counted: Counter[int] = Counter()
     for name, labels, value in samples:
         if name == "tollgate_requests_total":
@@ -97,8 +98,9 @@ def clients(seen: Seen, samples: Samples) -> list[Check]:
         ),
         Check(
             "aborts",
-            aborts == broken_off and surplus.get(499, 0) <= aborts <= seen.left,
-            f"{aborts}, attempts broken off {broken_off}, clients that left {seen.left}: some as their answer ended",
+            aborts == broken_off + left_waiting and surplus.get(499, 0) <= aborts <= seen.left,
+            f"{aborts}, attempts broken off {broken_off}, left waiting for a worker {left_waiting}, "
+            f"clients that left {seen.left}: some as their answer ended",
         ),
         Check(
             "no answer was lost",

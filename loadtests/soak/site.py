@@ -115,7 +115,7 @@ class Site:
             self._gateway = subprocess.Popen(
                 [sys.executable, "-m", "gateway.cli", "serve", "--config", str(config)],
                 cwd=self.directory,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                env={**os.environ, "PYTHONPATH": os.environ.get("PYTHONPATH") or str(ROOT)},  # compiled, if this is
                 stdin=subprocess.DEVNULL,
                 stdout=log,
             )
@@ -165,6 +165,12 @@ class Site:
     def metric(self, name: str, **labels: str) -> float:
         """The sum over the samples that carry these labels."""
         return sum(value for found, has, value in self.samples() if found == name and labels.items() <= has.items())
+
+    def left_waiting(self) -> int:
+        """Requests whose client left while they waited for a worker, after others had failed or before any was asked:
+        by the gateway's log, as no attempt was broken off."""
+        with (self.directory / "gateway.log").open("rb") as log:
+            return sum(b'"outcome":"aborted"' in line and b'"worker":"","attempts"' in line for line in log)
 
     def descriptors(self) -> int:
         return len(os.listdir(f"/proc/{self.pid}/fd"))

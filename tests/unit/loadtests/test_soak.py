@@ -64,13 +64,15 @@ def test_answers_that_differ_are_found() -> None:
     aborts = ("tollgate_aborts_total", {"phase": "waiting"}, 3.0)
     broken_off = ("tollgate_attempts_total", {"worker": "w0", "outcome": "aborted"}, 3.0)
     right = [*counted(s200=11, s499=2, s503=1), aborts, broken_off]
-    assert all(check.holds for check in checks.clients(seen, right))
-    assert not checks.clients(seen, [*counted(s200=11, s499=2), aborts])[0].holds
-    assert not checks.clients(seen, [*counted(s200=11, s499=3, s503=1), aborts])[0].holds
-    assert not checks.clients(seen, [*right, aborts])[1].holds
-    assert not checks.clients(seen, right[:-1])[1].holds
+    assert all(check.holds for check in checks.clients(seen, right, 0))
+    assert not checks.clients(seen, [*counted(s200=11, s499=2), aborts], 0)[0].holds
+    assert not checks.clients(seen, [*counted(s200=11, s499=3, s503=1), aborts], 0)[0].holds
+    assert not checks.clients(seen, [*right, aborts], 0)[1].holds
+    assert not checks.clients(seen, right[:-1], 0)[1].holds
+    assert not checks.clients(seen, right, 1)[1].holds
+    assert checks.clients(seen, [*right[:-1], (*broken_off[:2], 2.0)], 1)[1].holds
     seen.faults["connection lost"] += 1
-    assert not checks.clients(seen, right)[2].holds
+    assert not checks.clients(seen, right, 0)[2].holds
 
 
 def row(**fields: object) -> dict[str, object]:
