@@ -69,7 +69,8 @@ GOALS = (
     Goal("throughput", "requests_per_second", "≥", 0.75, times="vllm-router", of="tollgate-settler-apart", aim=1.0),
     Goal("throughput", "requests_per_second", "≥", 60, times="litellm"),
     Goal("limits", "requests_per_second", "≥", 0.85, times="tollgate-unlimited"),
-    Goal("ledger", "requests_per_second", "≥", 0.9, times="tollgate-unledgered", of="tollgate-settler-apart"),
+    # On two cores the settler takes its time from the load generator, which then is what limits the gateway.
+    Goal("ledger", "requests_per_second", "≥", 0.9, times="tollgate-unledgered", of="tollgate-settler-apart", cores=3),
     Goal("limits", "requests_per_second", "≥", 0.85, times="tollgate-unlimited", of="tollgate-redis"),
     Goal("burst", "events_per_second", "≥", 2, times="vllm-router"),
     Goal("paced", "cpu_per_event", "≤", 1.6, times="nginx"),
