@@ -8,8 +8,6 @@ import hashlib
 from dataclasses import replace
 from typing import Final, cast
 
-import orjson
-
 from gateway.clock import monotonic
 from gateway.dispatch import Dispatch
 from gateway.engines.dialect import Dialect
@@ -20,6 +18,7 @@ from gateway.protocol.request import Request, multipart_with_model, worker_field
 from gateway.protocol.stream import FrameError, StreamRelay
 from gateway.protocol.traceparent import read_traceparent
 from gateway.routing.types import Step
+from gateway.spelling import dumps
 from gateway.table import Timeout
 from gateway.trace import Admitted, Trace
 from gateway.upstream.connection import Asker
@@ -30,8 +29,6 @@ MAX_ERROR_BYTES: Final = 1024 * 1024
 MAX_COMMENT_BYTES: Final = 64 * 1024  # held back until the first event, while another worker may still be asked
 JSON: Final = b"application/json"
 EVENT_STREAM: Final = b"text/event-stream"
-
-_dumps: Final = orjson.dumps  # bound once, as the clocks are
 
 
 class Call:
@@ -168,7 +165,7 @@ class Call:
             # apart per tenant, whatever salt the client sends itself.
             own = fields.get("cache_salt")
             fields["cache_salt"] = _salt(admitted.key.tenant.name, own if isinstance(own, str) else "")
-        return _dumps(fields)
+        return dumps(fields)
 
     def _headers(self) -> bytes:
         """The lines a worker gets besides the ones its connection needs: enough to find the request again."""

@@ -22,6 +22,7 @@ def cycle_of(
     config: Config,
     transport: asyncio.Transport,
     flow: Flow,
+    state: dict[str, Any],
     *,
     version: str,
     method: str,
@@ -47,7 +48,7 @@ def cycle_of(
         "raw_path": config.root_path.encode("ascii") + path,
         "query_string": query,
         "headers": headers,
-        "state": {},
+        "state": state.copy(),
     }
     return RequestResponseCycle(
         scope=scope,  # type: ignore[arg-type]

@@ -64,6 +64,7 @@ class ClientConnection:
         self.flow: Flow
         self.server_state = server_state
         self._config = config
+        self._app_state = app_state
         self._app: Any = config.loaded_app  # pyright: ignore[reportUnknownMemberType]
         self._tasks: set[asyncio.Task[None]] = server_state.tasks
         self._handler = handler
@@ -281,6 +282,7 @@ class ClientConnection:
             self._config,
             self.transport,
             self.flow,
+            self._app_state,
             version=version,
             method=method.decode("ascii"),
             path=target.path,

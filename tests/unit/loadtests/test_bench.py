@@ -139,12 +139,12 @@ import time
 while time.process_time() < 1.5:
     pass
 print("at rest", flush=True)
-time.sleep(600)
+input()
 """
 
 
 def test_what_a_relay_still_works_on_is_waited_for_and_told() -> None:
-    with subprocess.Popen([sys.executable, "-c", WORKS_ON], stdout=subprocess.PIPE) as process:
+    with subprocess.Popen([sys.executable, "-c", WORKS_ON], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         one = Running(Direct(), Target("http://127.0.0.1"), process)
         took = asyncio.run(bench._until_it_rests(one))  # pyright: ignore[reportPrivateUsage]
         assert process.stdout is not None
